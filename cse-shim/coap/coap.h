@@ -1,0 +1,137 @@
+/* CoAP endpoint (RFC 7252, 7641 Observe, 7959 Block) over plain UDP or DTLS 1.2 (RFC 6347) on one sd-event loop.
+ *
+ * Server and client are one thing: after the handshake either side of a session may send requests. The PDU codec is
+ * libcoap's; sockets, DTLS, retransmission, de-duplication and block transfer are here (docs/architecture.md says why).
+ *
+ * Threads: an endpoint and everything made from it belong to the thread of its loop.
+ * Ownership: what a callback is handed is valid until it returns, unless stated otherwise. */
+#pragma once
+#include "cse-shim/base/bytes.h"
+#include "cse-shim/base/status.h"
+
+#include <sys/socket.h>
+#include <systemd/sd-event.h>
+
+#define CEP_NO_FORMAT 0xffffu /* content format absent */
+
+enum cep_method { CEP_GET = 1, CEP_POST = 2, CEP_PUT = 3, CEP_DELETE = 4, CEP_FETCH = 5, CEP_PATCH = 6, CEP_IPATCH = 7 };
+#define CEP_CODE(cls, detail) ((uint8_t)((cls) << 5 | (detail)))
+
+/* One option. Options of a message are kept in ascending order of number; equal numbers keep their order. */
+struct cep_option {
+    uint16_t num;
+    struct span val;
+};
+
+/* A request or response as the user of the endpoint sees it: whole (blocks joined), without message id, token, Block1,
+ * Block2, Size1, Size2 and Observe options, which the endpoint owns. */
+struct cep_message {
+    uint8_t code; /* method or response code byte */
+    const struct cep_option *opts;
+    size_t nopts;
+    struct span payload;
+};
+
+/* Small helpers on options. uint: 0 to 4 bytes, big endian (RFC 7252 3.2); false: absent or longer than 4 bytes. */
+const struct cep_option *cep_option_find(const struct cep_message *m, uint16_t num);
+bool cep_option_uint(const struct cep_message *m, uint16_t num, uint32_t *out);
+/* Encode v into buf (4 bytes) in the fewest bytes, and return the option pointing there. */
+struct cep_option cep_option_make_uint(uint16_t num, uint32_t v, uint8_t buf[4]);
+
+struct cep_endpoint;
+struct cep_session;  /* one peer; has a serial number that is never reused in this process */
+struct cep_exchange; /* a request received and not yet answered */
+
+enum cep_credential { CEP_CRED_NONE, CEP_CRED_PSK, CEP_CRED_CERT, CEP_CRED_RPK };
+
+struct cep_peer {
+    uint64_t serial;              /* names the session, also after it is gone */
+    enum cep_credential cred;
+    const char *identity;         /* PSK identity, or "" */
+    const struct sockaddr *addr;
+    socklen_t addrlen;
+};
+
+struct cep_stats { /* all monotonic but `sessions` and `handshakes` (gauges) */
+    uint64_t datagrams_in, datagrams_out, sessions, handshakes, sessions_total, handshakes_failed, cookies_sent;
+    uint64_t requests, duplicates, retransmissions, dropped, evicted, malformed;
+};
+
+struct cep_callbacks {
+    void *user;
+    /* Server: a whole request arrived. Answer now or later, exactly once, with cep_respond(). NULL: every request is
+     * answered 4.04. The message and its spans stay valid until cep_respond(). */
+    void (*request)(void *user, struct cep_exchange *ex, const struct cep_message *req);
+    /* Server: key for a PSK identity (any bytes but NUL, <= 255). Returns the key's length (<= cap) or 0 to refuse.
+     * Must not block. The buffer is wiped by the endpoint after the handshake step. */
+    size_t (*psk)(void *user, const char *identity, uint8_t *key, size_t cap);
+    /* A session's handshake completed (may be NULL) / a session ended for whatever reason (may be NULL). */
+    void (*opened)(void *user, const struct cep_peer *peer);
+    void (*closed)(void *user, uint64_t serial);
+    /* An observation accepted by cep_observe() ended: the client cancelled, reset or went away (may be NULL). */
+    void (*observe_end)(void *user, uint64_t observation);
+};
+
+struct cep_config {
+    size_t max_sessions;      /* live sessions; the least recently used one is evicted; 0: 10,000 */
+    size_t max_handshakes;    /* handshakes in progress behind a valid cookie; 0: 1,000 */
+    size_t max_body;          /* joined body of a request or response, bytes; 0: 65,536 */
+    unsigned idle_seconds;    /* a session idle longer is closed; 0: 86,400 */
+    unsigned ack_timeout_ms;  /* RFC 7252 4.8 ACK_TIMEOUT; 0: 2,000 */
+    unsigned max_retransmit;  /* MAX_RETRANSMIT; 0: 4 */
+    unsigned mtu;             /* largest datagram sent, bytes of UDP payload; 0: 1,152 */
+};
+
+/* Make an endpoint on `loop` (referenced). NULL when out of memory or OpenSSL lacks a needed algorithm. */
+MUST_USE struct cep_endpoint *cep_endpoint_new(sd_event *loop, const struct cep_config *cfg,
+                                                 const struct cep_callbacks *cb);
+/* Closes every session (close_notify), drops pending work, calls no callback. NULL is fine. */
+void cep_endpoint_free(struct cep_endpoint *ep);
+
+/* Listen on an address; `secure` says DTLS. May be called several times (IPv4 and IPv6, plain and secure). Port 0 picks
+ * one; the port bound is stored in *port when port != NULL. Returns 0 or a negative errno. */
+MUST_USE int cep_listen(struct cep_endpoint *ep, const char *host, uint16_t port, bool secure, uint16_t *bound);
+
+/* Client: open a session to host:port (numeric or name; IPv4 or IPv6). With identity != NULL the session is DTLS with
+ * that PSK (key copied, wiped with the session), else plain UDP. Requests may be queued at once. Returns NULL and sets
+ * *err (negative errno) when the address cannot be resolved or the socket not made. `opened`/`closed` report the rest;
+ * a session whose handshake fails is closed. */
+MUST_USE struct cep_session *cep_connect(struct cep_endpoint *ep, const char *host, uint16_t port,
+                                           const char *identity, struct span key, int *err);
+struct cep_session *cep_session_find(struct cep_endpoint *ep, uint64_t serial); /* NULL: gone */
+uint64_t cep_session_serial(const struct cep_session *s);
+void cep_session_close(struct cep_session *s); /* close_notify; outstanding requests end with ST_UNREACHABLE */
+
+/* The result of a client request. st: ST_OK when a response arrived (whatever its code; `rsp` is then non-NULL),
+ * ST_TIMEOUT when retransmissions ran out, ST_UNREACHABLE when the session ended or the peer sent RST, ST_TOO_LARGE when
+ * the body exceeded max_body. For an observe request it is called once per notification, and once with st != ST_OK when
+ * the observation is over. */
+typedef void (*cep_response_fn)(void *user, enum st st, const struct cep_message *rsp);
+
+/* Send a confirmable request (Block1/Block2 as needed; content copied). observe: register an observation (GET). Returns
+ * a handle > 0 for cep_cancel(), or 0 when the session is closed or memory is short (fn is then not called).
+ * Requests on one session go out in the order given, NSTART of them at a time (RFC 7252 4.7; NSTART = 1 when
+ * `ordered`, else 8). */
+MUST_USE uint64_t cep_request(struct cep_session *s, const struct cep_message *req, bool observe, bool ordered,
+                               cep_response_fn fn, void *user);
+/* Forget a request: fn is not called again; an observation is deregistered with the server. */
+void cep_cancel(struct cep_session *s, uint64_t handle);
+
+/* Server side. */
+const struct cep_peer *cep_exchange_peer(const struct cep_exchange *ex);
+bool cep_exchange_observe(const struct cep_exchange *ex); /* the request asks for an observation (Observe: 0) */
+/* Accept the observation: later cep_notify(id) sends; 0 when not asked for or out of memory. Call before responding. */
+uint64_t cep_observe(struct cep_exchange *ex);
+/* Answer and release the exchange (also when its session is gone meanwhile). Content is copied. `sensitive`: the
+ * response is wiped after sending and never kept for de-duplication; a duplicate of the request is handed to the
+ * request callback again (only for safe methods: GET, FETCH). */
+void cep_respond(struct cep_exchange *ex, const struct cep_message *rsp, bool sensitive);
+/* Send a notification; `confirmable` ones are retransmitted, and their failure ends the observation. The newest
+ * notification replaces an unsent one unless `queue` is set (then at most 64 wait, the oldest is dropped). */
+void cep_notify(struct cep_endpoint *ep, uint64_t observation, const struct cep_message *n, bool confirmable, bool queue);
+void cep_observe_cancel(struct cep_endpoint *ep, uint64_t observation);
+
+/* RFC 5705 exporter without context on the session of `serial`; false: no such DTLS session. */
+MUST_USE bool cep_export(struct cep_endpoint *ep, uint64_t serial, const char *label, uint8_t *out, size_t n);
+
+void cep_stats_get(const struct cep_endpoint *ep, struct cep_stats *out);

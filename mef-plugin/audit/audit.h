@@ -1,0 +1,29 @@
+/* Audit trail: who did what to which object, when, with what outcome; a row in the same transaction as the change, so
+ * an acknowledged act is always in it. Never holds a secret. */
+#pragma once
+#include "mef-plugin/store/store.h"
+
+struct cJSON;
+struct audit;
+struct audit_host {
+    void *user;
+    int64_t (*time)(void *user); /* ms since 1970 */
+};
+MUST_USE struct audit *audit_open(struct store *s, const struct audit_host *host);
+void audit_close(struct audit *a);
+
+struct audit_event {
+    const char *admin;   /* adminFQDN the object belongs to; "" unknown (a stranger's attempt) */
+    const char *actor;   /* authenticated identity, "operator:NAME", "eg" or "" */
+    const char *action;  /* dotted token: "install-code.put", "device.key-sent", "key.retrieved", "eg.refused" */
+    const char *object;  /* EUI-64, RelativeKeyID, KpmID, .. */
+    const char *outcome; /* "ok" or the reason token */
+};
+/* Add to the transaction. */
+void audit_add(struct audit *a, struct store_txn *t, const struct audit_event *e);
+/* The same on its own (a refusal changes nothing else); rate-limited: identical (action, object, outcome) within a second
+ * are counted into one row. */
+void audit_note(struct audit *a, const struct audit_event *e);
+/* Newest first, at most limit (<= 1000), older than sequence `before` (0: newest), of one adminFQDN. Returns a new cJSON
+ * array, NULL: failure. */
+struct cJSON *audit_page(struct audit *a, const char *admin, uint64_t before, unsigned limit);

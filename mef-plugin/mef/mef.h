@@ -1,0 +1,80 @@
+/* The MEF proper: who may talk to it (credentials), the oneM2M resources of Mmef (MEFBase, mefClientReg, symmKeyReg;
+ * TS-0003 8.3), and applications (named sets that share access). Spelling and numbers come from config/names.h only. */
+#pragma once
+#include "cse-shim/cse_plugin.h"
+#include "mef-plugin/audit/audit.h"
+#include "mef-plugin/vault/vault.h"
+
+struct mef;
+struct mef_deps {
+    struct cse_host *host;
+    const struct cse_host_ops *ops;
+    const struct conf *conf;
+    struct store *store;
+    struct vault *vault;
+    struct audit *audit;
+};
+/* Options of section [mef] (base, fqdn, sp-id, cse-id, ..); ended by section NULL. */
+extern const struct conf_option mef_options[];
+MUST_USE struct mef *mef_open(const struct mef_deps *d, char *err, size_t errlen); /* loads its tables */
+void mef_close(struct mef *m);
+const char *mef_base(const struct mef *m); /* the base path segment, default "mef" */
+const char *mef_fqdn(const struct mef *m);
+
+/* Handle a CSE_PRIMITIVE request at or below the base. Answers through ops->respond. */
+void mef_handle(struct mef *m, struct cse_request *req);
+
+/* --- principals ---------------------------------------------------------------------------------------------------- */
+enum mef_role { MEF_ROLE_NONE, MEF_ROLE_CLIENT /* AE, CSE, MAF */, MEF_ROLE_GATEWAY /* node that carries EG messages */ };
+struct mef_principal {
+    enum mef_role role;
+    const char *id;         /* Absolute AE-ID / CSE-ID, or the node's id; valid until the loop returns */
+    const char *credential; /* KpmID / SAN */
+    const char *admin;      /* adminFQDN */
+};
+/* Who is this peer? MEF_ROLE_NONE if its credential is unknown, deleted or expired. */
+struct mef_principal mef_principal(struct mef *m, const struct cse_peer *peer);
+/* Is `from` (as sent) the principal's id, after completing short forms from the configured SP-ID and CSE-ID? */
+bool mef_is_from(struct mef *m, const struct mef_principal *p, const char *from);
+/* Complete an AE-ID/CSE-ID to absolute form ("C1" -> "//sp/cse/C1"); false: not an M2M-ID. */
+bool mef_absolute(struct mef *m, const char *id, char *out, size_t cap);
+size_t mef_psk(struct mef *m, const char *identity, uint8_t *key, size_t cap);
+
+/* --- credentials (admin REST) --------------------------------------------------------------------------------------- */
+/* Each *_json function takes the request body and gives the response body; on failure it sets code/field/detail in rsp
+ * (static strings). They add to the transaction and change memory; the caller commits and then answers. */
+struct mef_result { enum st st; cJSON *body; const char *code, *field, *detail; bool sensitive; const char *location; };
+/* {"for":ID,"kind":"psk","kpm"?:hex,"expiresAt"?} -> {"kpmId","kpm",..}. For a gateway: {"for":"gateway:<name or EUI-64>"}.*/
+void mef_credential_create(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const cJSON *in, struct mef_result *r);
+void mef_credential_delete(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *kpm_id, struct mef_result *r);
+cJSON *mef_credential_list(struct mef *m, const char *admin);                     /* never the key */
+cJSON *mef_credential_get(struct mef *m, const char *admin, const char *kpm_id);  /* NULL: none */
+/* The role a credential's identity has; for binding gateways. */
+enum mef_role mef_credential_role(struct mef *m, const char *admin, const char *kpm_id);
+
+/* --- applications --------------------------------------------------------------------------------------------------- */
+void mef_application_put(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *name, const cJSON *in, struct mef_result *r);
+void mef_application_delete(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *name, struct mef_result *r);
+cJSON *mef_application_get(struct mef *m, const char *admin, const char *name);
+cJSON *mef_application_list(struct mef *m, const char *admin);
+/* Is the absolute id a member? */
+bool mef_application_member(struct mef *m, const char *admin, const char *name, const char *id);
+
+/* --- key registrations made by the EG ------------------------------------------------------------------------------- */
+struct mef_keyreg_new {
+    const char *admin;
+    vault_id key;
+    unsigned suid;               /* TS-0004 6.3.4.2.39; 24 for ESData */
+    const char *application;     /* NULL or the application whose members may also retrieve */
+    const char *const *targets;  /* absolute ids */
+    size_t ntargets;
+    const char *const *labels;
+    size_t nlabels;
+    int64_t expires;             /* ms since 1970 */
+};
+#define MEF_RELKEYID 33 /* 32 hex digits and NUL */
+/* Publish a key as a symmKeyReg whose source is the MEF itself; relkeyid gets its RelativeKeyID. */
+MUST_USE enum st mef_keyreg_add(struct mef *m, struct store_txn *t, const struct mef_keyreg_new *in, char relkeyid[MEF_RELKEYID]);
+void mef_keyreg_remove(struct mef *m, struct store_txn *t, const char *relkeyid);
+/* May the principal retrieve this key? (targets, or member of its application) */
+bool mef_keyreg_allows(struct mef *m, const char *relkeyid, const struct mef_principal *p);

@@ -1,0 +1,93 @@
+/* The vault: the only room that sees key bytes. Callers name keys by id and ask for acts: make, seal, open, forge. At
+ * rest and in memory keys are sealed (AES-256-GCM under the KEK, the record's id and kind as associated data); an act
+ * unseals to a local buffer and wipes it. The two ways out are vault_release (to a recipient that policy has approved)
+ * and vault_psk (to TLS where it ends).
+ *
+ * Counters (docs/architecture.md): one allocator per (key, source) gives NWK and APS frame counters, NWK sequence and
+ * APS counter. The row is keyed by a fingerprint of the key's BYTES, so the same install code registered again goes on
+ * where it was, and it survives deletion of the key. A number is used only after the transaction that took it is
+ * durable: forge at once, radiate after the commit. */
+#pragma once
+#include "cse-shim/base/bytes.h"
+#include "cse-shim/base/hex.h"
+#include "cse-shim/base/status.h"
+#include "mef-plugin/store/store.h"
+#include "mef-plugin/zigbee/zigbee.h"
+
+typedef uint64_t vault_id; /* 0: none. Never reused */
+
+enum vault_kind {
+    VAULT_LINK_KEY = 1, /* from an install code or given ready: 16 bytes */
+    VAULT_NETWORK_KEY,  /* Zigbee network key = ESData key: 16 bytes */
+    VAULT_TCLK,         /* trust-centre link key made here */
+    VAULT_PSK,          /* Kpm of an enrolee: 16 to 64 bytes */
+    VAULT_SYMM_KEY,     /* symmKeyReg value: 16 to 64 bytes */
+    VAULT_TOKEN_MAC     /* the vault's own MAC key */
+};
+
+struct vault_host {
+    void *user;
+    bool (*random)(void *user, void *out, size_t n);
+};
+
+struct vault;
+/* Open over a store, with the KEK (32 bytes) read from a 0600 file. A KEK that does not fit the stored check value is
+ * refused with one line in err. Loads all key rows and counters. */
+MUST_USE struct vault *vault_open(struct store *s, const char *kek_path, const struct vault_host *host, char *err,
+                                  size_t errlen);
+void vault_close(struct vault *v); /* wipes */
+
+/* --- keys: each takes part in the caller's transaction, and is usable at once ------------------------------------- */
+/* A fresh random key. len: 16 for Zigbee kinds. */
+MUST_USE enum st vault_generate(struct vault *v, struct store_txn *t, enum vault_kind kind, size_t len, vault_id *id);
+/* Keep key bytes that came from outside (symmKeyReg keyValue, ready link key). A publicly known link key, or one that
+ * is not 16 bytes, is ST_UNACCEPTABLE. */
+MUST_USE enum st vault_import(struct vault *v, struct store_txn *t, enum vault_kind kind, struct span bytes, vault_id *id);
+/* Install code (code||CRC as bytes) -> link key. ST_BAD_REQUEST: length or CRC wrong (*why = "bad-length", "bad-crc");
+ * ST_UNACCEPTABLE: publicly known key (*why = "public-key"), or shorter than 16+2 without allow_short (*why = "short-code"). */
+MUST_USE enum st vault_import_code(struct vault *v, struct store_txn *t, struct span code, bool allow_short, vault_id *id,
+                                   const char **why);
+/* Text as typed by the operator (code as printed, or 32 hex of a link key), so that no other room decodes key text. */
+MUST_USE enum st vault_import_code_text(struct vault *v, struct store_txn *t, const char *text, bool allow_short,
+                                        vault_id *id, const char **why);
+MUST_USE enum st vault_import_key_text(struct vault *v, struct store_txn *t, const char *hex32, vault_id *id,
+                                       const char **why);
+/* Drop a key (its counters stay). */
+void vault_delete(struct vault *v, struct store_txn *t, vault_id id);
+bool vault_same(struct vault *v, vault_id a, vault_id b); /* same bytes? constant time */
+bool vault_has(const struct vault *v, vault_id id);
+
+/* --- the ways out --------------------------------------------------------------------------------------------------- */
+/* Copy a key to `out` for a recipient that policy approved (a sensitive response). Returns its length, 0: no such key. */
+size_t vault_release(struct vault *v, vault_id id, uint8_t *out, size_t cap);
+/* The same as padded base64 text (symmKeyReg keyValue) or lower-case hex (Kpm shown once); NUL-terminated; the caller
+ * wipes `out` (OPENSSL_cleanse). False: no such key or no room. */
+bool vault_release_base64(struct vault *v, vault_id id, char *out, size_t cap);
+bool vault_release_hex(struct vault *v, vault_id id, char *out, size_t cap);
+
+/* --- counters ------------------------------------------------------------------------------------------------------- */
+/* Take n consecutive numbers (1..16) for frames sealed under `key` with source address `source`; the row goes into t.
+ * ST_UNAVAILABLE: the counter space is used up (0xffffffff is never given). */
+MUST_USE enum st vault_take(struct vault *v, struct store_txn *t, vault_id key, eui64_t source, unsigned n, uint32_t *first);
+
+/* --- Zigbee acts ----------------------------------------------------------------------------------------------------- */
+struct vault_first_key {   /* design: the plain 62-byte form, or the extended form as a gateway's option */
+    vault_id link_key;     /* sealed under this one's key-transport key */
+    vault_id network_key;  /* the key transported */
+    uint8_t key_seq;
+    eui64_t gateway, device;
+    uint16_t gateway_short, device_short;
+    uint32_t counter;      /* from vault_take(link_key, gateway): APS frame counter; low byte: NWK seq and APS counter */
+    uint8_t radius;
+    bool extended;         /* both IEEE addresses in the NWK header */
+};
+/* Forge the complete NWK frame that carries the first network key (Zig 4.4.10.1). */
+MUST_USE enum st vault_forge_first_key(struct vault *v, const struct vault_first_key *in, struct wr *frame);
+/* Open / seal a NWK frame under a network key. */
+MUST_USE enum zb_err vault_nwk_open(struct vault *v, vault_id network_key, struct span frame, struct zb_nwk *h,
+                                    struct zb_aux *aux, struct wr *plain);
+MUST_USE enum zb_err vault_nwk_seal(struct vault *v, vault_id network_key, const struct zb_nwk *h, uint32_t counter,
+                                    eui64_t source, uint8_t key_seq, struct span payload, struct wr *frame);
+
+/* MAC of a bearer token or other secret text, for storing and comparing without the secret (HMAC-SHA-256). */
+MUST_USE bool vault_mac(struct vault *v, const char *label, struct span text, uint8_t out[32]);
