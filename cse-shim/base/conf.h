@@ -3,6 +3,8 @@
 #pragma once
 #include "cse-shim/base/bytes.h"
 
+#include <stdio.h>
+
 enum conf_type { CONF_STRING, CONF_INT, CONF_BOOL, CONF_PATH };
 
 struct conf_option {
@@ -31,3 +33,10 @@ bool conf_bool(const struct conf *c, const char *section, const char *key);
 
 /* Visit each section whose name begins with prefix ("token."), in file order. fn returns false to stop. */
 void conf_sections(const struct conf *c, const char *prefix, bool (*fn)(void *user, const char *section), void *user);
+
+/* The value of one key before the tables are known (which plugin to load); NULL: absent or the file cannot be read.
+ * The caller frees it. */
+char *conf_peek(const char *path, const char *section, const char *key);
+
+/* Write the commented sample that the tables describe: every option, its help, range and default. */
+void conf_print_sample(FILE *out, const struct conf_option *const *tables, size_t ntables);
