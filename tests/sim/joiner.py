@@ -1,0 +1,328 @@
+#!/usr/bin/python3
+"""A simulated Zigbee 3.0 end device or router that joins with an install code, as strictly as real joiners do.
+
+It scans, associates, waits for the first Transport-Key, announces itself, reports attributes and obeys an On/Off
+command. Each event is one JSON line on standard output; no event holds a key. Exit status: 0 joined and reported as
+asked, 1 not joined, 2 usage.
+"""
+import argparse
+import json
+import os
+import random
+import signal
+import struct
+import sys
+import time
+
+from radio import BROADCAST, FRAME_BEACON, FRAME_COMMAND, FRAME_DATA, Radio
+from zbcodec import (ZCL_TYPES, FrameError, build_aps_data, eui_bytes, eui_text, link_key_of, open_secured,
+                     open_transport_key, parse_aps_data, parse_aux, parse_nwk, seal_nwk, zcl_report)
+
+SCAN_TIME = 0.16            # aBaseSuperframeDuration * (2^3 + 1)
+RESPONSE_WAIT = 0.4915      # macResponseWaitTime
+POLL_FRAME_WAIT = 0.1       # macMaxFrameTotalWaitTime, stretched for a simulated medium
+POLL_INTERVAL = 0.25        # of a sleepy device
+NWK_BROADCAST_RX_ON = 0xFFFD
+PROFILE_HA, PROFILE_ZDP = 0x0104, 0x0000
+CLUSTER_ON_OFF, CLUSTER_DEVICE_ANNCE = 0x0006, 0x0013
+
+
+def event(name: str, **fields):
+    print(json.dumps({"event": name, "t": round(time.time(), 3), **fields}), flush=True)
+
+
+class Report:
+    """cluster/attribute/type/value/interval, for example 0x0402/0/s16/2150/1.0"""
+
+    def __init__(self, text: str):
+        try:
+            cluster, attribute, self.type, value, interval = text.split("/")
+            self.cluster, self.attribute = int(cluster, 0), int(attribute, 0)
+            self.value, self.interval = float(value), float(interval)
+        except ValueError as e:
+            raise argparse.ArgumentTypeError("want cluster/attribute/type/value/interval") from e
+        if self.type not in ZCL_TYPES:
+            raise argparse.ArgumentTypeError("type is one of " + ", ".join(ZCL_TYPES))
+        self.due = 0.0
+
+
+class Joiner:
+    def __init__(self, args, link_key: bytes):
+        self.args, self.link_key, self.eui = args, link_key, args.eui64
+        self.rng = random.Random(args.seed)
+        group, port = args.medium
+        self.radio = Radio(group, port, args.channel, self.eui, self.rng)
+        self.capability = 0x80 if args.sleepy else 0x8C if not args.router else 0x8E
+        self.link_next = 0          # next counter expected under the link key
+        self.key = None             # TransportKey once accepted
+        self.peer_next = {}         # NWK source -> next counter expected under the network key
+        self.counter = args.counter
+        self.nwk_seq, self.aps_counter, self.tsn = (self.rng.randrange(256) for _ in range(3))
+        self.on = False
+
+    # --- MAC ---------------------------------------------------------------------------------------------------------
+
+    def scan(self):
+        """Active scan; returns (pan, coordinator) of the first open network that fits, or None."""
+        r = self.radio
+        r.pan, r.short = BROADCAST, BROADCAST
+        r.send(struct.pack("<HBHHB", 0x0803, r.next_seq(), BROADCAST, BROADCAST, 0x07))
+        end = time.monotonic() + SCAN_TIME
+        found = None
+        while (left := end - time.monotonic()) > 0:
+            f = r.receive(left)
+            if f is not None and f.type == FRAME_BEACON and found is None:
+                found = self._usable_beacon(f)
+        return found
+
+    def _usable_beacon(self, f):
+        if len(f.payload) < 19 or f.src_extended or f.src is None:
+            return None
+        superframe, gts, pending, protocol, info = struct.unpack_from("<HBBBH", f.payload)
+        if gts or pending or protocol != 0 or not superframe & 0x8000:
+            return None
+        if info & 0x0F != 2 or info >> 4 & 0x0F != 2:  # stack profile and protocol version
+            return None
+        capacity = info >> 10 & 1 if self.args.router else info >> 15
+        if not capacity or (self.args.pan is not None and f.src_pan != self.args.pan):
+            return None
+        return f.src_pan, f.src
+
+    def associate(self, pan: int, coordinator: int) -> int | None:
+        """MAC association; returns the coordinator's EUI-64, or None. Sets our short address."""
+        r = self.radio
+        r.pan, r.short = pan, 0xFFFE
+        head = struct.pack("<HBHHH", 0xC823, r.next_seq(), pan, coordinator, BROADCAST)
+        if r.send(head + eui_bytes(self.eui) + bytes([0x01, self.capability])) is None:
+            event("associate-failed", reason="no MAC acknowledgement")
+            return None
+        time.sleep(RESPONSE_WAIT)
+        f = self.poll(coordinator)
+        if f is None or f.type != FRAME_COMMAND or len(f.payload) != 4 or f.payload[0] != 0x02:
+            event("associate-failed", reason="no association response")
+            return None
+        short, status = struct.unpack_from("<HB", f.payload, 1)
+        if status != 0 or short >= 0xFFF8:
+            event("associate-refused", status=status)
+            return None
+        r.short = short
+        event("associated", pan=f"{pan:04x}", short=f"{short:04x}", coordinator=eui_text(f.src))
+        return f.src
+
+    def poll(self, parent: int):
+        """One Data request; the frame it yields, or None."""
+        r = self.radio
+        if r.short < 0xFFF8:
+            psdu = struct.pack("<HBHHHB", 0x8863, r.next_seq(), r.pan, parent, r.short, 0x04)
+        else:
+            psdu = struct.pack("<HBHH", 0xC863, r.next_seq(), r.pan, parent) + eui_bytes(self.eui) + b"\x04"
+        ack = r.send(psdu)
+        return r.receive(POLL_FRAME_WAIT) if ack is not None and ack.pending else None
+
+    def next_frame(self, timeout: float):
+        """Wait for a frame: by polling when sleepy, by listening otherwise."""
+        if not self.args.sleepy:
+            return self.radio.receive(timeout)
+        end = time.monotonic() + timeout
+        while True:
+            f = self.poll(0x0000)
+            left = end - time.monotonic()
+            if f is not None or left <= 0:
+                return f
+            time.sleep(min(POLL_INTERVAL, left))
+
+    # --- joining -----------------------------------------------------------------------------------------------------
+
+    def wait_for_key(self) -> bool:
+        end = time.monotonic() + self.args.key_timeout / 1000
+        while (left := end - time.monotonic()) > 0:
+            f = self.next_frame(left)
+            if f is None or f.type != FRAME_DATA:
+                continue
+            try:
+                self.accept_key(f)
+                return True
+            except FrameError as e:
+                event("frame-refused", reason=str(e))
+        event("key-timeout", ms=self.args.key_timeout)
+        return False
+
+    def accept_key(self, f):
+        nwk = parse_nwk(f.payload)
+        if nwk.secured:
+            raise FrameError("NWK-secured frame without a network key")
+        if nwk.dst != self.radio.short or nwk.src != 0x0000:
+            raise FrameError("not from the coordinator to us")
+        if self.args.picky and (len(f.payload) != 62 or nwk.fcf != 0x0008 or nwk.payload[0] != 0x21):
+            raise FrameError("not the plain 62-byte form")
+        self.key = open_transport_key(nwk, self.link_key, self.eui, self.link_next)
+        self.link_next = self.key.counter + 1
+        self.peer_next = {}
+        if self.args.key_out:
+            fd = os.open(self.args.key_out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(fd, "w") as out:
+                out.write(self.key.key.hex() + "\n")
+        event("joined", eui64=eui_text(self.eui), short=f"{self.radio.short:04x}", trust_centre=eui_text(self.key.source),
+              key_seq=self.key.key_seq, counter=self.key.counter)
+
+    def join(self) -> bool:
+        for attempt in range(1, self.args.attempts + 1):
+            event("scan", attempt=attempt)
+            network = self.scan()
+            if network is None:
+                event("no-network")
+                time.sleep(0.3)
+            elif self.associate(*network) is not None and self.wait_for_key():
+                self.announce()
+                return True
+        return False
+
+    # --- application -------------------------------------------------------------------------------------------------
+
+    def transmit(self, dst: int, aps: bytes) -> bool:
+        """Seal an APS frame under the network key with our own counter and hand it to the coordinator."""
+        broadcast = dst >= 0xFFF8
+        self.nwk_seq = self.nwk_seq + 1 & 0xFF
+        fcf = 0x0208 | (0x1000 if broadcast else 0x0040)
+        header = struct.pack("<HHHBB", fcf, dst, self.radio.short, 30, self.nwk_seq)
+        header += eui_bytes(self.eui) if broadcast else b""
+        frame = seal_nwk(self.key.key, header, self.counter, self.eui, self.key.key_seq, aps)
+        self.counter += 1
+        r = self.radio
+        by_mac_broadcast = broadcast and not self.args.sleepy  # a sleepy child hands its broadcasts to its parent
+        mac_dst, fcf = (BROADCAST, 0x8841) if by_mac_broadcast else (0x0000, 0x8861)
+        ack = r.send(struct.pack("<HBHHH", fcf, r.next_seq(), r.pan, mac_dst, r.short) + frame)
+        return by_mac_broadcast or ack is not None
+
+    def next_aps(self) -> int:
+        self.aps_counter = self.aps_counter + 1 & 0xFF
+        return self.aps_counter
+
+    def announce(self):
+        self.tsn = self.tsn + 1 & 0xFF
+        zdp = struct.pack("<BHQB", self.tsn, self.radio.short, self.eui, self.capability)
+        aps = build_aps_data(2, 0, CLUSTER_DEVICE_ANNCE, PROFILE_ZDP, 0, self.next_aps(), zdp)
+        self.transmit(NWK_BROADCAST_RX_ON, aps)
+        event("announced", counter=self.counter - 1)
+
+    def report(self, cluster: int, attribute: int, type_name: str, value: float):
+        self.tsn = self.tsn + 1 & 0xFF
+        zcl = zcl_report(self.tsn, attribute, type_name, value)
+        acked = self.transmit(0x0000, build_aps_data(0, 1, cluster, PROFILE_HA, 1, self.next_aps(), zcl))
+        event("reported", cluster=f"{cluster:04x}", attribute=f"{attribute:04x}", value=value, counter=self.counter - 1,
+              mac_ack=acked)
+
+    def downlink(self, f):
+        """A frame from the network: checked as a device does, then obeyed."""
+        nwk = parse_nwk(f.payload)
+        if not nwk.secured:
+            raise FrameError("unsecured frame after joining")
+        aux, secret = parse_aux(nwk.payload)
+        if aux.key_id != 1 or aux.key_seq != self.key.key_seq:
+            raise FrameError("other key or key sequence number")
+        if aux.counter == 0xFFFFFFFF or aux.counter < self.peer_next.get(aux.source, 0):
+            raise FrameError("NWK frame counter not fresh")
+        plain = open_secured(self.key.key, nwk.header, aux, secret)
+        self.peer_next[aux.source] = aux.counter + 1
+        if nwk.dst not in (self.radio.short, 0xFFFF, NWK_BROADCAST_RX_ON):
+            return
+        aps = parse_aps_data(plain)
+        if aps is None or len(aps.payload) < 3:
+            event("downlink", nwk_source=f"{nwk.src:04x}", aps=plain[:1].hex(), counter=aux.counter)
+            return
+        event("downlink", endpoint=aps.dst_endpoint, cluster=f"{aps.cluster:04x}", zcl=aps.payload.hex(),
+              counter=aux.counter)
+        if aps.cluster == CLUSTER_ON_OFF and aps.payload[0] & 3 == 1 and aps.payload[2] in (0, 1, 2):
+            self.on = not self.on if aps.payload[2] == 2 else bool(aps.payload[2])
+            event("on-off", on=self.on)
+            self.report(CLUSTER_ON_OFF, 0, "bool", self.on)
+
+    def run(self):
+        """Report as asked and obey commands, until --reports are sent and --linger has passed."""
+        sent, start = 0, time.monotonic() + self.args.first_report
+        for r in self.args.report:
+            r.due = start
+        end = None
+        while end is None or time.monotonic() < end:
+            now = time.monotonic()
+            for r in self.args.report:
+                if now >= r.due and (not self.args.reports or sent < self.args.reports):
+                    self.report(r.cluster, r.attribute, r.type, r.value)
+                    r.due, sent = now + r.interval, sent + 1
+            if end is None and self.args.reports and sent >= self.args.reports:
+                end = now + self.args.linger
+            f = self.next_frame(POLL_INTERVAL if self.args.sleepy else 0.05)
+            if f is None or f.type != FRAME_DATA:
+                continue
+            try:
+                self.downlink(f)
+            except FrameError as e:
+                event("frame-refused", reason=str(e))
+
+
+def eui64(text: str) -> int:
+    digits = text.replace(":", "").replace("-", "")
+    if len(digits) != 16:
+        raise argparse.ArgumentTypeError("want 16 hex digits")
+    return int(digits, 16)
+
+
+def medium(text: str) -> tuple[str, int]:
+    group, _, port = text.rpartition(":")
+    return group, int(port)
+
+
+def arguments():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--eui64", type=eui64, required=True)
+    secret = p.add_mutually_exclusive_group()
+    secret.add_argument("--install-code-file", metavar="F", help="code||CRC in hex; default: standard input")
+    secret.add_argument("--link-key-file", metavar="F", help="a ready link key, 32 hex digits")
+    p.add_argument("--medium", type=medium, default=("224.0.0.116", 9000), metavar="GROUP:PORT")
+    p.add_argument("--channel", type=int, default=15)
+    p.add_argument("--pan", type=lambda s: int(s, 16), help="join this PAN only (hex)")
+    p.add_argument("--sleepy", action="store_true", help="poll for frames instead of listening")
+    p.add_argument("--router", action="store_true", help="associate as a full-function device")
+    p.add_argument("--picky", action="store_true", help="take only the plain 62-byte Transport-Key, as some devices do")
+    p.add_argument("--key-timeout", type=int, default=1700, metavar="MS", help="apsSecurityTimeOutPeriod")
+    p.add_argument("--attempts", type=int, default=3)
+    p.add_argument("--report", type=Report, action="append", default=[], metavar="CLUSTER/ATTR/TYPE/VALUE/SECONDS")
+    p.add_argument("--reports", type=int, default=0, help="end after so many (0: go on)")
+    p.add_argument("--first-report", type=float, default=0.3, metavar="SECONDS", help="wait after joining")
+    p.add_argument("--linger", type=float, default=0.5, metavar="SECONDS", help="listen after the last report")
+    p.add_argument("--counter", type=int, default=0, help="first outgoing NWK frame counter")
+    p.add_argument("--seed", type=int, help="of sequence numbers")
+    p.add_argument("--key-out", metavar="F", help="tests only: write the network key here (mode 0600)")
+    return p.parse_args()
+
+
+def link_key(args) -> bytes:
+    if args.link_key_file:
+        with open(args.link_key_file) as f:
+            return bytes.fromhex(f.read().strip())
+    text = open(args.install_code_file).read() if args.install_code_file else sys.stdin.readline()
+    return link_key_of(bytes.fromhex(text.replace("-", "").strip()))
+
+
+def main() -> int:
+    args = arguments()
+    try:
+        key = link_key(args)
+    except (ValueError, OSError) as e:
+        print(f"joiner: {e}", file=sys.stderr)
+        return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    joiner = Joiner(args, key)
+    if not joiner.join():
+        event("failed")
+        return 1
+    if args.report or not args.reports:
+        joiner.run()
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(0)
