@@ -41,10 +41,16 @@ struct store_host { /* what the store needs of its owner */
 /* Open "sqlite:PATH" (WAL, synchronous=FULL) and migrate it to the current schema. A database that another process has
  * open is refused (exclusive lock). NULL: one line in err. */
 MUST_USE struct store *store_open(const char *url, const struct store_host *host, char *err, size_t errlen);
-/* Flush what was committed, then close. No callback runs afterwards. */
+/* Wait until everything committed so far is durable and run its callbacks here and now (draining; never from within a
+ * callback of the store). */
+void store_flush(struct store *s);
+/* Make durable what was committed, then close. Callbacks still undelivered are dropped and none runs afterwards, so the
+ * rooms may be freed in any order; store_flush first if their answers matter. */
 void store_close(struct store *s);
 
-/* Visit every row of a table in key order, from the database. Only before the first commit. fn returns false to stop. */
+/* Visit every row of a table in key order, from the database, after everything committed so far. For loading at start:
+ * it blocks. fn returns false to stop; of the store it may call store_begin to store_commit only. ST_INTERNAL: could not
+ * read. */
 MUST_USE enum st store_each(struct store *s, enum store_table table, bool (*fn)(void *user, struct span key, struct span val),
                             void *user);
 /* Read rows on demand, after everything committed so far: at most `limit` rows with key > after (or, when `descending`,
@@ -53,7 +59,11 @@ MUST_USE enum st store_page(struct store *s, enum store_table table, struct span
                             bool (*fn)(void *user, struct span key, struct span val), void *user);
 
 MUST_USE struct store_txn *store_begin(struct store *s); /* NULL: out of memory */
-void store_put(struct store_txn *t, enum store_table table, struct span key, struct span val); /* copied */
+/* Keys and values are copied. A key has 1 to 1024 bytes, a value at most 1 MiB; more fails the transaction (ST_INTERNAL). */
+void store_put(struct store_txn *t, enum store_table table, struct span key, struct span val);
+/* Put, unless the row already holds a greater value (compared as bytes; same-length big-endian numbers). For counters and
+ * high-water marks: whatever the order in which transactions are committed, the row never goes back. */
+void store_raise(struct store_txn *t, enum store_table table, struct span key, struct span val);
 void store_del(struct store_txn *t, enum store_table table, struct span key);
 /* The transaction fails with ST_CONFLICT, alone and whole, unless the row's value equals val when it runs (val.n == 0:
  * unless the row is absent). */
@@ -69,6 +79,12 @@ uint64_t store_commit(struct store_txn *t, store_done done, void *user);
  * through here with the record's last seq, so nothing is ever shown that a crash could take back. */
 void store_after(struct store *s, uint64_t seq, store_done fn, void *user);
 uint64_t store_durable(const struct store *s); /* highest durable sequence number */
+uint64_t store_last(const struct store *s);    /* sequence number of the newest transaction handed over */
 
-struct store_stats { uint64_t transactions, commits, rows, queued; };
-void store_stats_get(const struct store *s, struct store_stats *out);
+struct store_stats {
+    uint64_t transactions; /* durable ones since the start */
+    uint64_t commits;      /* disk commits they took */
+    uint64_t rows;         /* rows written, removed or expected */
+    uint64_t queued;       /* transactions waiting or being written now */
+};
+void store_stats_get(struct store *s, struct store_stats *out);
