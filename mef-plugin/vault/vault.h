@@ -1,7 +1,7 @@
 /* The vault: the only room that sees key bytes. Callers name keys by id and ask for acts: make, seal, open, forge. At
  * rest and in memory keys are sealed (AES-256-GCM under the KEK, the record's id and kind as associated data); an act
- * unseals to a local buffer and wipes it. The two ways out are vault_release (to a recipient that policy has approved)
- * and vault_psk (to TLS where it ends).
+ * unseals to a local buffer and wipes it. The one way out is vault_release and its two text forms: to a recipient that
+ * policy has approved, or to TLS where it ends.
  *
  * Counters (docs/architecture.md): one allocator per (key, source) gives NWK and APS frame counters, NWK sequence and
  * APS counter. The row is keyed by a fingerprint of the key's BYTES, so the same install code registered again goes on
@@ -22,7 +22,7 @@ enum vault_kind {
     VAULT_TCLK,         /* trust-centre link key made here */
     VAULT_PSK,          /* Kpm of an enrolee: 16 to 64 bytes */
     VAULT_SYMM_KEY,     /* symmKeyReg value: 16 to 64 bytes */
-    VAULT_TOKEN_MAC     /* the vault's own MAC key */
+    VAULT_TOKEN_MAC     /* the vault's own MAC secret; no caller makes one */
 };
 
 struct vault_host {
@@ -38,7 +38,9 @@ MUST_USE struct vault *vault_open(struct store *s, const char *kek_path, const s
 void vault_close(struct vault *v); /* wipes */
 
 /* --- keys: each takes part in the caller's transaction, and is usable at once ------------------------------------- */
-/* A fresh random key. len: 16 for Zigbee kinds. */
+/* A transaction that is aborted or meets ST_CONFLICT does not take back what it did here: drop a key it made with
+ * vault_delete in another transaction. Counters it took are lost, which is harmless. */
+/* A fresh random key. len: 16 for Zigbee kinds; ST_UNACCEPTABLE: the kind does not allow this length. */
 MUST_USE enum st vault_generate(struct vault *v, struct store_txn *t, enum vault_kind kind, size_t len, vault_id *id);
 /* Keep key bytes that came from outside (symmKeyReg keyValue, ready link key). A publicly known link key, or one that
  * is not 16 bytes, is ST_UNACCEPTABLE. */
@@ -58,7 +60,8 @@ bool vault_same(struct vault *v, vault_id a, vault_id b); /* same bytes? constan
 bool vault_has(const struct vault *v, vault_id id);
 
 /* --- the ways out --------------------------------------------------------------------------------------------------- */
-/* Copy a key to `out` for a recipient that policy approved (a sensitive response). Returns its length, 0: no such key. */
+/* Copy a key to `out` for a recipient that policy approved (a sensitive response). Returns its length, 0: no such key
+ * or no room. The caller wipes `out`. */
 size_t vault_release(struct vault *v, vault_id id, uint8_t *out, size_t cap);
 /* The same as padded base64 text (symmKeyReg keyValue) or lower-case hex (Kpm shown once); NUL-terminated; the caller
  * wipes `out` (OPENSSL_cleanse). False: no such key or no room. */
@@ -67,7 +70,8 @@ bool vault_release_hex(struct vault *v, vault_id id, char *out, size_t cap);
 
 /* --- counters ------------------------------------------------------------------------------------------------------- */
 /* Take n consecutive numbers (1..16) for frames sealed under `key` with source address `source`; the row goes into t.
- * ST_UNAVAILABLE: the counter space is used up (0xffffffff is never given). */
+ * The first number of a new pair is 1. ST_UNAVAILABLE: the counter space is used up (0xffffffff is never given);
+ * ST_NOT_FOUND: no such key; ST_BAD_REQUEST: n out of range. */
 MUST_USE enum st vault_take(struct vault *v, struct store_txn *t, vault_id key, eui64_t source, unsigned n, uint32_t *first);
 
 /* --- Zigbee acts ----------------------------------------------------------------------------------------------------- */
@@ -81,7 +85,8 @@ struct vault_first_key {   /* design: the plain 62-byte form, or the extended fo
     uint8_t radius;
     bool extended;         /* both IEEE addresses in the NWK header */
 };
-/* Forge the complete NWK frame that carries the first network key (Zig 4.4.10.1). */
+/* Forge the complete NWK frame that carries the first network key (Zig 4.4.10.1). ST_NOT_FOUND: a key is missing or
+ * network_key is of another kind. */
 MUST_USE enum st vault_forge_first_key(struct vault *v, const struct vault_first_key *in, struct wr *frame);
 /* Open / seal a NWK frame under a network key. */
 MUST_USE enum zb_err vault_nwk_open(struct vault *v, vault_id network_key, struct span frame, struct zb_nwk *h,
