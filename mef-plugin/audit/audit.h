@@ -9,9 +9,10 @@ struct audit_host {
     void *user;
     int64_t (*time)(void *user); /* ms since 1970 */
 };
-MUST_USE struct audit *audit_open(struct store *s, const struct audit_host *host);
-void audit_close(struct audit *a);
+MUST_USE struct audit *audit_open(struct store *s, const struct audit_host *host); /* NULL: no memory, or cannot read */
+void audit_close(struct audit *a); /* writes what audit_note still counts; before store_close */
 
+/* Kept as printable ASCII ('?' for any other character), cut at 255 characters each. NULL is "". */
 struct audit_event {
     const char *admin;   /* adminFQDN the object belongs to; "" unknown (a stranger's attempt) */
     const char *actor;   /* authenticated identity, "operator:NAME", "eg" or "" */
@@ -21,9 +22,11 @@ struct audit_event {
 };
 /* Add to the transaction. */
 void audit_add(struct audit *a, struct store_txn *t, const struct audit_event *e);
-/* The same on its own (a refusal changes nothing else); rate-limited: identical (action, object, outcome) within a second
- * are counted into one row. */
+/* The same on its own (a refusal changes nothing else). Rate-limited: identical ones within a second are counted into one
+ * row; beyond 64 different ones a second only their number is kept, in a row "audit.suppressed". The first of a kind is
+ * written at once, a count when its second is over and the next note, page or close comes. */
 void audit_note(struct audit *a, const struct audit_event *e);
 /* Newest first, at most limit (<= 1000), older than sequence `before` (0: newest), of one adminFQDN. Returns a new cJSON
- * array, NULL: failure. */
+ * array of {"seq","time" (RFC 3339, UTC),"actor","action","object","outcome","count" (when > 1)}, NULL: failure. Looks at
+ * 50,000 rows at most. */
 struct cJSON *audit_page(struct audit *a, const char *admin, uint64_t before, unsigned limit);
