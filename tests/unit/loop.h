@@ -1,0 +1,68 @@
+/* A loop thread's queue for tests: post() from any thread, loop_run_until() on the test's own. */
+#pragma once
+#include "mef-plugin/store/store.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct loop_call {
+    void (*fn)(void *);
+    void *arg;
+};
+struct loop {
+    pthread_mutex_t lock;
+    pthread_cond_t more;
+    struct loop_call calls[4096];
+    size_t head, tail;
+    unsigned fatal; /* how often the store gave up */
+    char why[256];
+};
+
+static void loop_post(void *user, void (*fn)(void *), void *arg)
+{
+    struct loop *l = user;
+    pthread_mutex_lock(&l->lock);
+    if (l->tail - l->head == 4096)
+        abort();
+    l->calls[l->tail++ % 4096] = (struct loop_call){fn, arg};
+    pthread_cond_signal(&l->more);
+    pthread_mutex_unlock(&l->lock);
+}
+
+static void loop_fatal(void *user, const char *why)
+{
+    struct loop *l = user;
+    l->fatal++;
+    snprintf(l->why, sizeof l->why, "%s", why);
+}
+
+static inline struct store_host loop_init(struct loop *l)
+{
+    *l = (struct loop){.lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER};
+    return (struct store_host){l, loop_post, loop_fatal};
+}
+
+/* Run one posted call, waiting for it. */
+static inline void loop_step(struct loop *l)
+{
+    pthread_mutex_lock(&l->lock);
+    while (l->head == l->tail)
+        pthread_cond_wait(&l->more, &l->lock);
+    struct loop_call c = l->calls[l->head++ % 4096];
+    pthread_mutex_unlock(&l->lock);
+    c.fn(c.arg);
+}
+
+/* Run what is posted now, without waiting. */
+static inline void loop_drain(struct loop *l)
+{
+    for (;;) {
+        pthread_mutex_lock(&l->lock);
+        bool any = l->head != l->tail;
+        pthread_mutex_unlock(&l->lock);
+        if (!any)
+            return;
+        loop_step(l);
+    }
+}

@@ -1,0 +1,548 @@
+#include "cse-shim/base/hex.h"
+#include "tests/unit/loop.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sqlite3.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+/* --- a folder of its own for each test ------------------------------------------------------------------------------ */
+
+struct fixture {
+    char dir[64], url[96], path[80];
+    struct loop loop;
+    struct store_host host;
+    char err[256];
+};
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    const char *tmp = getenv("TMPDIR");
+    snprintf(f->dir, sizeof f->dir, "%.40s/store-XXXXXX", tmp != NULL ? tmp : "/tmp");
+    if (mkdtemp(f->dir) == NULL)
+        return -1;
+    snprintf(f->path, sizeof f->path, "%s/db", f->dir);
+    snprintf(f->url, sizeof f->url, "sqlite:%s", f->path);
+    f->host = loop_init(&f->loop);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    DIR *d = opendir(f->dir);
+    for (struct dirent *e; d != NULL && (e = readdir(d)) != NULL;)
+        unlinkat(dirfd(d), e->d_name, 0);
+    if (d != NULL)
+        closedir(d);
+    rmdir(f->dir);
+    free(f);
+    return 0;
+}
+
+static struct store *must_open(struct fixture *f)
+{
+    struct store *s = store_open(f->url, &f->host, f->err, sizeof f->err);
+    if (s == NULL)
+        fail_msg("%s", f->err);
+    return s;
+}
+
+static struct span num(uint8_t b[8], uint64_t v)
+{
+    struct wr w = wr_of(b, 8);
+    wr_be64(&w, v);
+    return wr_span(&w);
+}
+
+static uint64_t put_num(struct store *s, enum store_table table, uint64_t k, uint64_t v, store_done done, void *user)
+{
+    uint8_t kb[8], vb[8];
+    struct store_txn *t = store_begin(s);
+    store_put(t, table, num(kb, k), num(vb, v));
+    return store_commit(t, done, user);
+}
+
+struct rows {
+    size_t n, stop_at;
+    uint64_t k[64], v[64];
+};
+
+static bool collect(void *user, struct span key, struct span val)
+{
+    struct rows *r = user;
+    struct rd kr = rd_of(key), vr = rd_of(val);
+    assert_true(r->n < 64 && rd_be64(&kr, &r->k[r->n]) && rd_be64(&vr, &r->v[r->n]));
+    r->n++;
+    return r->n != r->stop_at;
+}
+
+static struct rows all(struct store *s, enum store_table table)
+{
+    struct rows r = {0};
+    assert_int_equal(store_each(s, table, collect, &r), ST_OK);
+    return r;
+}
+
+/* --- completion ----------------------------------------------------------------------------------------------------- */
+
+struct order {
+    size_t n;
+    enum st st[2000];
+    uint64_t who[2000];
+};
+struct ticket {
+    struct order *order;
+    uint64_t who;
+};
+
+static void note_done(void *user, enum st st)
+{
+    struct ticket *t = user;
+    t->order->st[t->order->n] = st;
+    t->order->who[t->order->n++] = t->who;
+}
+
+static void completes_in_order_and_groups(void **state)
+{
+    enum { N = 1000 };
+    struct fixture *f = *state;
+    struct store *s = must_open(f);
+    struct order *order = calloc(1, sizeof *order);
+    struct ticket *tickets = calloc(N, sizeof *tickets);
+    struct store_stats st;
+    for (uint64_t i = 0; i < N; i++) {
+        tickets[i] = (struct ticket){order, i};
+        assert_int_equal(put_num(s, STORE_DEVICE, i, i, note_done, &tickets[i]), i + 1);
+    }
+    assert_int_equal(order->n, 0); /* never before the loop runs */
+    while (order->n < N)
+        loop_step(&f->loop);
+    for (uint64_t i = 0; i < N; i++)
+        assert_true(order->who[i] == i && order->st[i] == ST_OK);
+    assert_int_equal(store_durable(s), N);
+    store_stats_get(s, &st);
+    assert_int_equal(st.transactions, N);
+    assert_int_equal(st.rows, N);
+    assert_int_equal(st.queued, 0);
+    assert_in_range(st.commits, 4, N / 4); /* 256 a commit at most, and really grouped */
+    store_close(s);
+    loop_drain(&f->loop);
+    free(tickets);
+    free(order);
+}
+
+static void after_waits_for_its_transaction(void **state)
+{
+    struct fixture *f = *state;
+    struct store *s = must_open(f);
+    struct order order = {0};
+    struct ticket a = {&order, 1}, b = {&order, 2}, c = {&order, 3};
+    uint64_t seq = put_num(s, STORE_DEVICE, 1, 1, note_done, &a);
+    store_after(s, seq, note_done, &b);
+    assert_int_equal(order.n, 0);
+    while (order.n < 2)
+        loop_step(&f->loop);
+    assert_true(order.who[0] == 1 && order.who[1] == 2 && order.st[1] == ST_OK);
+    store_after(s, seq, note_done, &c);
+    assert_true(order.n == 3 && order.who[2] == 3); /* at once */
+    store_close(s);
+}
+
+static void flush_delivers_and_close_drops(void **state)
+{
+    struct fixture *f = *state;
+    struct store *s = must_open(f);
+    struct order order = {0};
+    struct ticket a = {&order, 1}, b = {&order, 2};
+    put_num(s, STORE_DEVICE, 1, 10, note_done, &a);
+    store_flush(s);
+    assert_int_equal(order.n, 1);
+    store_after(s, put_num(s, STORE_DEVICE, 2, 20, note_done, &b), note_done, &b);
+    store_close(s);
+    loop_drain(&f->loop);
+    assert_int_equal(order.n, 1);
+    s = must_open(f);
+    struct rows r = all(s, STORE_DEVICE);
+    assert_true(r.n == 2 && r.v[1] == 20); /* durable all the same */
+    store_close(s);
+}
+
+/* --- what a transaction can do -------------------------------------------------------------------------------------- */
+
+static void expectations_fail_alone_and_whole(void **state)
+{
+    struct fixture *f = *state;
+    struct store *s = must_open(f);
+    struct order order = {0};
+    struct ticket w[4] = {{&order, 0}, {&order, 1}, {&order, 2}, {&order, 3}};
+    uint8_t a[8], b[8], c[8];
+    put_num(s, STORE_GATEWAY_EPOCH, 1, 7, note_done, &w[0]);
+    struct store_txn *t = store_begin(s); /* a write before the failing expectation must go, too */
+    store_put(t, STORE_DEVICE, num(a, 50), num(b, 50));
+    store_expect(t, STORE_GATEWAY_EPOCH, num(a, 1), num(c, 6));
+    store_put(t, STORE_DEVICE, num(a, 51), num(b, 51));
+    store_commit(t, note_done, &w[1]);
+    t = store_begin(s);
+    store_expect(t, STORE_GATEWAY_EPOCH, num(a, 1), num(c, 7));
+    store_expect(t, STORE_GATEWAY_EPOCH, num(a, 2), (struct span){0});
+    store_put(t, STORE_GATEWAY_EPOCH, num(a, 1), num(b, 8));
+    store_commit(t, note_done, &w[2]);
+    t = store_begin(s);
+    store_expect(t, STORE_GATEWAY_EPOCH, num(a, 1), (struct span){0}); /* present: conflict */
+    store_del(t, STORE_GATEWAY_EPOCH, num(a, 1));
+    store_commit(t, note_done, &w[3]);
+    store_flush(s);
+    const enum st want[] = {ST_OK, ST_CONFLICT, ST_OK, ST_CONFLICT};
+    for (size_t i = 0; i < 4; i++)
+        assert_int_equal(order.st[i], want[i]);
+    struct rows devices = all(s, STORE_DEVICE), epochs = all(s, STORE_GATEWAY_EPOCH);
+    assert_int_equal(devices.n, 0);
+    assert_true(epochs.n == 1 && epochs.v[0] == 8);
+    store_close(s);
+}
+
+static void raise_never_goes_back(void **state)
+{
+    struct fixture *f = *state;
+    struct store *s = must_open(f);
+    const uint64_t given[] = {5, 3, 255, 256, 9};
+    uint8_t a[8], b[8];
+    for (size_t i = 0; i < 5; i++) {
+        struct store_txn *t = store_begin(s);
+        store_raise(t, STORE_COUNTER, num(a, 1), num(b, given[i]));
+        store_commit(t, NULL, NULL);
+    }
+    assert_int_equal(all(s, STORE_COUNTER).v[0], 256);
+    store_close(s);
+}
+
+static void rows_of_all_sizes_survive(void **state)
+{
+    struct fixture *f = *state;
+    struct store *s = must_open(f);
+    struct order order = {0};
+    struct ticket w[3] = {{&order, 0}, {&order, 1}, {&order, 2}};
+    static uint8_t big[(1 << 20) + 1], key[1025];
+    memset(big, 0xa5, sizeof big);
+    struct store_txn *t = store_begin(s);
+    store_put(t, STORE_TRANSACTION, span_of(key, 1024), span_of(big, 1 << 20));
+    store_put(t, STORE_TRANSACTION, span_of("e", 1), (struct span){0});
+    store_commit(t, note_done, &w[0]);
+    t = store_begin(s);
+    store_put(t, STORE_TRANSACTION, span_of("x", 1), span_of(big, sizeof big)); /* too long: fails alone */
+    store_commit(t, note_done, &w[1]);
+    t = store_begin(s);
+    store_put(t, STORE_TRANSACTION, (struct span){0}, span_of(big, 1));
+    store_commit(t, note_done, &w[2]);
+    store_abort(store_begin(s));
+    store_flush(s);
+    assert_true(order.st[0] == ST_OK && order.st[1] == ST_INTERNAL && order.st[2] == ST_INTERNAL);
+    store_close(s);
+    s = must_open(f);
+    struct store_stats st;
+    store_stats_get(s, &st);
+    assert_int_equal(st.transactions, 0);
+    store_close(s);
+    sqlite3 *db;
+    sqlite3_stmt *q;
+    assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, "SELECT length(k), length(v) FROM \"transaction\" ORDER BY k", -1, &q, NULL), 0);
+    assert_int_equal(sqlite3_step(q), SQLITE_ROW);
+    assert_true(sqlite3_column_int(q, 0) == 1024 && sqlite3_column_int(q, 1) == 1 << 20);
+    assert_int_equal(sqlite3_step(q), SQLITE_ROW);
+    assert_true(sqlite3_column_int(q, 0) == 1 && sqlite3_column_int(q, 1) == 0);
+    assert_int_equal(sqlite3_step(q), SQLITE_DONE);
+    sqlite3_finalize(q);
+    sqlite3_close(db);
+}
+
+static void pages_both_ways(void **state)
+{
+    struct fixture *f = *state;
+    struct store *s = must_open(f);
+    uint8_t a[8];
+    for (uint64_t i = 1; i <= 10; i++)
+        put_num(s, STORE_AUDIT, i, i * i, NULL, NULL);
+    struct rows r = {0}; /* sees what was committed just now */
+    assert_int_equal(store_page(s, STORE_AUDIT, (struct span){0}, true, 3, collect, &r), ST_OK);
+    assert_true(r.n == 3 && r.k[0] == 10 && r.k[2] == 8 && r.v[0] == 100);
+    r = (struct rows){0};
+    assert_int_equal(store_page(s, STORE_AUDIT, num(a, 8), true, 2, collect, &r), ST_OK);
+    assert_true(r.n == 2 && r.k[0] == 7);
+    r = (struct rows){0};
+    assert_int_equal(store_page(s, STORE_AUDIT, num(a, 8), false, 9, collect, &r), ST_OK);
+    assert_true(r.n == 2 && r.k[0] == 9 && r.k[1] == 10);
+    r = (struct rows){.stop_at = 4};
+    assert_int_equal(store_each(s, STORE_AUDIT, collect, &r), ST_OK);
+    assert_true(r.n == 4 && r.k[3] == 4);
+    store_close(s);
+}
+
+/* --- opening -------------------------------------------------------------------------------------------------------- */
+
+static void refused(struct fixture *f, const char *want)
+{
+    struct store *s = store_open(f->url, &f->host, f->err, sizeof f->err);
+    assert_null(s);
+    if (strstr(f->err, want) == NULL)
+        fail_msg("\"%s\" lacks \"%s\"", f->err, want);
+}
+
+static void run_sql(const struct fixture *f, const char *sql)
+{
+    sqlite3 *db;
+    assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+}
+
+static void a_second_opener_is_refused_at_once(void **state)
+{
+    struct fixture *f = *state;
+    struct store *s = must_open(f);
+    put_num(s, STORE_DEVICE, 1, 1, NULL, NULL);
+    struct timespec a, b;
+    clock_gettime(CLOCK_MONOTONIC, &a);
+    pid_t child = fork();
+    if (child == 0) {
+        char err[256];
+        struct store *second = store_open(f->url, &f->host, err, sizeof err);
+        _exit(second == NULL && strstr(err, "in use by another process") != NULL ? 0 : 1);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    clock_gettime(CLOCK_MONOTONIC, &b);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    assert_true((b.tv_sec - a.tv_sec) * 1000 + (b.tv_nsec - a.tv_nsec) / 1000000 < 1000);
+    refused(f, "in use by another process"); /* the same process, too */
+    put_num(s, STORE_DEVICE, 2, 2, NULL, NULL); /* and the first goes on */
+    store_flush(s);
+    assert_int_equal(f->loop.fatal, 0);
+    store_close(s);
+    s = must_open(f);
+    assert_int_equal(all(s, STORE_DEVICE).n, 2);
+    store_close(s);
+}
+
+static void versions_and_strangers(void **state)
+{
+    struct fixture *f = *state;
+    store_close(must_open(f));
+    run_sql(f, "PRAGMA user_version=99");
+    refused(f, "newer release");
+    unlink(f->path);
+
+    run_sql(f, "PRAGMA application_id=1296385585"); /* ours, schema 0: older, empty */
+    struct store *s = must_open(f);
+    put_num(s, STORE_META, 1, 1, NULL, NULL);
+    store_close(s);
+    s = must_open(f);
+    assert_int_equal(all(s, STORE_META).n, 1);
+    store_close(s);
+    unlink(f->path);
+
+    run_sql(f, "CREATE TABLE theirs(x)");
+    refused(f, "another program");
+    unlink(f->path);
+
+    int fd = open(f->path, O_WRONLY | O_CREAT, 0600);
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(write(fd, "this is no database at all", 26), 26);
+    close(fd);
+    refused(f, "not a database");
+    unlink(f->path);
+
+    snprintf(f->url, sizeof f->url, "mysql:x");
+    refused(f, "unknown kind");
+    snprintf(f->url, sizeof f->url, "sqlite::memory:");
+    refused(f, "path of a file");
+    snprintf(f->url, sizeof f->url, "sqlite:%s/none/db", f->dir);
+    refused(f, "No such file");
+}
+
+static void an_interrupted_migration_leaves_the_old_version(void **state)
+{
+    struct fixture *f = *state;
+    run_sql(f, "PRAGMA application_id=1296385585; CREATE TABLE audit(k)"); /* the last step of migration 1 will fail */
+    refused(f, "migration from schema version 0 failed");
+    run_sql(f, "DROP TABLE audit"); /* nothing of the attempt is left, or this open fails */
+    store_close(must_open(f));
+}
+
+static void only_the_owner_may_read(void **state)
+{
+    struct fixture *f = *state;
+    mode_t before = umask(0);
+    struct store *s = must_open(f);
+    put_num(s, STORE_DEVICE, 1, 1, NULL, NULL);
+    store_flush(s);
+    umask(before);
+    DIR *d = opendir(f->dir);
+    int files = 0;
+    for (struct dirent *e; (e = readdir(d)) != NULL;) {
+        struct stat st;
+        if (e->d_name[0] == '.')
+            continue;
+        assert_int_equal(fstatat(dirfd(d), e->d_name, &st, 0), 0);
+        assert_int_equal(st.st_mode & 0777, 0600);
+        files++;
+    }
+    closedir(d);
+    assert_int_equal(files, 2); /* database and log */
+    store_close(s);
+}
+
+/* --- trouble -------------------------------------------------------------------------------------------------------- */
+
+/* The file-size limit stands for a full disk: SQLite meets a failing write in the middle of a commit. */
+static void a_full_disk_is_fatal_and_acknowledges_nothing(void **state)
+{
+    struct fixture *f = *state;
+    pid_t child = fork();
+    if (child == 0) {
+        struct order order = {0};
+        struct ticket w = {&order, 1};
+        static uint8_t big[200000];
+        signal(SIGXFSZ, SIG_IGN);
+        struct store *s = store_open(f->url, &f->host, f->err, sizeof f->err);
+        put_num(s, STORE_DEVICE, 1, 1, note_done, &w);
+        store_flush(s);
+        setrlimit(RLIMIT_FSIZE, &(struct rlimit){150000, 150000});
+        struct store_txn *t = store_begin(s);
+        store_put(t, STORE_DEVICE, span_of("big", 3), span_of(big, sizeof big));
+        uint64_t seq = store_commit(t, note_done, &w);
+        put_num(s, STORE_DEVICE, 2, 2, note_done, &w);
+        store_after(s, seq, note_done, &w);
+        while (f->loop.fatal == 0)
+            loop_step(&f->loop);
+        put_num(s, STORE_DEVICE, 3, 3, note_done, &w); /* nor anything later */
+        struct rows r = {0};
+        bool unreadable = store_each(s, STORE_DEVICE, collect, &r) == ST_INTERNAL;
+        store_flush(s);
+        bool good = order.n == 1 && f->loop.fatal == 1 && store_durable(s) == 1 && unreadable &&
+                    strstr(f->loop.why, "commit failed") != NULL;
+        store_close(s);
+        loop_drain(&f->loop);
+        _exit(good && order.n == 1 ? 0 : 1);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    struct store *s = must_open(f);
+    struct rows r = all(s, STORE_DEVICE);
+    assert_true(r.n == 1 && r.k[0] == 1);
+    store_close(s);
+}
+
+/* The child writes pairs (i in two tables) and reports each acknowledged i through the pipe. */
+struct reporter {
+    int fd;
+    uint64_t i;
+};
+
+static void report(void *user, enum st st)
+{
+    struct reporter *r = user;
+    if (st == ST_OK && write(r->fd, &r->i, sizeof r->i) != sizeof r->i)
+        _exit(3);
+    free(r);
+}
+
+static void write_pairs(struct fixture *f, int fd, uint64_t from)
+{
+    struct store *s = store_open(f->url, &f->host, f->err, sizeof f->err);
+    if (s == NULL)
+        _exit(2);
+    for (uint64_t i = from;; i++) {
+        uint8_t a[8];
+        struct store_txn *t = store_begin(s);
+        struct reporter *r = malloc(sizeof *r);
+        *r = (struct reporter){fd, i};
+        store_put(t, STORE_DEVICE, num(a, i), num(a, i));
+        if (i % 3 == 0)
+            store_expect(t, STORE_INSTALL_CODE, num(a, i), (struct span){0});
+        store_put(t, STORE_INSTALL_CODE, num(a, i), num(a, i));
+        store_commit(t, report, r);
+        if (i % 16 == 0)
+            loop_step(&f->loop);
+        loop_drain(&f->loop);
+    }
+}
+
+static bool highest(void *user, struct span key, struct span val)
+{
+    uint64_t *n = user, k = 0;
+    struct rd r = rd_of(key);
+    (void)val;
+    assert_true(rd_be64(&r, &k) && k == *n + 1); /* no hole */
+    *n = k;
+    return true;
+}
+
+static void kill_loses_nothing_acknowledged(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t acknowledged = 0, devices = 0, total = 0;
+    unsigned seed = (unsigned)time(NULL);
+    print_message("seed %u\n", seed);
+    for (int round = 0; round < 40; round++) {
+        int fds[2];
+        assert_int_equal(pipe(fds), 0);
+        pid_t child = fork();
+        if (child == 0) {
+            close(fds[0]);
+            write_pairs(f, fds[1], devices + 1);
+        }
+        close(fds[1]);
+        usleep(2000 + (useconds_t)(rand_r(&seed) % 40000));
+        kill(child, SIGKILL);
+        for (uint64_t i; read(fds[0], &i, sizeof i) == sizeof i; total++)
+            acknowledged = i;
+        close(fds[0]);
+        waitpid(child, NULL, 0);
+
+        struct store *s = must_open(f);
+        uint64_t codes = 0;
+        devices = 0;
+        assert_int_equal(store_each(s, STORE_DEVICE, highest, &devices), ST_OK);
+        assert_int_equal(store_each(s, STORE_INSTALL_CODE, highest, &codes), ST_OK);
+        assert_int_equal(devices, codes);          /* whole or absent */
+        assert_true(devices >= acknowledged);      /* nothing acknowledged is lost */
+        store_close(s);
+    }
+    print_message("%llu acknowledged\n", (unsigned long long)total);
+    assert_true(total > 40);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(completes_in_order_and_groups, setup, teardown),
+        cmocka_unit_test_setup_teardown(after_waits_for_its_transaction, setup, teardown),
+        cmocka_unit_test_setup_teardown(flush_delivers_and_close_drops, setup, teardown),
+        cmocka_unit_test_setup_teardown(expectations_fail_alone_and_whole, setup, teardown),
+        cmocka_unit_test_setup_teardown(raise_never_goes_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(rows_of_all_sizes_survive, setup, teardown),
+        cmocka_unit_test_setup_teardown(pages_both_ways, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_second_opener_is_refused_at_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(versions_and_strangers, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_interrupted_migration_leaves_the_old_version, setup, teardown),
+        cmocka_unit_test_setup_teardown(only_the_owner_may_read, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_full_disk_is_fatal_and_acknowledges_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(kill_loses_nothing_acknowledged, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
