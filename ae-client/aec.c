@@ -1,0 +1,441 @@
+#include "ae-client/aec.h"
+
+#include "ae-client/parse.h"
+#include "config/names.h"
+#include "cse-shim/coap/coap.h"
+
+#include <errno.h>
+#include <openssl/crypto.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+/* CoAP options: RFC 7252 12.2 and TS-0008 6.2.2.4. */
+enum { OPT_URI_PATH = 11, OPT_CONTENT_FORMAT = 12, OPT_URI_QUERY = 15, OPT_ACCEPT = 17 };
+enum { OPT_TY = 267, OPT_RVI = 271, OPT_FR = 279, OPT_RQI = 283, OPT_RSC = 307 };
+enum { FORMAT_OCTETS = 42, FORMAT_JSON = 50 };
+#define RELEASE "3"
+#define QUEUE 64
+#define RETRY_MS 1000 /* between attempts to set up a lost observation */
+
+struct aec {
+    sd_event *loop;
+    struct cep_endpoint *ep;
+    uint64_t session; /* serial; 0: none yet */
+    char *host, *kpm_id, *from, *base;
+    uint16_t port;
+    uint8_t kpm[64];
+    size_t kpm_len;
+    unsigned timeout_ms;
+    unsigned requests; /* makes Request Identifiers */
+    char error[AEC_TEXT_MAX];
+
+    eui64_t watched;        /* 0: nothing */
+    uint64_t observation;   /* cep handle; 0: not set up */
+    uint64_t retry_at;      /* monotonic ms, when to set a lost one up again */
+    enum st watch_st;       /* ST_OK, or why the MEF refused it */
+    bool watch_answered;
+    uint8_t frames[QUEUE][AEC_FRAME_MAX];
+    size_t lengths[QUEUE];
+    size_t head, waiting;
+};
+
+/* One request and its answer. */
+struct call {
+    struct aec *c;
+    bool done;
+    enum st st;
+    uint8_t *body; /* owned; wiped with the call */
+    size_t n;
+};
+
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+const char *aec_error(const struct aec *c)
+{
+    return c->error;
+}
+
+static enum st fail(struct aec *c, enum st st, const char *detail)
+{
+    const struct st_map *m = st_map(st);
+    snprintf(c->error, sizeof c->error, "%u %s%s%s", (unsigned)m->rsc, m->text, detail[0] != '\0' ? ": " : "", detail);
+    return st;
+}
+
+/* --- life ------------------------------------------------------------------------------------------------------- */
+
+static void on_closed(void *user, uint64_t serial)
+{
+    struct aec *c = user;
+    if (c->session == serial)
+        c->session = 0;
+}
+
+struct aec *aec_new(const struct aec_config *cfg)
+{
+    struct aec *c = calloc(1, sizeof *c);
+    if (c == NULL || cfg->kpm.n == 0 || cfg->kpm.n > sizeof c->kpm) {
+        free(c);
+        return NULL;
+    }
+    c->host = strdup(cfg->host);
+    c->kpm_id = strdup(cfg->kpm_id);
+    c->from = cfg->from != NULL ? strdup(cfg->from) : NULL;
+    c->base = strdup(cfg->base != NULL ? cfg->base : "mef");
+    c->port = cfg->port;
+    c->timeout_ms = cfg->timeout_ms != 0 ? cfg->timeout_ms : 10000;
+    memcpy(c->kpm, cfg->kpm.p, cfg->kpm.n);
+    c->kpm_len = cfg->kpm.n;
+    const struct cep_callbacks cb = {.user = c, .closed = on_closed};
+    const struct cep_config limits = {.max_sessions = 4, .max_handshakes = 4};
+    if (sd_event_new(&c->loop) >= 0)
+        c->ep = cep_endpoint_new(c->loop, &limits, &cb);
+    if (c->host == NULL || c->kpm_id == NULL || c->base == NULL || c->ep == NULL) {
+        aec_free(c);
+        return NULL;
+    }
+    return c;
+}
+
+void aec_free(struct aec *c)
+{
+    if (c == NULL)
+        return;
+    cep_endpoint_free(c->ep);
+    sd_event_unref(c->loop);
+    free(c->host);
+    free(c->kpm_id);
+    free(c->from);
+    free(c->base);
+    OPENSSL_cleanse(c, sizeof *c);
+    free(c);
+}
+
+static struct cep_session *session(struct aec *c)
+{
+    struct cep_session *s = c->session != 0 ? cep_session_find(c->ep, c->session) : NULL;
+    if (s != NULL)
+        return s;
+    int err = 0;
+    s = cep_connect(c->ep, c->host, c->port, c->kpm_id, span_of(c->kpm, c->kpm_len), &err);
+    c->session = s != NULL ? cep_session_serial(s) : 0;
+    if (s == NULL)
+        fail(c, ST_UNREACHABLE, err == -EINVAL ? "no such host" : strerror(-err));
+    return s;
+}
+
+/* --- requests ------------------------------------------------------------------------------------------------------ */
+
+/* A request under construction: options in ascending order, as coap.h wants them. */
+struct request {
+    struct cep_option opts[24];
+    size_t n;
+    char rqi[24];
+    uint8_t uints[3][4];
+    size_t nuints;
+};
+
+static void add(struct request *r, uint16_t num, struct span val)
+{
+    if (r->n < sizeof r->opts / sizeof r->opts[0])
+        r->opts[r->n++] = (struct cep_option){num, val};
+}
+
+static void add_uint(struct request *r, uint16_t num, unsigned v)
+{
+    if (r->n < sizeof r->opts / sizeof r->opts[0] && r->nuints < 3)
+        r->opts[r->n++] = cep_option_make_uint(num, v, r->uints[r->nuints++]);
+}
+
+/* What distinguishes one request from another. */
+struct spec {
+    uint8_t method;
+    const char *path;            /* below the base; "" is the base; no leading '/' */
+    const char *queries[2];      /* NULL: none */
+    int ty;                      /* resource type of a create; 0: none */
+    unsigned format;             /* of the body */
+    unsigned accept;
+    struct span body;
+};
+
+static void build(struct aec *c, const struct spec *s, struct request *r)
+{
+    add(r, OPT_URI_PATH, span_str(c->base));
+    for (const char *p = s->path; *p != '\0';) {
+        size_t n = strcspn(p, "/");
+        add(r, OPT_URI_PATH, span_of(p, n));
+        p += n + (p[n] == '/');
+    }
+    if (s->body.n != 0)
+        add_uint(r, OPT_CONTENT_FORMAT, s->format);
+    for (size_t i = 0; i < 2 && s->queries[i] != NULL; i++)
+        add(r, OPT_URI_QUERY, span_str(s->queries[i]));
+    add_uint(r, OPT_ACCEPT, s->accept);
+    if (s->ty != 0)
+        add_uint(r, OPT_TY, (unsigned)s->ty);
+    add(r, OPT_RVI, span_str(RELEASE));
+    if (c->from != NULL)
+        add(r, OPT_FR, span_str(c->from));
+    snprintf(r->rqi, sizeof r->rqi, "%u", ++c->requests);
+    add(r, OPT_RQI, span_str(r->rqi));
+}
+
+/* The status of an answer: its RSC, or failing that what its CoAP code maps to. */
+static enum st answer_status(const struct cep_message *rsp)
+{
+    uint32_t rsc;
+    if (cep_option_uint(rsp, OPT_RSC, &rsc) && rsc <= UINT16_MAX)
+        return st_from_rsc((uint16_t)rsc);
+    for (unsigned i = 0; i < ST_COUNT; i++)
+        if (st_map((enum st)i)->coap == rsp->code)
+            return (enum st)i;
+    return ST_INTERNAL;
+}
+
+static bool succeeded(enum st st)
+{
+    return st <= ST_UPDATED;
+}
+
+static void on_response(void *user, enum st st, const struct cep_message *rsp)
+{
+    struct call *call = user;
+    call->done = true;
+    call->st = st;
+    if (st != ST_OK)
+        return;
+    call->st = answer_status(rsp);
+    call->body = OPENSSL_malloc(rsp->payload.n + 1);
+    if (call->body == NULL) {
+        call->st = ST_INTERNAL;
+        return;
+    }
+    memcpy(call->body, rsp->payload.p, rsp->payload.n);
+    call->body[rsp->payload.n] = '\0';
+    call->n = rsp->payload.n;
+}
+
+static void call_clear(struct call *call)
+{
+    OPENSSL_clear_free(call->body, call->n);
+}
+
+static enum st explain(struct aec *c, const struct call *call)
+{
+    char detail[AEC_TEXT_MAX] = "";
+    if (call->n != 0)
+        aec_parse_detail(span_of(call->body, call->n), detail);
+    else if (call->st == ST_UNREACHABLE)
+        snprintf(detail, sizeof detail, "no DTLS session (nobody there, or KpmID or Kpm refused)");
+    return fail(c, call->st, detail);
+}
+
+/* Send and wait. On a success *out is the answer, to be cleared by the caller; on a failure nothing is left. */
+static enum st perform(struct aec *c, const struct spec *s, struct call *out)
+{
+    *out = (struct call){.c = c};
+    struct request r = {.n = 0};
+    build(c, s, &r);
+    const struct cep_message m = {s->method, r.opts, r.n, s->body};
+    struct cep_session *to = session(c);
+    if (to == NULL)
+        return ST_UNREACHABLE;
+    uint64_t handle = cep_request(to, &m, false, true, on_response, out);
+    if (handle == 0)
+        return fail(c, ST_UNREACHABLE, "session closed");
+    uint64_t end = now_ms() + c->timeout_ms;
+    for (uint64_t now; !out->done && (now = now_ms()) < end;)
+        if (sd_event_run(c->loop, (end - now) * 1000) < 0)
+            break;
+    if (!out->done) {
+        cep_cancel(to, handle); /* `to` lives: its end would have finished the call */
+        out->st = ST_TIMEOUT;
+    }
+    if (succeeded(out->st))
+        return ST_OK;
+    enum st st = explain(c, out);
+    call_clear(out);
+    return st;
+}
+
+static enum st parsed(struct aec *c, struct call *call, enum st st)
+{
+    call_clear(call);
+    return st == ST_OK ? ST_OK : fail(c, st, st == ST_NOT_FOUND ? "" : "answer not understood");
+}
+
+enum st aec_register(struct aec *c, const char *admin_fqdn, const char *expires, char *id)
+{
+    char body[512];
+    int n = snprintf(body, sizeof body, "{\"" MEF_SN_CLIENT_REG "\":{\"" M2M_SN_EXPIRATION "\":\"%s\",\"" MEF_SN_ADMIN_FQDN
+                     "\":\"%s\"}}", expires, admin_fqdn);
+    if (n < 0 || (size_t)n >= sizeof body || strpbrk(admin_fqdn, "\"\\") != NULL || strpbrk(expires, "\"\\") != NULL)
+        return fail(c, ST_BAD_REQUEST, "adminFQDN or expiration time");
+    struct call call;
+    const struct spec s = {.method = CEP_POST, .path = "", .ty = MEF_TY_CLIENT_REG, .format = FORMAT_JSON,
+                           .accept = FORMAT_JSON, .body = span_of(body, (size_t)n)};
+    enum st st = perform(c, &s, &call);
+    return st != ST_OK ? st : parsed(c, &call, aec_parse_registration(span_of(call.body, call.n), id));
+}
+
+enum st aec_find(struct aec *c, eui64_t device, char relkeyid[AEC_ID_MAX])
+{
+    char eui[17], label[48];
+    eui64_print(device, eui);
+    snprintf(label, sizeof label, "lbl=" MEF_LABEL_EUI64 "%s", eui);
+    struct call call;
+    const struct spec s = {.method = CEP_GET, .path = "", .queries = {"fu=1", label}, .accept = FORMAT_JSON};
+    enum st st = perform(c, &s, &call);
+    return st != ST_OK ? st : parsed(c, &call, aec_parse_uril(span_of(call.body, call.n), relkeyid));
+}
+
+enum st aec_get(struct aec *c, const char *relkeyid, struct aec_key **out)
+{
+    struct call call;
+    const struct spec s = {.method = CEP_GET, .path = relkeyid, .accept = FORMAT_JSON};
+    enum st st = perform(c, &s, &call);
+    return st != ST_OK ? st : parsed(c, &call, aec_parse_key(span_of(call.body, call.n), relkeyid, out));
+}
+
+/* "eg/<what>/<eui64><tail>" */
+static void eg_path(char out[64], const char *what, eui64_t device, const char *tail)
+{
+    char eui[17];
+    eui64_print(device, eui);
+    snprintf(out, 64, "eg/%s/%s%s", what, eui, tail);
+}
+
+enum st aec_ticket_take(struct aec *c, eui64_t device, unsigned count, struct aec_ticket *out)
+{
+    char path[64], body[32];
+    eg_path(path, "devices", device, "/ticket");
+    int n = snprintf(body, sizeof body, "{\"count\":%u}", count);
+    struct call call;
+    const struct spec s = {.method = CEP_POST, .path = path, .format = FORMAT_JSON, .accept = FORMAT_JSON,
+                           .body = span_of(body, (size_t)n)};
+    enum st st = perform(c, &s, &call);
+    return st != ST_OK ? st : parsed(c, &call, aec_parse_ticket(span_of(call.body, call.n), out));
+}
+
+enum st aec_send(struct aec *c, eui64_t device, struct span frame)
+{
+    char path[64];
+    eg_path(path, "frames", device, "");
+    struct call call;
+    const struct spec s = {.method = CEP_POST, .path = path, .format = FORMAT_OCTETS, .accept = FORMAT_OCTETS, .body = frame};
+    enum st st = perform(c, &s, &call);
+    if (st == ST_OK)
+        call_clear(&call);
+    return st;
+}
+
+/* --- frames ---------------------------------------------------------------------------------------------------------- */
+
+static void enqueue(struct aec *c, struct span frame)
+{
+    if (frame.n == 0 || frame.n > AEC_FRAME_MAX)
+        return;
+    if (c->waiting == QUEUE) { /* drop the oldest: a newer reading is worth more */
+        c->head = (c->head + 1) % QUEUE;
+        c->waiting--;
+    }
+    size_t at = (c->head + c->waiting++) % QUEUE;
+    memcpy(c->frames[at], frame.p, frame.n);
+    c->lengths[at] = frame.n;
+}
+
+static void on_frame(void *user, enum st st, const struct cep_message *rsp)
+{
+    struct aec *c = user;
+    c->watch_answered = true;
+    c->watch_st = st == ST_OK ? answer_status(rsp) : st;
+    if (succeeded(c->watch_st)) {
+        enqueue(c, rsp->payload);
+        return;
+    }
+    if (st == ST_OK) { /* refused: say why; the observation is over */
+        char detail[AEC_TEXT_MAX];
+        aec_parse_detail(rsp->payload, detail);
+        fail(c, c->watch_st, detail);
+    } else {
+        fail(c, st, "observation lost");
+    }
+    c->observation = 0;
+    c->retry_at = now_ms() + RETRY_MS;
+}
+
+static enum st observe(struct aec *c)
+{
+    char path[64];
+    eg_path(path, "frames", c->watched, "");
+    struct request r = {.n = 0};
+    const struct spec s = {.method = CEP_GET, .path = path, .accept = FORMAT_OCTETS};
+    build(c, &s, &r);
+    const struct cep_message m = {s.method, r.opts, r.n, s.body};
+    struct cep_session *to = session(c);
+    c->watch_answered = false;
+    c->retry_at = now_ms() + RETRY_MS;
+    c->observation = to != NULL ? cep_request(to, &m, true, true, on_frame, c) : 0;
+    return c->observation != 0 ? ST_OK : ST_UNREACHABLE;
+}
+
+enum st aec_watch(struct aec *c, eui64_t device)
+{
+    struct cep_session *s = c->session != 0 ? cep_session_find(c->ep, c->session) : NULL;
+    if (c->observation != 0 && s != NULL)
+        cep_cancel(s, c->observation);
+    c->watched = device;
+    c->head = c->waiting = 0;
+    if (observe(c) != ST_OK)
+        return ST_UNREACHABLE;
+    uint64_t end = now_ms() + c->timeout_ms;
+    for (uint64_t now; !c->watch_answered && (now = now_ms()) < end;)
+        if (sd_event_run(c->loop, (end - now) * 1000) < 0)
+            break;
+    if (!c->watch_answered)
+        return fail(c, ST_TIMEOUT, "");
+    return succeeded(c->watch_st) ? ST_OK : c->watch_st;
+}
+
+/* Will trying again help? Not when the MEF said no. */
+static bool transient(enum st st)
+{
+    return succeeded(st) || st == ST_UNREACHABLE || st == ST_TIMEOUT || st == ST_UNAVAILABLE || st == ST_TOO_MANY;
+}
+
+enum st aec_next(struct aec *c, int timeout_ms, uint8_t frame[AEC_FRAME_MAX], size_t *n)
+{
+    uint64_t start = now_ms();
+    uint64_t end = timeout_ms < 0 ? UINT64_MAX : start + (unsigned)timeout_ms;
+    while (c->waiting == 0) {
+        uint64_t now = now_ms();
+        if (c->watched == 0 || (c->observation == 0 && !transient(c->watch_st)))
+            return c->watched == 0 ? fail(c, ST_BAD_REQUEST, "nothing is watched") : c->watch_st;
+        if (c->observation == 0 && now >= c->retry_at)
+            (void)observe(c); /* tried again at retry_at */
+        if (now > end || (now == end && timeout_ms > 0))
+            return fail(c, ST_TIMEOUT, "no frame");
+        uint64_t left = end - now < RETRY_MS ? end - now : RETRY_MS;
+        int r = sd_event_run(c->loop, left * 1000);
+        if (r < 0)
+            return fail(c, ST_INTERNAL, "event loop");
+        if (r == 0 && timeout_ms == 0)
+            return fail(c, ST_TIMEOUT, "no frame");
+    }
+    *n = c->lengths[c->head];
+    memcpy(frame, c->frames[c->head], *n);
+    c->head = (c->head + 1) % QUEUE;
+    c->waiting--;
+    return ST_OK;
+}
+
+int aec_fd(const struct aec *c)
+{
+    return sd_event_get_fd(c->loop);
+}
