@@ -23,6 +23,7 @@ const char *mef_fqdn(const struct mef *m);
 
 /* Handle a CSE_PRIMITIVE request at or below the base. Answers through ops->respond. */
 void mef_handle(struct mef *m, struct cse_request *req);
+void mef_session_end(struct mef *m, uint64_t session);
 
 /* --- principals ---------------------------------------------------------------------------------------------------- */
 enum mef_role { MEF_ROLE_NONE, MEF_ROLE_CLIENT /* AE, CSE, MAF */, MEF_ROLE_GATEWAY /* node that carries EG messages */ };
@@ -59,6 +60,9 @@ cJSON *mef_application_get(struct mef *m, const char *admin, const char *name);
 cJSON *mef_application_list(struct mef *m, const char *admin);
 /* Is the absolute id a member? */
 bool mef_application_member(struct mef *m, const char *admin, const char *name, const char *id);
+
+/* Life of a key made for the application, seconds; 0: none set. */
+uint64_t mef_application_lifetime(struct mef *m, const char *admin, const char *name);
 
 /* --- key registrations made by the EG ------------------------------------------------------------------------------- */
 struct mef_keyreg_new {

@@ -1,0 +1,235 @@
+/* Applications: named sets of AEs that share access to the keys of devices registered for them. */
+#include "mef-plugin/mef/internal.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define RECORD_VERSION 1
+#define MAX_NAME 64
+#define MAX_LIFETIME 3153600000.0 /* seconds, 100 years */
+#define MAX_KEY (MEF_ID + MAX_NAME + 1)
+
+struct application {
+    char *key; /* "adminFQDN/name" */
+    uint64_t lifetime; /* of a key made for it, seconds; 0: the MEF's longest */
+    struct strings members; /* absolute ids */
+    UT_hash_handle hh;
+};
+
+static void application_free(struct application *a)
+{
+    if (a == NULL)
+        return;
+    strings_free(&a->members);
+    free(a->key);
+    free(a);
+}
+
+static void encode(struct wr *w, const struct application *a)
+{
+    wr_u8(w, RECORD_VERSION);
+    wr_be64(w, a->lifetime);
+    rec_strings(w, &a->members);
+}
+
+static struct application *decode(struct span key, struct span val)
+{
+    struct application *a = calloc(1, sizeof *a);
+    struct rd r = rd_of(val);
+    uint8_t version;
+    if (a == NULL || key.n == 0 || key.n >= MAX_KEY || (a->key = strndup((const char *)key.p, key.n)) == NULL ||
+        strchr(a->key, '/') == NULL || !rd_u8(&r, &version) || version != RECORD_VERSION ||
+        !rd_be64(&r, &a->lifetime) || a->lifetime > (uint64_t)MAX_LIFETIME || !rec_rd_strings(&r, &a->members) ||
+        !rd_end(&r)) {
+        application_free(a);
+        return NULL;
+    }
+    return a;
+}
+
+bool application_decode(struct span key, struct span val)
+{
+    struct application *a = decode(key, val);
+    application_free(a);
+    return a != NULL;
+}
+
+static bool load_row(void *user, struct span key, struct span val)
+{
+    struct mef *m = user;
+    struct application *a = decode(key, val);
+    if (a != NULL)
+        HASH_ADD_KEYPTR(hh, m->applications, a->key, strlen(a->key), a);
+    return a != NULL;
+}
+
+bool applications_load(struct mef *m) { return mef_load(m, STORE_APPLICATION, load_row); }
+
+void applications_free(struct mef *m)
+{
+    struct application *a = NULL, *next = NULL;
+    HASH_ITER(hh, m->applications, a, next)
+    {
+        HASH_DEL(m->applications, a);
+        application_free(a);
+    }
+}
+
+/* Letters, digits, '.', '_' and '-': a name is also a path segment and a label. */
+static bool name_key(const char *admin, const char *name, char key[MAX_KEY])
+{
+    size_t n = strlen(name);
+    for (size_t i = 0; i < n; i++)
+        if (!isalnum((unsigned char)name[i]) && strchr("._-", name[i]) == NULL)
+            return false;
+    return n > 0 && n <= MAX_NAME && snprintf(key, MAX_KEY, "%s/%s", admin, name) < MAX_KEY;
+}
+
+static struct application *find(const struct mef *m, const char *admin, const char *name)
+{
+    char key[MAX_KEY];
+    struct application *a = NULL;
+    if (name_key(admin, name, key))
+        HASH_FIND_STR(m->applications, key, a);
+    return a;
+}
+
+bool mef_application_member(struct mef *m, const char *admin, const char *name, const char *id)
+{
+    const struct application *a = find(m, admin, name);
+    return a != NULL && strings_has(&a->members, id);
+}
+
+uint64_t mef_application_lifetime(struct mef *m, const char *admin, const char *name)
+{
+    const struct application *a = find(m, admin, name);
+    return a == NULL ? 0 : a->lifetime;
+}
+
+/* --- operator REST -------------------------------------------------------------------------------------------------- */
+
+static cJSON *to_json(const struct application *a)
+{
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddStringToObject(o, "name", strchr(a->key, '/') + 1);
+    cJSON_AddStringToObject(o, "keyScope", "device");
+    if (a->lifetime != 0)
+        cJSON_AddNumberToObject(o, "lifetime", (double)a->lifetime);
+    cJSON_AddItemToObject(o, "members", strings_json(&a->members));
+    return o;
+}
+
+enum { SCOPE, LIFETIME, LIST, MEMBERS };
+static const struct attr members[MEMBERS] = {
+    [SCOPE] = {"keyScope", ATTR_TEXT, ATTR_OPT, ATTR_NP, 16},
+    [LIFETIME] = {"lifetime", ATTR_NUMBER, ATTR_OPT, ATTR_NP, MAX_LIFETIME},
+    [LIST] = {"members", ATTR_TEXTS, ATTR_MAN, ATTR_NP, MEF_MAX_MEMBERS},
+};
+
+static bool check_scope(const struct attr_value *v, struct mef_result *r)
+{
+    if (!v->present || strcmp(v->text, "device") == 0)
+        return true;
+    if (strcmp(v->text, "application") == 0 || strcmp(v->text, "network") == 0)
+        return mef_refuse(r, ST_NOT_IMPLEMENTED, "not-implemented", "keyScope", "only the scope device is served");
+    return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "keyScope", "device, application or network");
+}
+
+static bool read_members(const struct mef *m, const struct attr_value *v, struct strings *out, struct mef_result *r)
+{
+    char id[MEF_ID];
+    const cJSON *e;
+    cJSON_ArrayForEach(e, v->array)
+    {
+        if (mef_id(m, e->valuestring, id) != ID_ENTITY)
+            return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "members", "a member is no AE-ID or CSE-ID");
+        if (!strings_add(out, id))
+            return mef_refuse(r, ST_UNAVAILABLE, "no-memory", NULL, NULL);
+    }
+    return true;
+}
+
+/* Find or make the application; NULL: refused. */
+static struct application *get(struct mef *m, const char *key, struct mef_result *r)
+{
+    struct application *a = NULL;
+    HASH_FIND_STR(m->applications, key, a);
+    if (a != NULL)
+        return a;
+    if (HASH_COUNT(m->applications) >= m->max_applications) {
+        mef_refuse(r, ST_TOO_MANY, "max-applications", NULL, "there are as many applications as the MEF may hold");
+        return NULL;
+    }
+    a = calloc(1, sizeof *a);
+    if (a == NULL || (a->key = strdup(key)) == NULL) {
+        free(a);
+        mef_refuse(r, ST_UNAVAILABLE, "no-memory", NULL, NULL);
+        return NULL;
+    }
+    HASH_ADD_KEYPTR(hh, m->applications, a->key, strlen(a->key), a);
+    r->st = ST_CREATED;
+    return a;
+}
+
+void mef_application_put(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *name,
+                         const cJSON *in, struct mef_result *r)
+{
+    struct attr_value v[MEMBERS];
+    struct strings list = {0};
+    char key[MAX_KEY];
+    if (!name_key(admin, name, key)) {
+        mef_refuse(r, ST_BAD_REQUEST, "bad-value", "name", "1 to 64 letters, digits, '.', '_' and '-'");
+        return;
+    }
+    if (!attrs_read(members, MEMBERS, in, true, v, r) || !check_scope(&v[SCOPE], r) ||
+        !read_members(m, &v[LIST], &list, r)) {
+        strings_free(&list);
+        return;
+    }
+    r->st = ST_OK;
+    struct application *a = get(m, key, r);
+    if (a == NULL) {
+        strings_free(&list);
+        return;
+    }
+    strings_free(&a->members);
+    a->members = list;
+    a->lifetime = (uint64_t)v[LIFETIME].number;
+    struct wr w = wr_of(m->record, sizeof m->record);
+    encode(&w, a);
+    store_put(t, STORE_APPLICATION, span_str(key), wr_span(&w));
+    mef_audit(m, t, admin, actor, "application.put", name);
+    r->body = to_json(a);
+}
+
+void mef_application_delete(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *name,
+                            struct mef_result *r)
+{
+    struct application *a = find(m, admin, name);
+    if (a == NULL) {
+        mef_refuse(r, ST_NOT_FOUND, "not-found", NULL, "there is no such application");
+        return;
+    }
+    store_del(t, STORE_APPLICATION, span_str(a->key));
+    mef_audit(m, t, admin, actor, "application.delete", name);
+    HASH_DEL(m->applications, a);
+    application_free(a);
+    r->st = ST_DELETED;
+}
+
+cJSON *mef_application_get(struct mef *m, const char *admin, const char *name)
+{
+    const struct application *a = find(m, admin, name);
+    return a == NULL ? NULL : to_json(a);
+}
+
+cJSON *mef_application_list(struct mef *m, const char *admin)
+{
+    size_t n = strlen(admin);
+    cJSON *list = cJSON_CreateArray();
+    for (const struct application *a = m->applications; a != NULL; a = a->hh.next)
+        if (strncmp(a->key, admin, n) == 0 && a->key[n] == '/')
+            cJSON_AddItemToArray(list, to_json(a));
+    return list;
+}

@@ -1,0 +1,217 @@
+/* The answer to a request, given once it is durable, and what the operations of every resource type share. */
+#include "mef-plugin/mef/call.h"
+
+#include "mef-plugin/mef/when.h"
+
+#include <openssl/crypto.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <utlist.h>
+
+void mef_committed(void *user, enum st st)
+{
+    struct mef *m = user;
+    if (st != ST_OK)
+        m->d.ops->fatal(m->d.host, "a change of the MEF's resources could not be stored");
+}
+
+/* An answer that waits until what it tells is durable. */
+struct pending {
+    struct mef *m;
+    struct cse_request *req;
+    struct cse_response rsp;
+    char location[sizeof((struct call *)NULL)->location];
+    struct pending *prev, *next;
+};
+
+static void durable(void *user, enum st st)
+{
+    struct pending *p = user;
+    struct mef *m = p->m;
+    DL_DELETE(m->pending, p);
+    if (st != ST_OK) {
+        json_wipe(p->rsp.pc);
+        p->rsp = (struct cse_response){.status = ST_INTERNAL};
+    }
+    m->d.ops->respond(m->d.host, p->req, &p->rsp);
+    free(p);
+}
+
+void call_finish(struct call *c)
+{
+    struct mef *m = c->m;
+    struct pending *p = calloc(1, sizeof *p);
+    if (p == NULL) {
+        json_wipe(c->rsp.pc);
+        c->rsp = (struct cse_response){.status = ST_UNAVAILABLE};
+        m->d.ops->respond(m->d.host, c->req, &c->rsp);
+        return;
+    }
+    p->m = m;
+    p->req = c->req;
+    p->rsp = c->rsp;
+    if (c->rsp.location != NULL) {
+        memcpy(p->location, c->location, sizeof p->location);
+        p->rsp.location = p->location;
+    }
+    DL_APPEND(m->pending, p);
+    store_after(m->d.store, c->seq, durable, p);
+}
+
+void json_wipe(cJSON *j)
+{
+    for (cJSON *e = j; e != NULL; e = e->next) {
+        if (e->valuestring != NULL)
+            OPENSSL_cleanse(e->valuestring, strlen(e->valuestring));
+        for (cJSON *child = e->child; child != NULL; child = child->next)
+            if (child->valuestring != NULL)
+                OPENSSL_cleanse(child->valuestring, strlen(child->valuestring));
+    }
+    cJSON_Delete(j);
+}
+
+bool call_fail(struct call *c, enum st st, const char *code, const char *field, const char *detail)
+{
+    c->rsp = (struct cse_response){.status = st, .code = code, .field = field, .detail = detail};
+    return false;
+}
+
+bool call_fault(struct call *c, const struct mef_result *r) { return call_fail(c, r->st, r->code, r->field, r->detail); }
+
+bool call_answer(struct call *c, enum st st, const char *name, cJSON *obj)
+{
+    cJSON *root = cJSON_CreateObject();
+    if (obj == NULL || root == NULL || !cJSON_AddItemToObject(root, name, obj)) {
+        json_wipe(obj);
+        json_wipe(root);
+        return call_fail(c, ST_UNAVAILABLE, "no-memory", NULL, NULL);
+    }
+    c->rsp = (struct cse_response){.status = st, .pc = root};
+    return true;
+}
+
+struct store_txn *call_begin(struct call *c)
+{
+    struct store_txn *t = store_begin(c->m->d.store);
+    if (t == NULL)
+        call_fail(c, ST_UNAVAILABLE, "no-memory", NULL, NULL);
+    return t;
+}
+
+void call_commit(struct call *c, struct store_txn *t, const char *action, const char *object)
+{
+    mef_audit(c->m, t, c->who.admin, c->who.id, action, object);
+    c->seq = store_commit(t, mef_committed, c->m);
+}
+
+void call_refused(struct call *c, const char *action, const char *object, const char *outcome)
+{
+    const char *admin = c->who.role == MEF_ROLE_NONE ? "" : c->who.admin;
+    const char *actor = c->who.role == MEF_ROLE_NONE ? c->req->peer.identity : c->who.id;
+    audit_note(c->m->d.audit, &(struct audit_event){.admin = admin, .actor = actor == NULL ? "" : actor, .action = action,
+                                                    .object = object, .outcome = outcome});
+    c->m->d.ops->count(c->m->d.host, "mef_requests_refused_total", 1);
+}
+
+
+void calls_free(struct mef *m)
+{
+    struct pending *p = NULL, *next = NULL;
+    DL_FOREACH_SAFE(m->pending, p, next)
+    {
+        json_wipe(p->rsp.pc);
+        free(p);
+    }
+}
+
+void call_broken(struct call *c, struct store_txn *t)
+{
+    store_abort(t);
+    c->m->d.ops->fatal(c->m->d.host, "out of memory in the middle of a change");
+    call_fail(c, ST_UNAVAILABLE, "no-memory", NULL, NULL);
+}
+
+void call_location(struct call *c, const char *ri)
+{
+    snprintf(c->location, sizeof c->location, "%s/%s", c->m->base, ri);
+    c->rsp.location = c->location;
+}
+
+bool call_stakeholder(struct call *c, const char *admin)
+{
+    char fqdn[MEF_ID];
+    if (!mef_fqdn_parse(admin, fqdn))
+        return call_fail(c, ST_BAD_REQUEST, "bad-value", MEF_SN_ADMIN_FQDN, "this is no FQDN");
+    if (strcmp(fqdn, c->who.admin) == 0)
+        return true;
+    call_refused(c, "registration.create", fqdn, "other-stakeholder");
+    return call_fail(c, ST_NO_PRIVILEGE, "other-stakeholder", MEF_SN_ADMIN_FQDN,
+                     "the credential belongs to another administrating stakeholder");
+}
+
+bool call_expiry(struct call *c, int64_t asked, int64_t max_ms, int64_t *expires)
+{
+    int64_t now = mef_now(c->m);
+    if (asked <= now)
+        return call_fail(c, ST_BAD_REQUEST, "past", M2M_SN_EXPIRATION, "the expiration time has passed");
+    *expires = asked > now + max_ms ? now + max_ms : asked;
+    return true;
+}
+
+bool call_labels(struct call *c, const struct attr_value *v, struct strings *out)
+{
+    const cJSON *e;
+    cJSON_ArrayForEach(e, v->array) if (!strings_add(out, e->valuestring))
+    {
+        strings_free(out);
+        return call_fail(c, ST_UNAVAILABLE, "no-memory", NULL, NULL);
+    }
+    return true;
+}
+
+void call_update(struct call *c, struct res *r, const struct update *u)
+{
+    struct strings labels = {0};
+    int64_t expires = r->expires;
+    if ((u->et->present && !call_expiry(c, u->et->number, u->max_ms, &expires)) || !call_labels(c, u->lbl, &labels))
+        return;
+    struct store_txn *t = call_begin(c);
+    if (t == NULL) {
+        strings_free(&labels);
+        return;
+    }
+    r->expires = expires;
+    if (u->targets != NULL) {
+        strings_free(&r->targets);
+        r->targets = *u->targets;
+        *u->targets = (struct strings){0};
+    }
+    if (!res_changed(c->m, t, r, u->lbl->present || u->lbl->null ? &labels : NULL)) {
+        call_broken(c, t);
+        return;
+    }
+    call_commit(c, t, u->action, r->ri);
+    /* The answer repeats what the request changed, with the values taken (TS-0003 8.3.5.2.5, 8.3.5.2.9). */
+    char when[WHEN_TEXT];
+    cJSON *o = cJSON_CreateObject();
+    when_print_m2m(r->expires, when);
+    if (u->et->present)
+        cJSON_AddStringToObject(o, M2M_SN_EXPIRATION, when);
+    if (u->lbl->present)
+        cJSON_AddItemToObject(o, M2M_SN_LABELS, strings_json(&r->labels));
+    if (u->targets != NULL)
+        cJSON_AddItemToObject(o, MEF_SN_TARGET_IDS, strings_json(&r->targets));
+    call_answer(c, ST_UPDATED, u->name, o);
+}
+
+void call_delete(struct call *c, struct res *r, const char *action)
+{
+    char ri[MEF_RELKEYID];
+    struct store_txn *t = call_begin(c);
+    if (t == NULL)
+        return;
+    memcpy(ri, r->ri, sizeof ri);
+    res_drop(c->m, t, r);
+    call_commit(c, t, action, ri);
+    c->rsp = (struct cse_response){.status = ST_DELETED};
+}

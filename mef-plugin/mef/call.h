@@ -1,0 +1,64 @@
+/* One request on its way through mef/: who asks, the answer so far, and from when on it may be given. */
+#pragma once
+#include "mef-plugin/mef/resource.h"
+
+struct call {
+    struct mef *m;
+    struct cse_request *req;
+    struct mef_principal who;
+    struct cse_response rsp; /* ST_INTERNAL until somebody says more */
+    char location[MEF_ID + MEF_RELKEYID];
+    uint64_t seq;            /* answer when this is durable */
+};
+/* Hand the answer to the store's queue: it leaves when c->seq is durable. */
+void call_finish(struct call *c);
+void calls_free(struct mef *m);
+/* Free a tree that may hold key text, wiping it. */
+void json_wipe(cJSON *j);
+
+/* Set a failure; returns false. The texts are static or part of the request. */
+bool call_fail(struct call *c, enum st st, const char *code, const char *field, const char *detail);
+bool call_fault(struct call *c, const struct mef_result *r);
+/* Set a success with a body "name": obj (taken over; NULL means out of memory). Returns false when out of memory. */
+bool call_answer(struct call *c, enum st st, const char *name, cJSON *obj);
+void call_location(struct call *c, const char *ri);
+/* Note a refusal in the audit trail. */
+void call_refused(struct call *c, const char *action, const char *object, const char *outcome);
+
+/* Begin a change; NULL: failure is set. */
+struct store_txn *call_begin(struct call *c);
+/* Commit it, with its audit event, and answer once it is durable. */
+void call_commit(struct call *c, struct store_txn *t, const char *action, const char *object);
+/* Memory ran out after memory and transaction began to differ: ends the process. */
+void call_broken(struct call *c, struct store_txn *t);
+
+/* Checks that set the failure: the adminFQDN is that of the credential; the expirationTime is to come (and is cut to the
+ * longest life); the labels as a list that the caller owns. */
+MUST_USE bool call_stakeholder(struct call *c, const char *admin);
+MUST_USE bool call_expiry(struct call *c, int64_t asked, int64_t max_ms, int64_t *expires);
+MUST_USE bool call_labels(struct call *c, const struct attr_value *v, struct strings *out);
+
+struct update {
+    const char *name, *action;
+    const struct attr_value *et, *lbl;
+    struct strings *targets; /* taken over on success; NULL: unchanged */
+    int64_t max_ms;
+};
+void call_update(struct call *c, struct res *r, const struct update *u);
+void call_delete(struct call *c, struct res *r, const char *action);
+
+/* What the operations on one resource type are. */
+struct res_type {
+    int ty;
+    const char *name; /* root member */
+    const struct attr *attrs;
+    size_t nattrs;
+    void (*create)(struct call *c, const struct attr_value *v);
+    void (*retrieve)(struct call *c, struct res *r);
+    void (*update)(struct call *c, struct res *r, const struct attr_value *v);
+    void (*remove)(struct call *c, struct res *r);
+};
+#define MAX_ATTRS 16
+extern const struct res_type clientreg_type, keyreg_type;
+/* May the principal know of this resource? (discovery) */
+bool res_visible(struct mef *m, const struct res *r, const struct mef_principal *who);

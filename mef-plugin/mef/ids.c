@@ -1,0 +1,112 @@
+/* Spellings of the identities that oneM2M knows (TS-0001 Table 7.2-1), and the completion of their short forms. */
+#include "mef-plugin/mef/internal.h"
+
+#include <ctype.h>
+#include <stdio.h>
+
+/* Copy in lower case what is a host name: dot-separated labels of letters, digits and inner hyphens. Returns its length
+ * (the text may go on with `end`), 0: none. */
+static size_t host_name(const char *text, char end, char out[MEF_ID])
+{
+    size_t n = 0, label = 0, dots = 0;
+    for (; text[n] != '\0' && text[n] != end; n++) {
+        unsigned char c = (unsigned char)text[n];
+        bool inner = label > 0 && text[n + 1] != '.' && text[n + 1] != '\0' && text[n + 1] != end;
+        if (n == MEF_MAX_ID)
+            return 0;
+        if (c == '.' && label > 0) {
+            dots++;
+            label = 0;
+        } else if ((isalnum(c) || (c == '-' && inner)) && label < 63) {
+            label++;
+        } else {
+            return 0;
+        }
+        out[n] = (char)tolower(c);
+    }
+    out[n] = '\0';
+    return label > 0 && dots > 0 ? n : 0;
+}
+
+bool mef_fqdn_parse(const char *text, char out[MEF_ID]) { return host_name(text, '\0', out) > 0; }
+
+/* One path segment of unreserved characters (RFC 3986 2.3); its length, 0: none. */
+static size_t segment(const char *text)
+{
+    size_t n = 0;
+    while (isalnum((unsigned char)text[n]) || (text[n] != '\0' && strchr("-._~", text[n]) != NULL))
+        n++;
+    return n;
+}
+
+/* "/seg" or "/seg/seg" and nothing behind. */
+static bool relative(const char *text)
+{
+    for (unsigned segments = 1; segments <= 2; segments++) {
+        size_t n = *text == '/' ? segment(text + 1) : 0;
+        if (n == 0)
+            return false;
+        text += n + 1;
+        if (*text == '\0')
+            return true;
+    }
+    return false;
+}
+
+static bool put(char *out, size_t cap, const char *a, const char *b, const char *c)
+{
+    int n = snprintf(out, cap, "%s%s%s", a, b, c);
+    return n > 0 && (size_t)n < cap;
+}
+
+bool mef_absolute(struct mef *m, const char *id, char *out, size_t cap)
+{
+    char host[MEF_ID];
+    if (id[0] == '/' && id[1] == '/') {
+        size_t n = host_name(id + 2, '/', host);
+        return n > 0 && relative(id + 2 + n) && put(out, cap, "//", host, id + 2 + n);
+    }
+    if (id[0] == '/')
+        return relative(id) && put(out, cap, m->sp_id, id, "");
+    if (segment(id) == 0 || id[segment(id)] != '\0')
+        return false;
+    if (id[0] == 'S') /* assigned by the service provider: unique without a CSE */
+        return put(out, cap, m->sp_id, "/", id);
+    char cse[2 * MEF_ID];
+    return id[0] == 'C' && put(cse, sizeof cse, m->sp_id, m->cse_id, "/") && put(out, cap, cse, id, "");
+}
+
+/* "gateway:NAME", "node:ID", or an EUI-64 alone. An EUI-64 that begins with a capital 'C' is an AE-ID stem; write the
+ * digits in lower case or with "gateway:" in front. */
+static bool gateway(const char *id, char out[MEF_ID])
+{
+    eui64_t eui;
+    char hex[17];
+    bool prefixed = strncmp(id, "gateway:", 8) == 0;
+    if ((prefixed || id[0] != 'C') && eui64_parse(prefixed ? id + 8 : id, &eui)) {
+        eui64_print(eui, hex);
+        return put(out, MEF_ID, "gateway:", hex, "");
+    }
+    if (!prefixed && strncmp(id, "node:", 5) != 0)
+        return false;
+    const char *name = strchr(id, ':') + 1;
+    for (const char *p = name; *p != '\0'; p++)
+        if (!isgraph((unsigned char)*p))
+            return false;
+    return *name != '\0' && put(out, MEF_ID, id, "", "");
+}
+
+enum id_kind mef_id(const struct mef *m, const char *id, char out[MEF_ID])
+{
+    if (gateway(id, out))
+        return ID_GATEWAY;
+    if (mef_absolute((struct mef *)m, id, out, MEF_ID))
+        return ID_ENTITY;
+    return mef_fqdn_parse(id, out) ? ID_FQDN : ID_NONE;
+}
+
+bool mef_is_from(struct mef *m, const struct mef_principal *p, const char *from)
+{
+    char id[MEF_ID];
+    return p->role != MEF_ROLE_NONE && from != NULL && mef_id(m, from, id) != ID_NONE && strcmp(id, p->id) == 0;
+}

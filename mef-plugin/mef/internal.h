@@ -1,0 +1,75 @@
+/* What the files of mef/ share. The outside sees mef.h only. */
+#pragma once
+#include "config/names.h"
+#include "mef-plugin/mef/attrs.h"
+#include "mef-plugin/mef/mef.h"
+#include "mef-plugin/mef/texts.h"
+
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
+#define MEF_MAX_ID 255            /* bytes of an M2M-ID, FQDN or gateway name */
+#define MEF_ID (MEF_MAX_ID + 1)
+#define MEF_MAX_LABELS 16
+#define MEF_MAX_TARGETS 64
+#define MEF_MAX_MEMBERS 200
+#define MEF_MAX_RECORD 65536      /* bytes of a stored record; 200 members of 255 bytes fit */
+#define MEF_MAX_FOUND 1000        /* elements of one m2m:uril */
+
+struct pending;
+struct res_index;
+
+struct mef {
+    struct mef_deps d;
+    char *base;   /* path segment of the MEFBase */
+    char *fqdn;   /* lower case; also the source id of keys that the MEF itself publishes */
+    char *sp_id;  /* "//sp.example.com" */
+    char *cse_id; /* "/in-cse": completes AE-IDs that begin with 'C' */
+    int64_t max_key_ms, max_registration_ms;
+    size_t max_resources, max_credentials, max_applications;
+    int64_t started;
+    struct credential *credentials;   /* by KpmID */
+    struct application *applications; /* by "adminFQDN/name" */
+    struct res_index *resources;
+    struct map64 *exported;           /* sessions whose exporter output became a key */
+    struct pending *pending;          /* answers that wait for the store */
+    uint64_t sweeper;                 /* timer */
+    uint8_t record[MEF_MAX_RECORD];   /* scratch for one encoded record */
+};
+
+static inline int64_t mef_now(const struct mef *m) { return m->d.ops->time(m->d.host); }
+
+/* When a record that was changed is durable: its sequence number is 0 until somebody asks, and then that of the newest
+ * transaction handed over, for the change was committed by the time the loop came back. */
+static inline uint64_t mef_settle(const struct mef *m, uint64_t *seq)
+{
+    if (*seq == 0)
+        *seq = store_last(m->d.store);
+    return *seq;
+}
+/* Done callback of every commit of this room: a failure ends the process. */
+void mef_committed(void *user, enum st st);
+/* 2*n random lower-case hex digits and NUL; false: the generator failed. n <= 32. */
+MUST_USE bool mef_random_hex(struct mef *m, size_t n, char *out);
+
+/* --- ids.c --- */
+enum id_kind { ID_NONE, ID_ENTITY /* AE-ID or CSE-ID */, ID_FQDN /* a MAF */, ID_GATEWAY /* "gateway:..", "node:.." */ };
+/* The kind of an id and its one stored spelling (absolute, FQDNs in lower case, EUI-64s as 16 lower-case digits). */
+enum id_kind mef_id(const struct mef *m, const char *id, char out[MEF_ID]);
+/* Host name syntax (RFC 1123), at least one dot; writes it in lower case. */
+bool mef_fqdn_parse(const char *text, char out[MEF_ID]);
+
+/* Visit a table's rows; false: it can not be read, or fn returned false. */
+MUST_USE bool mef_load(struct mef *m, enum store_table table, bool (*fn)(void *user, struct span key, struct span val));
+/* An operator's act, in the transaction of its change. */
+void mef_audit(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *action, const char *object);
+
+/* --- credential.c, application.c --- */
+MUST_USE bool credentials_load(struct mef *m);
+void credentials_free(struct mef *m);
+MUST_USE bool applications_load(struct mef *m);
+void applications_free(struct mef *m);
+
+/* --- the record decoders, for the fuzzers --- */
+bool credential_decode(struct span key, struct span val);
+bool application_decode(struct span key, struct span val);

@@ -1,0 +1,389 @@
+/* The Mmef reference point: who asks, for what, and the answer once it is durable (TS-0003 8.3). */
+#include "cse-shim/base/map64.h"
+#include "mef-plugin/mef/call.h"
+#include "mef-plugin/mef/when.h"
+
+#include <openssl/crypto.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+const struct conf_option mef_options[] = {
+    {"mef", "base", CONF_STRING, "mef", 0, 0, "path segment of the MEFBase resource"},
+    {"mef", "fqdn", CONF_STRING, "!", 0, 0, "this MEF's FQDN, its MEF-ID; key identifiers end in @FQDN"},
+    {"mef", "sp-id", CONF_STRING, NULL, 0, 0, "M2M-SP-ID //FQDN that completes short ids; absent: // and the parent domain of fqdn"},
+    {"mef", "cse-id", CONF_STRING, "/in-cse", 0, 0, "SP-relative CSE-ID that completes AE-IDs beginning with C"},
+    {"mef", "max-key-lifetime", CONF_INT, "31536000", 60, 3153600000, "longest life of a key registration, seconds"},
+    {"mef", "max-registration-lifetime", CONF_INT, "31536000", 60, 3153600000, "longest life of a client registration, seconds"},
+    {"mef", "max-registrations", CONF_INT, "1000000", 1, 100000000, "client and key registrations together"},
+    {"mef", "max-credentials", CONF_INT, "1000000", 1, 100000000, "credentials of clients and gateways"},
+    {"mef", "max-applications", CONF_INT, "100000", 1, 10000000, "applications"},
+    {NULL, NULL, CONF_STRING, NULL, 0, 0, NULL},
+};
+
+static const struct res_type *const types[] = {&clientreg_type, &keyreg_type};
+
+/* --- opening -------------------------------------------------------------------------------------------------------- */
+
+static char *lower_fqdn(const char *text)
+{
+    char out[MEF_ID];
+    return text != NULL && mef_fqdn_parse(text, out) ? strdup(out) : NULL;
+}
+
+/* "//example.com" as configured, or from "mef.example.com"; a parent that is no FQDN itself leaves the whole name. */
+static char *sp_id(const struct mef *m, const char *configured)
+{
+    char host[MEF_ID], *out = NULL;
+    const char *name = configured;
+    if (name == NULL)
+        name = strchr(m->fqdn, '.') + 1;
+    else if (strncmp(name, "//", 2) == 0)
+        name += 2;
+    else
+        return NULL;
+    if (!mef_fqdn_parse(name, host)) {
+        if (configured != NULL)
+            return NULL;
+        memcpy(host, m->fqdn, strlen(m->fqdn) + 1);
+    }
+    return asprintf(&out, "//%s", host) < 0 ? NULL : out;
+}
+
+static bool read_options(struct mef *m, char *err, size_t errlen)
+{
+    const struct conf *c = m->d.conf;
+    m->base = strdup(conf_str(c, "mef", "base"));
+    m->fqdn = lower_fqdn(conf_str(c, "mef", "fqdn"));
+    m->sp_id = m->fqdn == NULL ? NULL : sp_id(m, conf_str(c, "mef", "sp-id"));
+    m->cse_id = strdup(conf_str(c, "mef", "cse-id"));
+    m->max_key_ms = conf_int(c, "mef", "max-key-lifetime") * 1000;
+    m->max_registration_ms = conf_int(c, "mef", "max-registration-lifetime") * 1000;
+    m->max_resources = (size_t)conf_int(c, "mef", "max-registrations");
+    m->max_credentials = (size_t)conf_int(c, "mef", "max-credentials");
+    m->max_applications = (size_t)conf_int(c, "mef", "max-applications");
+    char id[MEF_ID];
+    const char *bad = m->fqdn == NULL                                                       ? "fqdn"
+                      : m->sp_id == NULL                                                    ? "sp-id"
+                      : m->base == NULL || m->base[0] == '\0' || strpbrk(m->base, "/%?#")   ? "base"
+                      : m->cse_id == NULL || m->cse_id[0] != '/' || strrchr(m->cse_id, '/') != m->cse_id ||
+                              !mef_absolute(m, m->cse_id, id, sizeof id)
+                          ? "cse-id"
+                          : NULL;
+    if (bad != NULL)
+        snprintf(err, errlen, "[mef] %s: not a valid value", bad);
+    return bad == NULL;
+}
+
+struct mef *mef_open(const struct mef_deps *d, char *err, size_t errlen)
+{
+    struct mef *m = calloc(1, sizeof *m);
+    if (m == NULL) {
+        snprintf(err, errlen, "out of memory");
+        return NULL;
+    }
+    m->d = *d;
+    m->started = mef_now(m);
+    m->exported = map64_new();
+    if (m->exported == NULL || !read_options(m, err, errlen)) {
+        mef_close(m);
+        return NULL;
+    }
+    if (!credentials_load(m) || !applications_load(m) || !resources_open(m)) {
+        snprintf(err, errlen, "mef: a stored credential, application or registration can not be read");
+        mef_close(m);
+        return NULL;
+    }
+    return m;
+}
+
+void mef_close(struct mef *m)
+{
+    if (m == NULL)
+        return;
+    calls_free(m);
+    resources_free(m);
+    credentials_free(m);
+    applications_free(m);
+    map64_free(m->exported);
+    free(m->cse_id);
+    free(m->sp_id);
+    free(m->fqdn);
+    free(m->base);
+    OPENSSL_cleanse(m->record, sizeof m->record);
+    free(m);
+}
+
+const char *mef_base(const struct mef *m) { return m->base; }
+const char *mef_fqdn(const struct mef *m) { return m->fqdn; }
+void mef_session_end(struct mef *m, uint64_t session) { map64_del(m->exported, session); }
+
+struct rows {
+    struct mef *m;
+    bool (*fn)(void *user, struct span key, struct span val);
+    bool ok;
+};
+
+static bool load_row(void *user, struct span key, struct span val)
+{
+    struct rows *l = user;
+    return l->ok = l->fn(l->m, key, val);
+}
+
+bool mef_load(struct mef *m, enum store_table table, bool (*fn)(void *user, struct span key, struct span val))
+{
+    struct rows l = {m, fn, true};
+    return store_each(m->d.store, table, load_row, &l) == ST_OK && l.ok;
+}
+
+void mef_audit(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *action, const char *object)
+{
+    audit_add(m->d.audit, t,
+              &(struct audit_event){.admin = admin, .actor = actor, .action = action, .object = object, .outcome = "ok"});
+}
+
+bool mef_random_hex(struct mef *m, size_t n, char *out)
+{
+    uint8_t bytes[32];
+    if (n > sizeof bytes || !m->d.ops->random(m->d.host, bytes, n))
+        return false;
+    hex_encode(bytes, n, out);
+    return true;
+}
+
+/* --- asking --------------------------------------------------------------------------------------------------------- */
+
+/* The identity of the security association is the one that counts; From has to agree with it (TS-0004 7.3.2.1). */
+static bool authenticated(struct call *c)
+{
+    c->who = mef_principal(c->m, &c->req->peer);
+    if (c->who.role == MEF_ROLE_NONE) {
+        call_refused(c, "mef.request", c->req->path, "not-authenticated");
+        return call_fail(c, ST_ASSOCIATION_REQUIRED, "not-authenticated", NULL, "no known credential authenticated this peer");
+    }
+    if (c->req->from == NULL || c->req->from[0] == '\0')
+        return call_fail(c, ST_BAD_REQUEST, "from-missing", "fr", "the originator is missing");
+    if (!mef_is_from(c->m, &c->who, c->req->from)) {
+        call_refused(c, "mef.request", c->req->path, "from-mismatch");
+        return call_fail(c, ST_NOT_AUTHENTICATED, "from-mismatch", "fr", "the originator is not the authenticated identity");
+    }
+    return true;
+}
+
+static const struct res_type *type_of(int ty)
+{
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (types[i]->ty == ty)
+            return types[i];
+    return NULL;
+}
+
+/* The primitive content of a create or update: one root member of the type's name. */
+static bool read_content(struct call *c, const struct res_type *t, struct attr_value v[MAX_ATTRS])
+{
+    struct mef_result r = {0};
+    const cJSON *root = c->req->pc;
+    if (!cJSON_IsObject(root) || root->child == NULL || root->child->next != NULL ||
+        strcmp(root->child->string, t->name) != 0)
+        return call_fail(c, ST_BAD_REQUEST, "bad-content", t->name, "the content is not one object of the resource type");
+    return attrs_read(t->attrs, t->nattrs, root->child, c->req->op == CSE_CREATE, v, &r) || call_fault(c, &r);
+}
+
+/* Result Content of a request for a resource: attributes (1, the default) or, but for a retrieve, nothing (0). */
+static bool read_params(struct call *c, bool *nothing)
+{
+    *nothing = false;
+    for (size_t i = 0; i < c->req->nparams; i++) {
+        const struct cse_param *p = &c->req->params[i];
+        if (strcmp(p->name, "rcn") != 0)
+            return call_fail(c, ST_BAD_REQUEST, "unknown-parameter", p->name, "there is no such parameter here");
+        *nothing = strcmp(p->value, "0") == 0 && c->req->op != CSE_RETRIEVE;
+        if (!*nothing && strcmp(p->value, "1") != 0)
+            return call_fail(c, ST_BAD_REQUEST, "bad-value", "rcn", "this Result Content is not served");
+    }
+    return true;
+}
+
+static void create(struct call *c)
+{
+    struct attr_value v[MAX_ATTRS];
+    const struct res_type *t = type_of(c->req->ty);
+    if (c->req->ty < 0)
+        call_fail(c, ST_BAD_REQUEST, "type-missing", "ty", "a create needs a resource type");
+    else if (c->req->ty == MEF_TY_BASE)
+        call_fail(c, ST_NOT_ALLOWED, "not-allowed", "ty", "the MEFBase is made by the operator");
+    else if (t == NULL && c->req->ty < MEF_TY_BASE)
+        call_fail(c, ST_INVALID_CHILD, "invalid-child", "ty", "this resource type does not belong below the MEFBase");
+    else if (t == NULL)
+        call_fail(c, ST_NOT_IMPLEMENTED, "not-implemented", "ty", "this resource type is not served");
+    else if (c->who.role != MEF_ROLE_CLIENT)
+        call_fail(c, ST_NO_PRIVILEGE, "role", NULL, "this credential is not one of a MEF client");
+    else if (read_content(c, t, v))
+        t->create(c, v);
+}
+
+static cJSON *base_json(const struct call *c)
+{
+    const struct mef *m = c->m;
+    char when[WHEN_TEXT];
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddNumberToObject(o, M2M_SN_RESOURCE_TYPE, MEF_TY_BASE);
+    cJSON_AddStringToObject(o, M2M_SN_RESOURCE_ID, m->base);
+    cJSON_AddStringToObject(o, M2M_SN_RESOURCE_NAME, m->base);
+    cJSON_AddStringToObject(o, M2M_SN_PARENT_ID, "");
+    when_print_m2m(m->started, when);
+    cJSON_AddStringToObject(o, M2M_SN_CREATION_TIME, when);
+    cJSON_AddStringToObject(o, M2M_SN_LAST_MODIFIED, when);
+    cJSON_AddStringToObject(o, MEF_SN_FQDN, m->fqdn);
+    /* The stakeholder whose credential this client holds: what it will register for. */
+    cJSON_AddStringToObject(o, MEF_SN_ADMIN_FQDN, c->who.admin);
+    return o;
+}
+
+struct found {
+    const struct call *c;
+    cJSON *list;
+    int left;
+    int64_t now;
+};
+
+static bool found_one(void *user, const struct res *r)
+{
+    struct found *f = user;
+    char uri[MEF_ID + MEF_RELKEYID];
+    if (r->expires <= f->now || !res_visible(f->c->m, r, &f->c->who))
+        return true;
+    snprintf(uri, sizeof uri, "%s/%s", f->c->m->base, r->ri);
+    cJSON_AddItemToArray(f->list, cJSON_CreateString(uri));
+    return --f->left > 0;
+}
+
+/* One parameter of a discovery; labels are collected. */
+static bool discovery_param(struct call *c, const struct cse_param *p, struct strings *labels, int *limit)
+{
+    if (strcmp(p->name, "fu") == 0 && strcmp(p->value, "1") == 0)
+        return true;
+    if (strcmp(p->name, "rcn") == 0 && (strcmp(p->value, "6") == 0 || strcmp(p->value, "1") == 0))
+        return true;
+    if (strcmp(p->name, M2M_SN_LABELS) == 0 && p->value[0] != '\0' && labels->n < MEF_MAX_LABELS)
+        return strings_add(labels, p->value) || call_fail(c, ST_UNAVAILABLE, "no-memory", NULL, NULL);
+    if (strcmp(p->name, "lim") == 0) {
+        char *end;
+        long n = strtol(p->value, &end, 10);
+        if (end != p->value && *end == '\0' && n >= 1) {
+            *limit = n < *limit ? (int)n : *limit;
+            return true;
+        }
+    }
+    return call_fail(c, ST_BAD_REQUEST, "bad-parameter", p->name, "this parameter or value is not served");
+}
+
+static void discover(struct call *c)
+{
+    struct strings labels = {0};
+    struct found f = {.c = c, .left = MEF_MAX_FOUND, .now = mef_now(c->m)};
+    bool ok = true;
+    for (size_t i = 0; ok && i < c->req->nparams; i++)
+        ok = discovery_param(c, &c->req->params[i], &labels, &f.left);
+    if (ok) {
+        f.list = cJSON_CreateArray();
+        res_each(c->m, &labels, found_one, &f);
+        call_answer(c, ST_OK, M2M_SN_URI_LIST, f.list);
+        c->seq = store_last(c->m->d.store);
+    }
+    strings_free(&labels);
+}
+
+static void handle_base(struct call *c)
+{
+    bool nothing;
+    const struct cse_param *p = c->req->params;
+    for (size_t i = 0; c->req->op == CSE_RETRIEVE && i < c->req->nparams; i++)
+        if (strcmp(p[i].name, "fu") == 0) {
+            discover(c);
+            return;
+        }
+    if (c->req->op == CSE_CREATE && read_params(c, &nothing)) {
+        create(c);
+        if (nothing && c->rsp.pc != NULL) {
+            json_wipe(c->rsp.pc);
+            c->rsp.pc = NULL;
+        }
+    } else if (c->req->op == CSE_RETRIEVE && read_params(c, &nothing)) {
+        call_answer(c, ST_OK, MEF_SN_BASE, base_json(c));
+    } else if (c->req->op != CSE_CREATE && c->req->op != CSE_RETRIEVE) {
+        call_fail(c, ST_NOT_ALLOWED, "not-allowed", NULL, "the MEFBase is kept by the operator");
+    }
+}
+
+static void update(struct call *c, const struct res_type *t, struct res *r)
+{
+    struct attr_value v[MAX_ATTRS];
+    if (!read_content(c, t, v))
+        return;
+    for (size_t i = 0; i < t->nattrs; i++)
+        if (v[i].present || v[i].null) {
+            t->update(c, r, v);
+            return;
+        }
+    call_fail(c, ST_BAD_REQUEST, "empty", NULL, "an update needs at least one attribute");
+}
+
+static void handle_resource(struct call *c, const char *ri)
+{
+    bool nothing;
+    struct res *r = res_find(c->m, ri);
+    /* Another stakeholder's object does not exist for this client. */
+    if (r == NULL || strcmp(r->admin, c->who.admin) != 0) {
+        c->seq = store_last(c->m->d.store);
+        call_fail(c, ST_NOT_FOUND, "not-found", NULL, "there is no such resource");
+        return;
+    }
+    const struct res_type *t = type_of(r->ty);
+    if (!read_params(c, &nothing))
+        return;
+    c->seq = mef_settle(c->m, &r->seq);
+    if (c->req->op == CSE_RETRIEVE)
+        t->retrieve(c, r);
+    else if (c->req->op == CSE_UPDATE)
+        update(c, t, r);
+    else if (c->req->op == CSE_DELETE)
+        t->remove(c, r);
+    else if (c->req->op == CSE_CREATE && c->req->ty == MEF_TY_CLIENT_CMD && r->ty == MEF_TY_CLIENT_REG)
+        call_fail(c, ST_NOT_IMPLEMENTED, "not-implemented", "ty", "commands are not served");
+    else if (c->req->op == CSE_CREATE)
+        call_fail(c, ST_INVALID_CHILD, "invalid-child", "ty", "this resource has no children of that type");
+    else
+        call_fail(c, ST_NOT_ALLOWED, "not-allowed", NULL, "this resource is not notified");
+    if (nothing && c->rsp.pc != NULL) {
+        json_wipe(c->rsp.pc);
+        c->rsp.pc = NULL;
+    }
+}
+
+/* The id behind "base/", in lower case (hexBinary is compared without regard to case); false: too long or deeper. */
+static bool resource_id(const struct mef *m, const char *path, char ri[MEF_RELKEYID])
+{
+    size_t n = strlen(m->base);
+    if (strncmp(path, m->base, n) != 0 || path[n] != '/')
+        return false;
+    path += n + 1;
+    for (n = 0; path[n] != '\0' && path[n] != '/' && n < MEF_RELKEYID - 1; n++)
+        ri[n] = path[n] >= 'A' && path[n] <= 'Z' ? (char)(path[n] - 'A' + 'a') : path[n];
+    ri[n] = '\0';
+    return n > 0 && path[n] == '\0';
+}
+
+void mef_handle(struct mef *m, struct cse_request *req)
+{
+    struct call c = {.m = m, .req = req, .rsp = {.status = ST_INTERNAL}};
+    char ri[MEF_RELKEYID];
+    if (authenticated(&c)) {
+        if (strcmp(req->path, m->base) == 0)
+            handle_base(&c);
+        else if (resource_id(m, req->path, ri))
+            handle_resource(&c, ri);
+        else
+            call_fail(&c, ST_NOT_FOUND, "not-found", NULL, "there is no such resource");
+    }
+    call_finish(&c);
+}

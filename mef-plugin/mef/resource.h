@@ -1,0 +1,53 @@
+/* The registrations of mef/ in memory and in the store: found by id, by registrant, by label, in order of age; gone when
+ * their expirationTime passes. */
+#pragma once
+#include "mef-plugin/mef/internal.h"
+
+struct label_use;
+
+struct res {
+    int ty;                  /* MEF_TY_CLIENT_REG or MEF_TY_KEY_REG */
+    char ri[MEF_RELKEYID];   /* resourceID; of a symmKeyReg its RelativeKeyID */
+    char *admin;             /* adminFQDN */
+    char *owner;             /* registrant, or source of the key (the MEF's FQDN: published by the gateway room) */
+    int64_t created, modified, expires;
+    uint64_t serial;         /* order of creation */
+    uint64_t seq;            /* see mef_settle() */
+    struct strings labels;
+    /* symmKeyReg only */
+    unsigned suid;
+    vault_id key;
+    char *application;       /* its members may retrieve, too; "": none */
+    struct strings targets;  /* absolute ids */
+    /* index */
+    char *registrant;        /* "adminFQDN owner", key of a client registration */
+    struct label_use *uses;  /* nlabels of them */
+    struct res *prev, *next; /* all, newest first */
+    UT_hash_handle hh, hh_registrant;
+};
+
+MUST_USE bool resources_open(struct mef *m); /* loads */
+void resources_free(struct mef *m);
+size_t res_count(const struct mef *m);
+
+/* A fresh one, not yet indexed; texts are copied. NULL: out of memory. */
+struct res *res_new(struct mef *m, int ty, const char *ri, const char *admin, const char *owner);
+void res_free(struct res *r);
+/* Make it findable and put it into the transaction. On failure it is freed. */
+MUST_USE bool res_add(struct mef *m, struct store_txn *t, struct res *r);
+/* Write a changed one; new labels are taken over (NULL: unchanged). */
+MUST_USE bool res_changed(struct mef *m, struct store_txn *t, struct res *r, struct strings *labels);
+/* Remove and free it, with its key if that is ours. */
+void res_drop(struct mef *m, struct store_txn *t, struct res *r);
+
+/* NULL: none, or expired. */
+struct res *res_find(const struct mef *m, const char *ri);
+struct res *res_registration(const struct mef *m, const char *admin, const char *owner);
+
+/* Visit in order of age, newest first: all, or those with one of the labels (each once). fn returns false to stop. */
+void res_each(const struct mef *m, const struct strings *labels, bool (*fn)(void *user, const struct res *r), void *user);
+
+/* The attributes that every type shows: ty, ri, rn, pi, ct, lt, et, lbl, adfq, srci. NULL: out of memory. */
+MUST_USE cJSON *res_json(const struct mef *m, const struct res *r);
+/* Strict decoder of a stored record; NULL: damaged. */
+struct res *res_decode(int ty, struct span key, struct span val);
