@@ -85,9 +85,11 @@ static bool pipes(struct text label, struct found *f)
     while (next_piece(&label, "|", &piece))
         if (piece.n != 0 && n < 3)
             got[n++] = piece;
+    if (n > 2)
+        return false;
     f->eui = got[0];
     f->code = got[1];
-    return n <= 2;
+    return true;
 }
 
 /* RB01SG, 34 hex digits, EUI, DLK, then 36 digits (code || CRC) or 32 (a link key ready to use): Bosch. */

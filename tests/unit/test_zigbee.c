@@ -1,0 +1,339 @@
+/* zigbee/: primitives, install codes, labels and every frame of tests/vectors/zigbee.json, straight at the room's own
+ * interface; what the vectors lack is below them. */
+#include "mef-plugin/zigbee/zigbee.h"
+#include <stdarg.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <cjson/cJSON.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct fixture {
+    struct zb_crypto *crypto;
+    cJSON *vectors;
+};
+
+static int setup(void **state)
+{
+    static struct fixture f;
+    FILE *file = fopen(getenv("ZIGBEE_VECTORS"), "rb");
+    assert_non_null(file);
+    static char text[1 << 18];
+    size_t n = fread(text, 1, sizeof text - 1, file);
+    fclose(file);
+    f.vectors = cJSON_ParseWithLength(text, n);
+    f.crypto = zb_crypto_new();
+    assert_non_null(f.vectors);
+    assert_non_null(f.crypto);
+    *state = &f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    cJSON_Delete(f->vectors);
+    zb_crypto_free(f->crypto);
+    return 0;
+}
+
+static const char *text_of(const cJSON *o, const char *name)
+{
+    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, name));
+}
+
+/* Bytes of a hex member, in one of a few static buffers. */
+static struct span bytes_of(const cJSON *o, const char *name)
+{
+    static uint8_t buf[8][8192];
+    static unsigned turn;
+    uint8_t *to = buf[turn++ % 8];
+    const char *hex = text_of(o, name);
+    assert_non_null(hex);
+    size_t n = strlen(hex) / 2;
+    assert_true(n <= sizeof buf[0] && hex_decode(hex, 2 * n, to, n));
+    return span_of(to, n);
+}
+
+static void assert_bytes(struct span got, struct span want)
+{
+    assert_int_equal(got.n, want.n);
+    assert_memory_equal(got.p, want.p, want.n);
+}
+
+static void check_primitive(struct zb_crypto *c, const cJSON *v)
+{
+    const char *function = text_of(v, "function");
+    struct span want = bytes_of(v, "output");
+    uint8_t out[128], back[128];
+    if (strcmp(function, "mmo") == 0) {
+        assert_int_equal(zb_mmo(c, bytes_of(v, "input"), out), ZB_OK);
+        assert_bytes(span_of(out, ZB_KEY), want);
+        return;
+    }
+    const uint8_t *key = bytes_of(v, "key").p;
+    if (strcmp(function, "hmac_mmo") == 0) {
+        assert_int_equal(zb_keyed_hash(c, key, bytes_of(v, "input"), out), ZB_OK);
+        assert_bytes(span_of(out, ZB_KEY), want);
+        return;
+    }
+    assert_string_equal(function, "ccm");
+    size_t mic_len = (size_t)cJSON_GetObjectItem(v, "mic_len")->valueint;
+    const uint8_t nonce[13] = {0};
+    uint8_t n[sizeof nonce];
+    memcpy(n, bytes_of(v, "nonce").p, sizeof n);
+    uint8_t aad[64];
+    struct span a = bytes_of(v, "aad");
+    memcpy(aad, a.p, a.n);
+    a.p = aad;
+    uint8_t k[ZB_KEY];
+    memcpy(k, bytes_of(v, "key").p, sizeof k);
+    struct span plain = bytes_of(v, "plaintext");
+    assert_int_equal(zb_ccm_seal(c, k, n, a, plain, mic_len, out), ZB_OK);
+    want = bytes_of(v, "output");
+    assert_bytes(span_of(out, plain.n + mic_len), want);
+    assert_int_equal(zb_ccm_open(c, k, n, a, want, mic_len, back), ZB_OK);
+    assert_bytes(span_of(back, plain.n), plain);
+    out[0] ^= 1;
+    assert_int_equal(zb_ccm_open(c, k, n, a, span_of(out, want.n), mic_len, back), ZB_BAD_MIC);
+    assert_int_equal(zb_ccm_open(c, k, nonce, a, want, mic_len, back), ZB_BAD_MIC);
+}
+
+static void primitives(void **state)
+{
+    struct fixture *f = *state;
+    const cJSON *v;
+    int seen = 0;
+    cJSON_ArrayForEach (v, cJSON_GetObjectItem(f->vectors, "primitives")) {
+        check_primitive(f->crypto, v);
+        seen++;
+    }
+    assert_true(seen >= 20);
+}
+
+/* An empty text: the MIC alone. */
+static void ccm_empty(void **state)
+{
+    struct fixture *f = *state;
+    const uint8_t key[ZB_KEY] = {1}, nonce[13] = {2}, aad[] = {3, 4, 5};
+    uint8_t mic[4], none[1];
+    struct span a = span_of(aad, sizeof aad);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(zb_ccm_seal(f->crypto, key, nonce, a, span_of(NULL, 0), 4, mic), ZB_OK);
+        assert_int_equal(zb_ccm_open(f->crypto, key, nonce, a, span_of(mic, 4), 4, none), ZB_OK);
+        mic[3] ^= 0x80;
+        assert_int_equal(zb_ccm_open(f->crypto, key, nonce, a, span_of(mic, 4), 4, none), ZB_BAD_MIC);
+        assert_int_equal(zb_ccm_open(f->crypto, key, nonce, a, span_of(mic, 3), 4, none), ZB_TRUNCATED);
+    }
+}
+
+static void install_codes(void **state)
+{
+    struct fixture *f = *state;
+    const cJSON *v;
+    int seen = 0;
+    cJSON_ArrayForEach (v, cJSON_GetObjectItem(f->vectors, "install_codes")) {
+        uint8_t code[18], key[ZB_KEY], derived[ZB_KEY];
+        size_t len;
+        assert_int_equal(zb_install_code_parse(text_of(v, "install_code"), code, &len), ZB_OK);
+        assert_int_equal(zb_install_code_key(f->crypto, span_of(code, len), key), ZB_OK);
+        assert_bytes(span_of(key, sizeof key), bytes_of(v, "link_key"));
+        assert_false(zb_key_is_public(key));
+        assert_int_equal(zb_derive(f->crypto, key, ZB_KEY_TRANSPORT, derived), ZB_OK);
+        assert_bytes(span_of(derived, sizeof derived), bytes_of(v, "key_transport_key"));
+        assert_int_equal(zb_derive(f->crypto, key, ZB_KEY_LOAD, derived), ZB_OK);
+        assert_bytes(span_of(derived, sizeof derived), bytes_of(v, "key_load_key"));
+        assert_int_equal(zb_derive(f->crypto, key, ZB_KEY_VERIFY, derived), ZB_OK);
+        assert_bytes(span_of(derived, sizeof derived), bytes_of(v, "verify_key_hash"));
+        seen++;
+    }
+    cJSON_ArrayForEach (v, cJSON_GetObjectItem(f->vectors, "install_codes_invalid")) {
+        const char *text = text_of(v, "install_code") != NULL ? text_of(v, "install_code") : text_of(v, "install_code_text");
+        uint8_t code[18], key[ZB_KEY];
+        size_t len = 0;
+        enum zb_err e = zb_install_code_parse(text, code, &len);
+        if (e == ZB_OK)
+            e = zb_install_code_key(f->crypto, span_of(code, len), key);
+        assert_string_equal(zb_err_name(e), text_of(v, "error"));
+        seen++;
+    }
+    assert_true(seen >= 13);
+}
+
+static void install_code_text(void **state)
+{
+    (void)state;
+    uint8_t code[18];
+    size_t len;
+    assert_int_equal(zb_install_code_parse("83FE D340-7a93 2b70", code, &len), ZB_OK);
+    assert_int_equal(len, 8);
+    assert_int_equal(zb_install_code_parse("83FED3407A932B7", code, &len), ZB_BAD_LENGTH);
+    assert_int_equal(zb_install_code_parse("83:FE", code, &len), ZB_BAD_HEX);
+    assert_int_equal(zb_install_code_parse("83FED3407A932B7083FED3407A932B7083FED3407A932B70", code, &len), ZB_BAD_LENGTH);
+}
+
+#define EUI "00158D0003123456"
+#define CODE "83FED3407A939723A5C639B26916D505C3B5"
+#define BOSCH "RB01SG0D83101826480080000000000000000000"
+
+static void labels(void **state)
+{
+    struct fixture *f = *state;
+    const cJSON *v;
+    struct zb_label l;
+    const char *why;
+    cJSON_ArrayForEach (v, cJSON_GetObjectItem(f->vectors, "qr")) {
+        const char *error = text_of(v, "error");
+        enum zb_err e = zb_label_parse(text_of(v, "text"), &l, &why);
+        if (error != NULL) {
+            assert_int_not_equal(e, ZB_OK);
+            assert_string_equal(why, error);
+            continue;
+        }
+        char eui[17];
+        assert_int_equal(e, ZB_OK);
+        eui64_print(l.eui64, eui);
+        assert_string_equal(eui, text_of(v, "eui64_text"));
+        assert_false(l.is_link_key);
+        assert_bytes(span_of(l.bytes, l.len), bytes_of(v, "install_code"));
+    }
+    static const char *const good[] = {
+        "|" EUI "|" CODE "|", "HUE:Z:" CODE " M:" EUI " D:L3B A:1184", "G$M:69775%Z:" EUI "$I:" CODE "%M:1246",
+        "I:" CODE "$Z:" EUI, " z:00-15-8d-00-03-12-34-56 $ i:83fe d340 7a93 9723 a5c6 39b2 6916 d505 c3b5\n",
+        BOSCH EUI "DLK" CODE, EUI " | 83FED3407A932B70"};
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        assert_int_equal(zb_label_parse(good[i], &l, &why), ZB_OK);
+        assert_true(l.eui64 == 0x00158d0003123456 && !l.is_link_key);
+    }
+    assert_int_equal(zb_label_parse(BOSCH EUI "DLK83FED3407A939723A5C639B26916D505", &l, &why), ZB_OK);
+    assert_true(l.is_link_key && l.len == ZB_KEY);
+    static const char *const bad[][2] = {
+        {"", "unknown-format"}, {"hello", "unknown-format"}, {"Z:" EUI, "no-code"}, {"I:" CODE, "no-eui64"},
+        {"Z:" EUI "$I:", "no-code"}, {"Z:00158D00031234$I:" CODE, "bad-eui64"}, {"Z:" EUI "$I:83FED", "bad-length"},
+        {"Z:" EUI "$I:83FED34O7A932B70", "bad-hex"}, {"Z:0000000000000000$I:" CODE, "bad-eui64"},
+        {EUI "|" CODE "|" CODE, "unknown-format"}, {"G$A:" EUI "$I:" CODE, "no-eui64"}};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        assert_int_not_equal(zb_label_parse(bad[i][0], &l, &why), ZB_OK);
+        assert_string_equal(why, bad[i][1]);
+    }
+}
+
+/* Open both layers of a frame, as far as the vector's keys go. `plain` receives the APS plaintext. */
+static enum zb_err open_frame(struct zb_crypto *c, struct span frame, const uint8_t *network_key,
+                              const uint8_t *link_key, struct wr *plain)
+{
+    struct zb_nwk nwk;
+    struct zb_aux aux;
+    struct zb_aps aps;
+    uint8_t buf[ZB_NWK_MAX];
+    struct wr w = wr_of(buf, sizeof buf);
+    enum zb_err e = zb_nwk_parse(frame, &nwk);
+    struct span payload = nwk.payload;
+    if (e == ZB_OK && (nwk.fcf & ZB_FCF_SECURITY) != 0) {
+        e = zb_nwk_open(c, network_key, frame, &nwk, &aux, &w);
+        payload = wr_span(&w);
+    }
+    if (e == ZB_OK)
+        e = zb_aps_parse(payload, &aps);
+    if (e != ZB_OK)
+        return e;
+    if ((aps.fcf & ZB_APS_SECURITY) != 0)
+        return zb_aps_open(c, link_key, payload, 0, &aps, &aux, plain);
+    wr_spanb(plain, aps.payload);
+    return ZB_OK;
+}
+
+static void frames(void **state)
+{
+    struct fixture *f = *state;
+    const cJSON *v;
+    cJSON_ArrayForEach (v, cJSON_GetObjectItem(f->vectors, "frames")) {
+        const cJSON *in = cJSON_GetObjectItem(v, "inputs"), *expect = cJSON_GetObjectItem(v, "expect");
+        uint8_t buf[ZB_NWK_MAX];
+        struct wr plain = wr_of(buf, sizeof buf);
+        const uint8_t *network_key = text_of(in, "network_key") != NULL ? bytes_of(in, "network_key").p : NULL;
+        assert_int_equal(open_frame(f->crypto, bytes_of(expect, "nwk_frame"), network_key, bytes_of(in, "link_key").p,
+                                    &plain), ZB_OK);
+        struct zb_cmd cmd;
+        uint8_t again[ZB_NWK_MAX];
+        struct wr w = wr_of(again, sizeof again);
+        assert_int_equal(zb_cmd_parse(wr_span(&plain), &cmd), ZB_OK);
+        assert_int_equal(zb_cmd_build(&w, &cmd), ZB_OK);
+        assert_bytes(wr_span(&w), wr_span(&plain));
+        if (cmd.id != ZB_TUNNEL)
+            assert_bytes(wr_span(&plain), bytes_of(expect, "aps_plaintext"));
+    }
+    cJSON_ArrayForEach (v, cJSON_GetObjectItem(f->vectors, "frames_invalid")) {
+        uint8_t buf[ZB_NWK_MAX];
+        struct wr plain = wr_of(buf, sizeof buf);
+        enum zb_err e = open_frame(f->crypto, bytes_of(v, "nwk_frame"), NULL, bytes_of(v, "link_key").p, &plain);
+        assert_string_equal(zb_err_name(e), text_of(v, "error") != NULL ? text_of(v, "error") : "ok");
+        assert_true(e == ZB_OK || plain.n == 0);
+    }
+}
+
+static void counters(void **state)
+{
+    struct fixture *f = *state;
+    const cJSON *v;
+    cJSON_ArrayForEach (v, cJSON_GetObjectItem(f->vectors, "counter_rules")) {
+        uint32_t stored = (uint32_t)cJSON_GetObjectItem(v, "stored_next")->valuedouble;
+        uint32_t received = (uint32_t)cJSON_GetObjectItem(v, "received")->valuedouble;
+        assert_int_equal(zb_counter_ok(stored, received), cJSON_IsTrue(cJSON_GetObjectItem(v, "accept")));
+    }
+}
+
+/* Headers with every option: what is parsed builds the same bytes. */
+static void headers(void **state)
+{
+    (void)state;
+    static const char *const nwk[] = {"0800ffff0000010203", "08182e1f0000011001020304050607080807060504030201aa",
+                                      "482434120000010202010011221133"};
+    for (size_t i = 0; i < sizeof nwk / sizeof nwk[0]; i++) {
+        uint8_t frame[64], again[64];
+        size_t n = strlen(nwk[i]) / 2;
+        assert_true(hex_decode(nwk[i], 2 * n, frame, n));
+        struct zb_nwk h;
+        struct wr w = wr_of(again, sizeof again);
+        assert_int_equal(zb_nwk_parse(span_of(frame, n), &h), ZB_OK);
+        zb_nwk_build(&w, &h);
+        wr_spanb(&w, h.payload);
+        assert_bytes(wr_span(&w), span_of(frame, n));
+    }
+    static const char *const aps[] = {"000a0600040101c7aa", "0c34120600040101c7aa", "020a060004010107",
+                                      "1208", "800a0600040101c70102aa", "82010600040101c70101ff"};
+    for (size_t i = 0; i < sizeof aps / sizeof aps[0]; i++) {
+        uint8_t frame[64], again[64];
+        size_t n = strlen(aps[i]) / 2;
+        assert_true(hex_decode(aps[i], 2 * n, frame, n));
+        struct zb_aps h;
+        struct wr w = wr_of(again, sizeof again);
+        assert_int_equal(zb_aps_parse(span_of(frame, n), &h), ZB_OK);
+        zb_aps_build(&w, &h);
+        wr_spanb(&w, h.payload);
+        assert_bytes(wr_span(&w), span_of(frame, n));
+    }
+}
+
+static void public_keys(void **state)
+{
+    (void)state;
+    uint8_t key[ZB_KEY];
+    memcpy(key, "ZigBeeAlliance09", ZB_KEY);
+    assert_true(zb_key_is_public(key));
+    key[15] ^= 1;
+    assert_false(zb_key_is_public(key));
+    memset(key, 0, sizeof key);
+    assert_true(zb_key_is_public(key));
+    memset(key, 0xff, sizeof key);
+    assert_true(zb_key_is_public(key));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(primitives), cmocka_unit_test(ccm_empty), cmocka_unit_test(install_codes),
+        cmocka_unit_test(install_code_text), cmocka_unit_test(labels), cmocka_unit_test(frames),
+        cmocka_unit_test(counters), cmocka_unit_test(headers), cmocka_unit_test(public_keys)};
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
