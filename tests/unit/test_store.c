@@ -1,12 +1,6 @@
 #include "cse-shim/base/hex.h"
-#include "tests/unit/loop.h"
+#include "tests/unit/store_fixture.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
-
-#include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sqlite3.h>
@@ -15,50 +9,6 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-/* --- a folder of its own for each test ------------------------------------------------------------------------------ */
-
-struct fixture {
-    char dir[64], url[96], path[80];
-    struct loop loop;
-    struct store_host host;
-    char err[256];
-};
-
-static int setup(void **state)
-{
-    struct fixture *f = calloc(1, sizeof *f);
-    const char *tmp = getenv("TMPDIR");
-    snprintf(f->dir, sizeof f->dir, "%.40s/store-XXXXXX", tmp != NULL ? tmp : "/tmp");
-    if (mkdtemp(f->dir) == NULL)
-        return -1;
-    snprintf(f->path, sizeof f->path, "%s/db", f->dir);
-    snprintf(f->url, sizeof f->url, "sqlite:%s", f->path);
-    f->host = loop_init(&f->loop);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    DIR *d = opendir(f->dir);
-    for (struct dirent *e; d != NULL && (e = readdir(d)) != NULL;)
-        unlinkat(dirfd(d), e->d_name, 0);
-    if (d != NULL)
-        closedir(d);
-    rmdir(f->dir);
-    free(f);
-    return 0;
-}
-
-static struct store *must_open(struct fixture *f)
-{
-    struct store *s = store_open(f->url, &f->host, f->err, sizeof f->err);
-    if (s == NULL)
-        fail_msg("%s", f->err);
-    return s;
-}
 
 static struct span num(uint8_t b[8], uint64_t v)
 {

@@ -1,10 +1,17 @@
-/* A loop thread's queue for tests: post() from any thread, loop_run_until() on the test's own. */
+/* What tests on a store share: a folder of its own for each test, and a loop's queue: post() from any thread,
+ * loop_step() on the test's own. */
 #pragma once
 #include "mef-plugin/store/store.h"
 
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+#include <dirent.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 struct loop_call {
     void (*fn)(void *);
@@ -65,4 +72,48 @@ static inline void loop_drain(struct loop *l)
             return;
         loop_step(l);
     }
+}
+
+/* --- a folder of its own for each test ------------------------------------------------------------------------------ */
+
+struct fixture {
+    char dir[64], url[96], path[80];
+    struct loop loop;
+    struct store_host host;
+    char err[256];
+};
+
+static inline int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    const char *tmp = getenv("TMPDIR");
+    snprintf(f->dir, sizeof f->dir, "%.40s/store-XXXXXX", tmp != NULL ? tmp : "/tmp");
+    if (mkdtemp(f->dir) == NULL)
+        return -1;
+    snprintf(f->path, sizeof f->path, "%s/db", f->dir);
+    snprintf(f->url, sizeof f->url, "sqlite:%s", f->path);
+    f->host = loop_init(&f->loop);
+    *state = f;
+    return 0;
+}
+
+static inline int teardown(void **state)
+{
+    struct fixture *f = *state;
+    DIR *d = opendir(f->dir);
+    for (struct dirent *e; d != NULL && (e = readdir(d)) != NULL;)
+        unlinkat(dirfd(d), e->d_name, 0);
+    if (d != NULL)
+        closedir(d);
+    rmdir(f->dir);
+    free(f);
+    return 0;
+}
+
+static inline struct store *must_open(struct fixture *f)
+{
+    struct store *s = store_open(f->url, &f->host, f->err, sizeof f->err);
+    if (s == NULL)
+        fail_msg("%s", f->err);
+    return s;
 }
