@@ -1,0 +1,369 @@
+/* Install-code registrations: operator REST. The key goes from the text straight into the vault; a registration holds
+ * its id. */
+#include "mef-plugin/eg/input.h"
+#include "mef-plugin/eg/internal.h"
+
+#include <openssl/crypto.h>
+#include <stdlib.h>
+
+/* --- reading the body -------------------------------------------------------------------------------------------------------- */
+
+struct reading { /* the members shared by PUT and POST */
+    struct eg *e;
+    struct code *code;
+};
+
+static bool take_target(void *user, const cJSON *j)
+{
+    struct reading *x = user;
+    char id[EG_MAX_TEXT + 1];
+    if (!input_is_text(j, EG_MAX_TEXT) || !mef_absolute(x->e->d.mef, j->valuestring, id, sizeof id))
+        return false;
+    x->code->targets[x->code->ntargets] = strdup(id);
+    return x->code->targets[x->code->ntargets] != NULL && ++x->code->ntargets;
+}
+
+static bool take_gateway(void *user, const cJSON *j)
+{
+    struct reading *x = user;
+    return cJSON_IsString(j) && eui64_parse(j->valuestring, &x->code->gateways[x->code->ngateways]) &&
+           ++x->code->ngateways;
+}
+
+static bool read_shared(struct eg *e, const char *admin, const cJSON *in, struct code *c, struct mef_result *r)
+{
+    struct reading x = {e, c};
+    const char *application = NULL;
+    if (!input_text(in, "application", 128, &application, r) ||
+        !input_list(in, "targets", EG_MAX_TARGETS, take_target, &x, r) ||
+        !input_list(in, "gateways", EG_MAX_GATEWAYS, take_gateway, &x, r) ||
+        !input_time(in, "expiresAt", &c->expires, r))
+        return false;
+    c->admin = strdup(admin);
+    c->application = application != NULL ? strdup(application) : NULL;
+    return (c->admin != NULL && (application == NULL || c->application != NULL)) ||
+           mef_refuse(r, ST_INTERNAL, NULL, NULL, "out of memory");
+}
+
+/* What is wrong with a code, for a person; the token is the vault's. */
+static bool refuse_key(struct mef_result *r, enum st st, const char *why, const char *field)
+{
+    static const struct {
+        const char *code, *detail;
+    } texts[] = {
+        {"bad-hex", "not hexadecimal digits"},
+        {"bad-length", "an install code has 16 bytes and 2 bytes of CRC, a link key 16 bytes"},
+        {"bad-crc", "the CRC does not fit the code; compare it with the label"},
+        {"short-code", "codes shorter than 16 bytes are not allowed here (allow-short-install-codes)"},
+        {"public-key", "this key is publicly known"},
+    };
+    for (size_t i = 0; why != NULL && i < sizeof texts / sizeof texts[0]; i++)
+        if (strcmp(texts[i].code, why) == 0)
+            return mef_refuse(r, st, texts[i].code, field, texts[i].detail);
+    return mef_refuse(r, st, why, field, NULL);
+}
+
+static bool import_text(struct eg *e, struct store_txn *t, const cJSON *in, struct code *c, struct mef_result *r)
+{
+    const char *code = NULL, *key = NULL, *why = NULL;
+    if (!input_text(in, "installCode", 128, &code, r) || !input_text(in, "linkKey", 128, &key, r))
+        return false;
+    if ((code == NULL) == (key == NULL))
+        return mef_refuse(r, ST_BAD_REQUEST, code == NULL ? "missing" : "both-given", "installCode",
+                          "one of installCode and linkKey is needed");
+    enum st st = code != NULL ? vault_import_code_text(e->d.vault, t, code, e->allow_short, &c->key, &why)
+                              : vault_import_key_text(e->d.vault, t, key, &c->key, &why);
+    return st == ST_OK || refuse_key(r, st, why, code != NULL ? "installCode" : "linkKey");
+}
+
+static bool import_label(struct eg *e, struct store_txn *t, const cJSON *in, eui64_t *eui, struct code *c,
+                         struct mef_result *r)
+{
+    const char *text = NULL, *why = NULL;
+    struct zb_label label;
+    if (!input_text(in, "label", 512, &text, r))
+        return false;
+    if (text == NULL)
+        return mef_refuse(r, ST_BAD_REQUEST, "missing", "label", "the text of the device's label");
+    if (zb_label_parse(text, &label, &why) != ZB_OK) {
+        OPENSSL_cleanse(&label, sizeof label);
+        return refuse_key(r, ST_BAD_REQUEST, why, "label");
+    }
+    struct span bytes = span_of(label.bytes, label.len);
+    *eui = label.eui64;
+    why = "public-key";
+    enum st st = label.is_link_key ? vault_import(e->d.vault, t, VAULT_LINK_KEY, bytes, &c->key)
+                                   : vault_import_code(e->d.vault, t, bytes, e->allow_short, &c->key, &why);
+    OPENSSL_cleanse(&label, sizeof label);
+    return st == ST_OK || refuse_key(r, st, why, "label");
+}
+
+/* --- registrations ---------------------------------------------------------------------------------------------------------------- */
+
+static struct device *find_own(struct eg *e, const char *admin, eui64_t eui)
+{
+    struct device *d = device_find(e, eui);
+    return d != NULL && d->code != NULL && strcmp(d->row.admin, admin) == 0 ? d : NULL;
+}
+
+static bool same_text(const char *a, const char *b) { return (a == NULL) == (b == NULL) && (a == NULL || strcmp(a, b) == 0); }
+
+static bool same_access(const struct code *a, const struct code *b)
+{
+    if (!same_text(a->application, b->application) || a->ntargets != b->ntargets)
+        return false;
+    for (size_t i = 0; i < a->ntargets; i++)
+        if (strcmp(a->targets[i], b->targets[i]) != 0)
+            return false;
+    return true;
+}
+
+static bool same_code(struct eg *e, const struct code *a, const struct code *b)
+{
+    return vault_same(e->d.vault, a->key, b->key) && same_access(a, b) && a->expires == b->expires &&
+           a->ngateways == b->ngateways &&
+           span_eq(span_of(a->gateways, a->ngateways * sizeof(eui64_t)), span_of(b->gateways, b->ngateways * sizeof(eui64_t)));
+}
+
+static cJSON *code_json(struct eg *e, const struct device *d)
+{
+    const struct code *c = d->code;
+    cJSON *o = cJSON_CreateObject();
+    output_eui(o, "eui64", d->eui);
+    if (c->application != NULL)
+        cJSON_AddStringToObject(o, "application", c->application);
+    cJSON *list = cJSON_AddArrayToObject(o, "targets");
+    for (size_t i = 0; i < c->ntargets; i++)
+        cJSON_AddItemToArray(list, cJSON_CreateString(c->targets[i]));
+    list = cJSON_AddArrayToObject(o, "gateways");
+    for (size_t i = 0; i < c->ngateways; i++) {
+        char text[17];
+        eui64_print(c->gateways[i], text);
+        cJSON_AddItemToArray(list, cJSON_CreateString(text));
+    }
+    output_time(o, "expiresAt", c->expires);
+    cJSON_AddStringToObject(o, "state", egp_state_name(device_state(e, d)));
+    output_time(o, "createdAt", c->created);
+    return o;
+}
+
+static void store_code(struct device *d, struct store_txn *t)
+{
+    uint8_t kb[8], vb[EG_MAX_ROW];
+    struct wr w = wr_of(vb, sizeof vb);
+    code_encode(d->code, &w);
+    store_put(t, STORE_INSTALL_CODE, eui_key(d->eui, kb), wr_span(&w));
+}
+
+static void code_discard(struct code *c)
+{
+    code_free(c);
+    free(c);
+}
+
+/* Undo an import in a transaction that may still be committed. */
+static void refuse_code(struct eg *e, struct store_txn *t, struct code *c)
+{
+    if (c->key != 0)
+        vault_delete(e->d.vault, t, c->key);
+    code_discard(c);
+}
+
+/* The registration takes the place of d's old one. A key awaiting proof under the old link key is given up; a device
+ * that is enrolled keeps its network key, published anew when other AEs may have it. */
+static bool replace_code(struct eg *e, struct store_txn *t, struct device *d, struct code *c, struct mef_result *r)
+{
+    struct code *old = d->code;
+    bool other_key = !vault_same(e->d.vault, old->key, c->key);
+    if (!other_key) {
+        vault_delete(e->d.vault, t, c->key);
+        c->key = old->key;
+    }
+    bool other_access = !same_access(old, c);
+    c->created = old->created;
+    d->code = c;
+    if (other_key) {
+        if (d->row.has_pending)
+            device_pending_drop(d, t, WHY_CODE_CHANGED);
+        device_release_link_key(d, t, old->key);
+    }
+    code_discard(old);
+    if (other_access && d->row.has_current && !d->row.revoked) {
+        char before[MEF_RELKEYID];
+        memcpy(before, d->row.current.relkeyid, sizeof before);
+        if (device_publish_key(d, t, &d->row.current) != ST_OK)
+            return mef_refuse(r, ST_UNAVAILABLE, NULL, NULL, "the key can not be published again");
+        mef_keyreg_remove(e->d.mef, t, before);
+        device_store(d, t);
+    }
+    return true;
+}
+
+/* Takes over c. */
+static void put_code(struct eg *e, struct store_txn *t, const char *actor, eui64_t eui, struct code *c, bool replace,
+                     struct mef_result *r)
+{
+    struct device *d = device_find(e, eui);
+    bool is_new = d == NULL || d->code == NULL;
+    if (!is_new && same_code(e, d->code, c)) {
+        refuse_code(e, t, c);
+        r->st = ST_OK;
+        r->body = code_json(e, d);
+        return;
+    }
+    if (!is_new && d->row.has_current && !replace) {
+        refuse_code(e, t, c);
+        mef_refuse(r, ST_CONFLICT, "device-enrolled", NULL, "the device is enrolled; add ?replace=true to replace its code");
+        return;
+    }
+    if (d == NULL && (d = device_new(e, eui, c->admin)) == NULL) {
+        refuse_code(e, t, c);
+        mef_refuse(r, ST_UNAVAILABLE, "too-many", NULL, "the configured number of devices is reached");
+        return;
+    }
+    if (is_new) {
+        c->created = eg_time(e);
+        d->code = c;
+        e->ncodes++;
+    } else if (!replace_code(e, t, d, c, r)) {
+        return;
+    }
+    store_code(d, t);
+    eg_audit(e, t, d->row.admin, actor, "install-code.put", eui, "ok");
+    if (!is_new)
+        device_changed_later(d);
+    r->st = is_new ? ST_CREATED : ST_OK;
+    r->body = code_json(e, d);
+}
+
+/* May this admin register this EUI-64? That another stakeholder has it cannot be hidden: a device has one owner. Whose it
+ * is, and anything about it, is not told. */
+static bool may_register(struct eg *e, const char *admin, eui64_t eui, struct mef_result *r)
+{
+    struct device *d = device_find(e, eui);
+    if (eui == 0 || eui == UINT64_MAX)
+        return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "eui64", "not an EUI-64 of a device");
+    return d == NULL || strcmp(d->row.admin, admin) == 0 ||
+           mef_refuse(r, ST_EXISTS, "exists", NULL, "this EUI-64 is registered already");
+}
+
+void eg_code_put(struct eg *e, struct store_txn *t, const char *admin, const char *actor, eui64_t eui, const cJSON *in,
+                 bool replace, struct mef_result *r)
+{
+    static const char *const names[] = {"installCode", "linkKey", "application", "targets", "gateways", "expiresAt", NULL};
+    struct code *c = calloc(1, sizeof *c);
+    if (c == NULL)
+        mef_refuse(r, ST_INTERNAL, NULL, NULL, "out of memory");
+    else if (may_register(e, admin, eui, r) && input_members(in, names, r) && read_shared(e, admin, in, c, r) &&
+             import_text(e, t, in, c, r))
+        put_code(e, t, actor, eui, c, replace, r);
+    else
+        refuse_code(e, t, c);
+}
+
+void eg_code_label(struct eg *e, struct store_txn *t, const char *admin, const char *actor, const cJSON *in,
+                   struct mef_result *r)
+{
+    static const char *const names[] = {"label", "application", "targets", "gateways", "expiresAt", NULL};
+    eui64_t eui = 0;
+    struct code *c = calloc(1, sizeof *c);
+    if (c == NULL) {
+        mef_refuse(r, ST_INTERNAL, NULL, NULL, "out of memory");
+        return;
+    }
+    if (!input_members(in, names, r) || !read_shared(e, admin, in, c, r) || !import_label(e, t, in, &eui, c, r) ||
+        !may_register(e, admin, eui, r)) {
+        refuse_code(e, t, c);
+        return;
+    }
+    struct device *d = device_find(e, eui);
+    if (d != NULL && d->code != NULL) {
+        refuse_code(e, t, c);
+        mef_refuse(r, ST_EXISTS, "exists", "label", "this EUI-64 is registered already");
+        return;
+    }
+    put_code(e, t, actor, eui, c, false, r);
+}
+
+void eg_code_delete(struct eg *e, struct store_txn *t, const char *admin, const char *actor, eui64_t eui,
+                    struct mef_result *r)
+{
+    struct device *d = find_own(e, admin, eui);
+    uint8_t kb[8];
+    if (d == NULL) {
+        mef_refuse(r, ST_NOT_FOUND, NULL, NULL, NULL);
+        return;
+    }
+    struct code *c = d->code;
+    vault_id key = c->key;
+    d->code = NULL;
+    e->ncodes--;
+    if (d->row.has_pending)
+        device_pending_drop(d, t, WHY_CODE_CHANGED);
+    device_release_link_key(d, t, key);
+    store_del(t, STORE_INSTALL_CODE, eui_key(eui, kb));
+    eg_audit(e, t, admin, actor, "install-code.delete", eui, "ok");
+    code_discard(c);
+    if (!d->row.has_current) { /* nothing is left of it */
+        store_del(t, STORE_DEVICE, eui_key(eui, kb));
+        device_drop(e, d);
+    }
+    r->st = ST_DELETED;
+}
+
+cJSON *eg_code_get(struct eg *e, const char *admin, eui64_t eui)
+{
+    struct device *d = find_own(e, admin, eui);
+    return d != NULL ? code_json(e, d) : NULL;
+}
+
+/* Visits pages until `limit` objects of this stakeholder are found. */
+cJSON *eg_code_list(struct eg *e, const char *admin, eui64_t after, unsigned limit)
+{
+    cJSON *list = cJSON_CreateArray();
+    for (unsigned found = 0; found < limit;) {
+        size_t n;
+        uint64_t *keys = keys_above(e->devices, after, limit, &n);
+        for (size_t i = 0; i < n && found < limit; i++) {
+            cJSON *o = eg_code_get(e, admin, after = keys[i]);
+            if (o != NULL && ++found)
+                cJSON_AddItemToArray(list, o);
+        }
+        free(keys);
+        if (n == 0)
+            break;
+    }
+    return list;
+}
+
+/* --- loading ------------------------------------------------------------------------------------------------------------------------- */
+
+struct loading {
+    struct eg *e;
+    bool ok;
+};
+
+static bool load_code(void *user, struct span key, struct span val)
+{
+    struct loading *l = user;
+    struct rd r = rd_of(key);
+    eui64_t eui;
+    struct code *c = calloc(1, sizeof *c);
+    struct device *d = NULL;
+    l->ok = c != NULL && rd_be64(&r, &eui) && rd_end(&r) && code_decode(val, c) && vault_has(l->e->d.vault, c->key) &&
+            (d = device_new(l->e, eui, c->admin)) != NULL;
+    if (l->ok) {
+        d->code = c;
+        l->e->ncodes++;
+    } else if (c != NULL) {
+        code_discard(c);
+    }
+    return l->ok;
+}
+
+enum st codes_load(struct eg *e)
+{
+    struct loading l = {e, true};
+    enum st st = store_each(e->d.store, STORE_INSTALL_CODE, load_code, &l);
+    return st == ST_OK && !l.ok ? ST_INTERNAL : st;
+}

@@ -1,0 +1,142 @@
+/* Devices in the operator REST, and loading them. */
+#include "mef-plugin/eg/input.h"
+#include "mef-plugin/eg/internal.h"
+
+#include <stdlib.h>
+
+static struct device *find_own(struct eg *e, const char *admin, eui64_t eui)
+{
+    struct device *d = device_find(e, eui);
+    return d != NULL && strcmp(d->row.admin, admin) == 0 ? d : NULL;
+}
+
+cJSON *eg_device_get(struct eg *e, const char *admin, eui64_t eui)
+{
+    struct device *d = find_own(e, admin, eui);
+    if (d == NULL)
+        return NULL;
+    cJSON *o = device_json(e, d);
+    cJSON_AddBoolToObject(o, "pending", d->row.has_pending);
+    if (device_rearmed(e, d))
+        output_time(o, "rearmedUntil", d->row.rearm_until);
+    output_time(o, "lastSeen", d->row.last_seen);
+    return o;
+}
+
+cJSON *eg_device_list(struct eg *e, const char *admin, eui64_t after, unsigned limit)
+{
+    cJSON *list = cJSON_CreateArray();
+    for (unsigned found = 0; found < limit;) {
+        size_t n;
+        uint64_t *keys = keys_above(e->devices, after, limit, &n);
+        for (size_t i = 0; i < n && found < limit; i++) {
+            cJSON *o = eg_device_get(e, admin, after = keys[i]);
+            if (o != NULL && ++found)
+                cJSON_AddItemToArray(list, o);
+        }
+        free(keys);
+        if (n == 0)
+            break;
+    }
+    return list;
+}
+
+/* --- actions --------------------------------------------------------------------------------------------------------------------- */
+
+/* No grace: from here on its frames are dropped and its key is not served (design 5.6). */
+static void revoke(struct eg *e, struct store_txn *t, struct device *d)
+{
+    if (d->row.has_pending)
+        device_pending_drop(d, t, WHY_REVOKED);
+    d->row.revoked = true;
+    d->row.rearm_until = 0;
+    d->row.reason = WHY_REVOKED;
+    if (d->row.has_current) {
+        vault_id link_key = d->row.current.link_key;
+        mef_keyreg_remove(e->d.mef, t, d->row.current.relkeyid);
+        vault_delete(e->d.vault, t, d->row.current.network_key);
+        d->row.has_current = false;
+        device_release_link_key(d, t, link_key);
+        /* gateway and address stay, so that the gateway can be told */
+        d->row.current.network_key = d->row.current.link_key = 0;
+        d->row.current.relkeyid[0] = '\0';
+    }
+    free(d->frames);
+    d->frames = NULL;
+    d->nframes = 0;
+}
+
+static void rearm(struct eg *e, struct store_txn *t, struct device *d)
+{
+    (void)t;
+    d->row.rearm_until = eg_time(e) + e->rearm_ms;
+}
+
+void eg_device_action(struct eg *e, struct store_txn *t, const char *admin, const char *actor, eui64_t eui,
+                      const char *action, struct mef_result *r)
+{
+    static const struct {
+        const char *name, *audit;
+        void (*fn)(struct eg *e, struct store_txn *t, struct device *d);
+    } actions[] = {{"revoke", "device.revoke", revoke}, {"rearm", "device.rearm", rearm}, {"rekey", "device.rekey", NULL}};
+    struct device *d = find_own(e, admin, eui);
+    if (d == NULL) {
+        mef_refuse(r, ST_NOT_FOUND, NULL, NULL, NULL);
+        return;
+    }
+    for (size_t i = 0; i < sizeof actions / sizeof actions[0]; i++) {
+        if (strcmp(actions[i].name, action) != 0)
+            continue;
+        if (actions[i].fn == NULL) {
+            mef_refuse(r, ST_NOT_IMPLEMENTED, "not-implemented", NULL, "re-keying comes with the second key exchange");
+            return;
+        }
+        actions[i].fn(e, t, d);
+        device_store(d, t);
+        eg_audit(e, t, admin, actor, actions[i].audit, eui, "ok");
+        device_changed_later(d);
+        r->st = ST_OK;
+        r->body = eg_device_get(e, admin, eui);
+        return;
+    }
+    mef_refuse(r, ST_NOT_FOUND, "unknown-action", NULL, "revoke, rearm or rekey");
+}
+
+/* --- loading ---------------------------------------------------------------------------------------------------------------------- */
+
+struct loading {
+    struct eg *e;
+    bool ok;
+};
+
+static bool load_device(void *user, struct span key, struct span val)
+{
+    struct loading *l = user;
+    struct eg *e = l->e;
+    struct rd r = rd_of(key);
+    struct device_row row = {0};
+    eui64_t eui;
+    struct device *d = NULL;
+    l->ok = rd_be64(&r, &eui) && rd_end(&r) && device_decode(val, &row) &&
+            (!row.has_current || vault_has(e->d.vault, row.current.network_key)) &&
+            (!row.has_pending || vault_has(e->d.vault, row.pending.network_key)) &&
+            ((d = device_find(e, eui)) != NULL || (d = device_new(e, eui, row.admin)) != NULL);
+    if (!l->ok) {
+        device_row_free(&row);
+        return false;
+    }
+    device_row_free(&d->row);
+    d->row = row;
+    d->counter_saved = row.current.counter_next;
+    d->counter_saved_at = eg_now(e);
+    if (row.has_pending)
+        device_pending_watch(d);
+    return true;
+}
+
+enum st devices_load(struct eg *e)
+{
+    struct loading l = {e, true};
+    enum st st = store_each(e->d.store, STORE_DEVICE, load_device, &l);
+    return st == ST_OK && !l.ok ? ST_INTERNAL : st;
+}

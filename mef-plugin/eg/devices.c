@@ -1,0 +1,295 @@
+/* Devices: state, life of a pending record, REST, and the resource {base}/eg/devices/<eui64>. */
+#include "mef-plugin/eg/input.h"
+#include "mef-plugin/eg/internal.h"
+
+#include "config/names.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define SUID_ESDATA 24 /* TS-0004 6.3.4.2.39 */
+
+struct device *device_find(struct eg *e, eui64_t eui) { return map64_get(e->devices, eui); }
+
+struct device *device_new(struct eg *e, eui64_t eui, const char *admin)
+{
+    struct device *d = map64_count(e->devices) < e->max_devices ? calloc(1, sizeof *d) : NULL;
+    if (d == NULL)
+        return NULL;
+    d->eg = e;
+    d->eui = eui;
+    d->row.admin = strdup(admin);
+    if (d->row.admin == NULL || !map64_put(e->devices, eui, d)) {
+        device_row_free(&d->row);
+        free(d);
+        return NULL;
+    }
+    return d;
+}
+
+void device_free(struct device *d)
+{
+    device_pending_unwatch(d);
+    observers_drop(d);
+    for (size_t i = 0; i < EG_TICKETS; i++)
+        free(d->tickets[i].principal);
+    if (d->code != NULL)
+        code_free(d->code);
+    free(d->code);
+    free(d->frames);
+    device_row_free(&d->row);
+    free(d);
+}
+
+void device_drop(struct eg *e, struct device *d)
+{
+    map64_del(e->devices, d->eui);
+    device_free(d);
+}
+
+bool device_rearmed(struct eg *e, const struct device *d) { return eg_time(e) < d->row.rearm_until; }
+
+/* The state follows from what is kept. A pending record beside a current one changes nothing yet (design 5.3). */
+enum egp_device_state device_state(struct eg *e, const struct device *d)
+{
+    if (d->row.has_current)
+        return EGP_ST_ENROLLED;
+    if (d->row.has_pending)
+        return EGP_ST_KEY_SENT;
+    if (d->row.revoked)
+        return EGP_ST_REVOKED;
+    bool expired = d->code != NULL && d->code->expires != 0 && d->code->expires <= eg_time(e);
+    return expired ? EGP_ST_EXPIRED : EGP_ST_REGISTERED;
+}
+
+void device_store(struct device *d, struct store_txn *t)
+{
+    uint8_t kb[8], vb[EG_MAX_ROW];
+    struct wr w = wr_of(vb, sizeof vb);
+    device_encode(&d->row, &w);
+    store_put(t, STORE_DEVICE, eui_key(d->eui, kb), wr_span(&w));
+    d->counter_saved = d->row.current.counter_next;
+    d->counter_saved_at = eg_now(d->eg);
+}
+
+void device_commit(struct device *d, struct store_txn *t, store_done done, void *user)
+{
+    d->seq = store_commit(t, done, user);
+}
+
+void device_release_link_key(struct device *d, struct store_txn *t, vault_id id)
+{
+    bool used = (d->code != NULL && d->code->key == id) || (d->row.has_current && d->row.current.link_key == id) ||
+                (d->row.has_pending && d->row.pending.link_key == id);
+    if (id != 0 && !used)
+        vault_delete(d->eg->d.vault, t, id);
+}
+
+/* --- the pending record ------------------------------------------------------------------------------------------------------- */
+
+void device_pending_unwatch(struct device *d)
+{
+    if (d->timer != 0)
+        d->eg->d.ops->timer_cancel(d->eg->d.host, d->timer);
+    d->timer = 0;
+}
+
+void device_pending_drop(struct device *d, struct store_txn *t, enum device_reason why)
+{
+    struct eg *e = d->eg;
+    device_pending_unwatch(d);
+    vault_id link_key = d->row.pending.link_key;
+    vault_delete(e->d.vault, t, d->row.pending.network_key);
+    d->row.has_pending = false;
+    d->row.pending = (struct assoc){0};
+    d->row.reason = why;
+    device_release_link_key(d, t, link_key);
+    device_store(d, t);
+}
+
+static void pending_timeout(void *user)
+{
+    struct device *d = user;
+    struct eg *e = d->eg;
+    d->timer = 0;
+    struct store_txn *t = store_begin(e->d.store);
+    if (t == NULL)
+        return; /* stays pending until the next association or start */
+    device_pending_drop(d, t, WHY_NO_FRAME);
+    eg_count(e, "eg_pending_expired_total");
+    eg_audit(e, t, d->row.admin, "eg", "device.pending-expired", d->eui, device_reason_name(WHY_NO_FRAME));
+    device_commit(d, t, NULL, NULL);
+    device_changed_later(d);
+}
+
+void device_pending_watch(struct device *d)
+{
+    struct eg *e = d->eg;
+    device_pending_unwatch(d);
+    int64_t left = d->row.pending_since + e->pending_ms - eg_time(e);
+    left = left < 0 ? 0 : left > e->pending_ms ? e->pending_ms : left; /* whatever the wall clock did */
+    d->timer = e->d.ops->timer(e->d.host, (uint64_t)left, pending_timeout, d);
+}
+
+/* --- publishing the key (a symmKeyReg) ------------------------------------------------------------------------------------------ */
+
+enum st device_publish_key(struct device *d, struct store_txn *t, struct assoc *a)
+{
+    struct eg *e = d->eg;
+    char eui[sizeof MEF_LABEL_EUI64 + 16], gateway[sizeof MEF_LABEL_GATEWAY + 16], seq[sizeof MEF_LABEL_KEYSEQ + 3];
+    snprintf(eui, sizeof eui, MEF_LABEL_EUI64 "%016" PRIx64, d->eui);
+    snprintf(gateway, sizeof gateway, MEF_LABEL_GATEWAY "%016" PRIx64, a->gateway);
+    snprintf(seq, sizeof seq, MEF_LABEL_KEYSEQ "%u", a->key_seq);
+    const char *labels[] = {MEF_LABEL_USE_ZIGBEE, eui, gateway, seq};
+    struct mef_keyreg_new in = {.admin = d->row.admin,
+                                .key = a->network_key,
+                                .suid = SUID_ESDATA,
+                                .application = d->code != NULL ? d->code->application : NULL,
+                                .targets = d->code != NULL ? (const char *const *)d->code->targets : NULL,
+                                .ntargets = d->code != NULL ? d->code->ntargets : 0,
+                                .labels = labels,
+                                .nlabels = sizeof labels / sizeof labels[0],
+                                .expires = eg_time(e) + e->key_lifetime_ms};
+    return mef_keyreg_add(e->d.mef, t, &in, a->relkeyid);
+}
+
+/* --- who is told ------------------------------------------------------------------------------------------------------------------- */
+
+cJSON *device_json(struct eg *e, const struct device *d)
+{
+    const struct assoc *a = d->row.has_current ? &d->row.current : d->row.has_pending ? &d->row.pending : NULL;
+    const char *reason = device_reason_name(d->row.reason);
+    cJSON *o = cJSON_CreateObject();
+    output_eui(o, "eui64", d->eui);
+    cJSON_AddStringToObject(o, "state", egp_state_name(device_state(e, d)));
+    if (d->row.has_current)
+        cJSON_AddStringToObject(o, "keyId", d->row.current.relkeyid);
+    if (a != NULL) {
+        output_eui(o, "gateway", a->gateway);
+        cJSON_AddNumberToObject(o, "nwkAddress", a->address);
+    }
+    if (reason != NULL)
+        cJSON_AddStringToObject(o, "reason", reason);
+    return o;
+}
+
+static void tell_gateway(struct device *d)
+{
+    struct eg *e = d->eg;
+    const struct assoc *a = d->row.has_pending ? &d->row.pending : &d->row.current;
+    struct gateway *g = gateway_find(e, a->gateway);
+    if (g == NULL)
+        return;
+    struct egp_message m = eg_message(EGP_DEVICE_STATE, e->next_transaction++, g->eui, d->eui);
+    m.u.state.state = (uint8_t)device_state(e, d);
+    m.u.state.reason = d->row.revoked ? EGP_DEVICE_REVOKED : EGP_OK;
+    m.u.state.device_short = a->address;
+    if (!eg_send(e, g, &m, NULL, NULL))
+        log_event(LOG_DEBUG, "eg.state-unsent", "gateway=%016" PRIx64 " device=%016" PRIx64, g->eui, d->eui);
+}
+
+void device_changed(struct device *d)
+{
+    struct cse_response rsp = {.status = ST_OK, .pc = device_json(d->eg, d), .content_format = CSE_NO_FORMAT};
+    observers_notify(d, false, &rsp);
+    cJSON_Delete(rsp.pc);
+    tell_gateway(d);
+}
+
+struct change {
+    struct eg *e;
+    eui64_t device;
+};
+
+static void change_durable(void *user, enum st st)
+{
+    struct change *c = user;
+    struct device *d = st == ST_OK ? device_find(c->e, c->device) : NULL;
+    if (d != NULL)
+        device_changed(d);
+    free(c);
+}
+
+/* The loop has run what was being done, so this empty transaction becomes durable after it. */
+static void change_committed(void *user)
+{
+    struct change *c = user;
+    struct store_txn *t = store_begin(c->e->d.store);
+    if (t != NULL)
+        store_commit(t, change_durable, c);
+    else
+        free(c);
+}
+
+void device_changed_later(struct device *d)
+{
+    struct change *c = calloc(1, sizeof *c);
+    if (c == NULL)
+        return;
+    *c = (struct change){d->eg, d->eui};
+    d->eg->d.ops->post(d->eg->d.host, change_committed, c);
+}
+
+/* --- AEs ----------------------------------------------------------------------------------------------------------------------------- */
+
+/* Once a key is published its registration decides; before, the install code's. */
+bool device_allows(struct device *d, const struct mef_principal *p)
+{
+    struct eg *e = d->eg;
+    if (d->row.has_current)
+        return mef_keyreg_allows(e->d.mef, d->row.current.relkeyid, p);
+    if (d->code == NULL)
+        return false;
+    for (size_t i = 0; i < d->code->ntargets; i++)
+        if (strcmp(d->code->targets[i], p->id) == 0)
+            return true;
+    return d->code->application != NULL && mef_application_member(e->d.mef, d->row.admin, d->code->application, p->id);
+}
+
+enum st device_authorise(struct eg *e, const struct cse_peer *peer, eui64_t eui, struct device **d, struct mef_principal *p)
+{
+    *p = mef_principal(e->d.mef, peer);
+    *d = device_find(e, eui);
+    if (p->role == MEF_ROLE_NONE)
+        return ST_NOT_AUTHENTICATED;
+    if (p->role != MEF_ROLE_CLIENT)
+        return ST_NO_PRIVILEGE; /* a gateway's credential is no AE's */
+    if (*d == NULL || strcmp((*d)->row.admin, p->admin) != 0)
+        return ST_NOT_FOUND;
+    return device_allows(*d, p) ? ST_OK : ST_NO_PRIVILEGE;
+}
+
+struct retrieval {
+    struct eg *e;
+    struct cse_request *req;
+    eui64_t device;
+};
+
+static void retrieve_durable(void *user, enum st st)
+{
+    struct retrieval *x = user;
+    struct device *d;
+    struct mef_principal p;
+    if (st == ST_OK)
+        st = device_authorise(x->e, &x->req->peer, x->device, &d, &p);
+    struct cse_response rsp = {.status = st, .content_format = CSE_NO_FORMAT};
+    if (st == ST_OK) {
+        if (x->req->observe)
+            observer_add(d, x->req, false, &p);
+        rsp.pc = device_json(x->e, d);
+    }
+    x->e->d.ops->respond(x->e->d.host, x->req, &rsp);
+    free(x);
+}
+
+void device_retrieve(struct eg *e, struct cse_request *req, eui64_t eui)
+{
+    struct device *d = device_find(e, eui);
+    struct retrieval *x = calloc(1, sizeof *x);
+    if (x == NULL) {
+        eg_respond(e, req, ST_UNAVAILABLE, NULL);
+        return;
+    }
+    *x = (struct retrieval){e, req, eui};
+    store_after(e->d.store, d != NULL ? d->seq : 0, retrieve_durable, x);
+}

@@ -1,0 +1,354 @@
+/* EgRequest -> facts -> verdict -> key, counter and frame of the vault -> transaction -> EgResponse. */
+#include "mef-plugin/eg/internal.h"
+#include "mef-plugin/eg/policy.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define RADIUS 30                 /* 2 * nwkMaxDepth (Zig 3.6.1.5.1) */
+#define CAPABILITY_RX_ON_IDLE 0x08 /* 802.15.4 capability information, bit 3: hears without polling */
+
+/* --- answers ----------------------------------------------------------------------------------------------------------------- */
+
+static void respond_reason(struct eg *e, struct cse_request *req, const struct egp_envelope *env, enum egp_reason reason,
+                           enum st st)
+{
+    uint8_t buf[EGP_MAX_MESSAGE];
+    struct wr w = wr_of(buf, sizeof buf);
+    struct egp_message m = eg_message(EGP_RESPONSE, env->transaction, env->gateway, env->device);
+    m.u.response.reason = (uint8_t)reason;
+    if (egp_encode(&m, &w))
+        eg_respond_bytes(e, req, st, EG_FORMAT_CBOR, wr_span(&w));
+    else
+        eg_respond(e, req, ST_INTERNAL, NULL);
+}
+
+static const char *const refused_metric[EGP_REASONS] = {
+    [EGP_UNKNOWN_DEVICE] = "eg_refused_unknown_device_total",
+    [EGP_CODE_EXPIRED] = "eg_refused_code_expired_total",
+    [EGP_GATEWAY_NOT_ALLOWED] = "eg_refused_gateway_not_allowed_total",
+    [EGP_PARENT_KEY_DOMAIN] = "eg_refused_parent_key_domain_total",
+    [EGP_DEVICE_REVOKED] = "eg_refused_device_revoked_total",
+    [EGP_CODE_SPENT] = "eg_refused_code_spent_total",
+    [EGP_RATE_LIMITED] = "eg_refused_rate_limited_total",
+    [EGP_NOT_SUPPORTED] = "eg_refused_not_supported_total",
+    [EGP_BAD_REQUEST] = "eg_refused_bad_request_total",
+    [EGP_UNAVAILABLE] = "eg_refused_unavailable_total",
+    [EGP_NOT_BOUND] = "eg_refused_not_bound_total",
+    [EGP_CONFLICT] = "eg_refused_conflict_total",
+};
+
+static void count_refusal(struct eg *e, enum egp_reason reason)
+{
+    eg_count(e, "eg_refused_total");
+    if (refused_metric[reason] != NULL)
+        eg_count(e, refused_metric[reason]);
+}
+
+/* EUI-64s have no checksum: a typo in a registration looks like a stranger at the gateway. */
+struct nearest {
+    const char *admin;
+    eui64_t wanted, found;
+    int distance;
+};
+
+static int digits_apart(eui64_t a, eui64_t b)
+{
+    int n = 0;
+    for (uint64_t x = a ^ b; x != 0; x >>= 4)
+        n += (x & 15) != 0;
+    return n;
+}
+
+static bool nearest_visit(void *user, uint64_t key, void *value)
+{
+    struct nearest *n = user;
+    const struct device *d = value;
+    int distance = digits_apart(key, n->wanted);
+    if (distance < n->distance && d->code != NULL && strcmp(d->row.admin, n->admin) == 0) {
+        n->distance = distance;
+        n->found = key;
+    }
+    return true;
+}
+
+/* The registered EUI-64 at most two digits away, for the audit; only where looking is cheap. */
+static void describe_unknown(struct eg *e, const char *admin, eui64_t eui, char *out, size_t cap)
+{
+    struct nearest n = {.admin = admin, .wanted = eui, .distance = 3};
+    if (map64_count(e->devices) <= 10000 && bucket_take(&e->nearest_rate, eg_now(e), 4, 8, 1))
+        map64_each(e->devices, nearest_visit, &n);
+    if (n.found != 0)
+        snprintf(out, cap, "%s nearest=%016" PRIx64, egp_reason_name(EGP_UNKNOWN_DEVICE), n.found);
+    else
+        snprintf(out, cap, "%s", egp_reason_name(EGP_UNKNOWN_DEVICE));
+}
+
+static void refuse(struct eg *e, struct gateway *g, struct cse_request *req, const struct egp_message *m,
+                   enum egp_reason reason)
+{
+    char outcome[64];
+    if (reason == EGP_UNKNOWN_DEVICE)
+        describe_unknown(e, g->row.admin, m->env.device, outcome, sizeof outcome);
+    else
+        snprintf(outcome, sizeof outcome, "%s", egp_reason_name(reason));
+    count_refusal(e, reason);
+    eg_audit(e, NULL, g->row.admin, g->row.identity, "eg.refused", m->env.device, outcome);
+    log_event(LOG_INFO, "eg.refused", "gateway=%016" PRIx64 " device=%016" PRIx64 " reason=%s", g->eui, m->env.device, outcome);
+    respond_reason(e, req, &m->env, reason, ST_UPDATED);
+}
+
+/* The object is the gateway that was claimed; its owner sees the attempt, nobody else. */
+void enrol_not_bound(struct eg *e, struct cse_request *req, const struct egp_message *m)
+{
+    struct gateway *g = gateway_find(e, m->env.gateway);
+    count_refusal(e, EGP_NOT_BOUND);
+    eg_audit(e, NULL, g != NULL ? g->row.admin : "", req->peer.identity, "eg.refused", m->env.gateway,
+             egp_reason_name(EGP_NOT_BOUND));
+    if (m->env.type == EGP_REQUEST)
+        respond_reason(e, req, &m->env, EGP_NOT_BOUND, ST_NO_PRIVILEGE);
+    else
+        eg_respond(e, req, ST_NO_PRIVILEGE, egp_reason_name(EGP_NOT_BOUND));
+}
+
+/* --- a repeated transaction ---------------------------------------------------------------------------------------------------- */
+
+struct replay {
+    struct eg *e;
+    struct cse_request *req;
+    struct egp_envelope env;
+};
+
+/* Looked up again: had the transaction been refused a place in the store, the gateway would be lost. */
+static void replay_durable(void *user, enum st st)
+{
+    struct replay *x = user;
+    struct gateway *g = gateway_find(x->e, x->env.gateway);
+    struct transaction *stored = g != NULL && !g->lost ? transaction_find(g, x->env.transaction) : NULL;
+    if (st == ST_OK && stored != NULL)
+        eg_respond_bytes(x->e, x->req, ST_UPDATED, EG_FORMAT_CBOR, stored->row.response);
+    else
+        respond_reason(x->e, x->req, &x->env, EGP_UNAVAILABLE, ST_UPDATED);
+    free(x);
+}
+
+static void replay(struct eg *e, struct cse_request *req, const struct egp_message *m, const struct transaction *stored)
+{
+    struct replay *x = calloc(1, sizeof *x);
+    if (x == NULL) {
+        respond_reason(e, req, &m->env, EGP_UNAVAILABLE, ST_UPDATED);
+        return;
+    }
+    *x = (struct replay){e, req, m->env};
+    eg_count(e, "eg_repeated_total");
+    store_after(e->d.store, stored->seq, replay_durable, x);
+}
+
+/* --- the first key --------------------------------------------------------------------------------------------------------------- */
+
+struct answer { /* an EgResponse that waits for its transaction */
+    struct eg *e;
+    struct cse_request *req;
+    struct egp_envelope env;
+    bool opened; /* ..which opened the pending record */
+    size_t n;
+    uint8_t bytes[EGP_MAX_MESSAGE];
+};
+
+static void answer_durable(void *user, enum st st)
+{
+    struct answer *x = user;
+    struct eg *e = x->e;
+    struct device *d = device_find(e, x->env.device);
+    if (st == ST_OK) {
+        eg_count(e, "eg_keys_sent_total");
+        eg_respond_bytes(e, x->req, ST_UPDATED, EG_FORMAT_CBOR, span_of(x->bytes, x->n));
+        if (d != NULL && x->opened)
+            device_changed(d);
+    } else {
+        /* Another replica took the gateway: what memory says of it is not so. Nothing is answered from it until the
+         * next start reads it anew (taking a gateway over at run time comes with the shared store). */
+        struct gateway *g = gateway_find(e, x->env.gateway);
+        if (g != NULL)
+            g->lost = true;
+        log_event(LOG_ERROR, "eg.gateway-lost", "gateway=%016" PRIx64, x->env.gateway);
+        count_refusal(e, EGP_UNAVAILABLE);
+        respond_reason(e, x->req, &x->env, EGP_UNAVAILABLE, ST_UPDATED);
+    }
+    free(x);
+}
+
+/* What the device becomes when it proves this key. */
+static struct assoc new_assoc(struct gateway *g, const struct device *d, const struct egp_message *m)
+{
+    const struct egp_request *q = &m->u.request;
+    struct assoc a = {.gateway = g->eui, .key_seq = 0};
+    if (d->row.has_pending && d->row.pending.gateway == g->eui)
+        a = d->row.pending; /* the same key; the counter of its frames goes on */
+    a.link_key = d->code->key;
+    a.pan = q->pan_id;
+    a.address = q->device_short;
+    a.next_hop = q->device_short;
+    a.capability = q->capability;
+    return a;
+}
+
+/* Forge the frame and encode the EgResponse. */
+static enum st forge(struct eg *e, struct gateway *g, struct store_txn *t, const struct assoc *a,
+                     const struct egp_message *m, struct wr *out)
+{
+    uint8_t buf[ZB_NWK_MAX];
+    struct wr frame = wr_of(buf, sizeof buf);
+    struct vault_first_key in = {.link_key = a->link_key,
+                                 .network_key = a->network_key,
+                                 .key_seq = a->key_seq,
+                                 .gateway = g->eui,
+                                 .device = m->env.device,
+                                 .gateway_short = m->u.request.gateway_short,
+                                 .device_short = a->address,
+                                 .radius = RADIUS,
+                                 .extended = g->row.extended};
+    enum st st = vault_take(e->d.vault, t, a->link_key, g->eui, 1, &in.counter);
+    if (st == ST_OK)
+        st = vault_forge_first_key(e->d.vault, &in, &frame);
+    if (st != ST_OK)
+        return st;
+    struct egp_message answer = eg_message(EGP_RESPONSE, m->env.transaction, g->eui, m->env.device);
+    answer.u.response = (struct egp_response){.reason = EGP_OK,
+                                              .next_hop = a->next_hop,
+                                              .indirect = (a->capability & CAPABILITY_RX_ON_IDLE) == 0,
+                                              .nwk_frame = wr_span(&frame)};
+    return egp_encode(&answer, out) ? ST_OK : ST_INTERNAL;
+}
+
+/* All that can fail comes before memory changes; a counter taken in vain leaves a gap, no more. */
+static bool send_key(struct eg *e, struct gateway *g, struct device *d, const struct egp_message *m,
+                     const uint8_t digest[EG_DIGEST], struct answer *x)
+{
+    struct store_txn *t = store_begin(e->d.store);
+    if (t == NULL)
+        return false;
+    gateway_expect(e, g, t);
+    struct assoc a = new_assoc(g, d, m);
+    x->opened = a.network_key == 0;
+    struct wr w = wr_of(x->bytes, sizeof x->bytes);
+    struct transaction *stored = NULL;
+    bool ok = !x->opened || vault_generate(e->d.vault, t, VAULT_NETWORK_KEY, ZB_KEY, &a.network_key) == ST_OK;
+    ok = ok && forge(e, g, t, &a, m, &w) == ST_OK &&
+         (stored = transaction_add(e, g, t, m->env.transaction, digest, wr_span(&w))) != NULL;
+    if (!ok) {
+        if (x->opened && a.network_key != 0)
+            vault_delete(e->d.vault, t, a.network_key);
+        store_abort(t);
+        return false;
+    }
+    x->n = w.n;
+    if (x->opened && d->row.has_pending)
+        device_pending_drop(d, t, WHY_NONE); /* it was for another gateway */
+    d->row.has_pending = true;
+    d->row.pending = a;
+    d->row.pending_transaction = m->env.transaction;
+    d->row.pending_since = eg_time(e);
+    d->row.reason = WHY_NONE;
+    device_store(d, t);
+    device_pending_watch(d);
+    eg_audit(e, t, d->row.admin, g->row.identity, "device.key-sent", d->eui, "ok");
+    device_commit(d, t, answer_durable, x);
+    stored->seq = d->seq;
+    return true;
+}
+
+/* --- the request -------------------------------------------------------------------------------------------------------------------- */
+
+static bool contains_text(char *const *list, size_t n, const char *text)
+{
+    for (size_t i = 0; i < n; i++)
+        if (text != NULL && strcmp(list[i], text) == 0)
+            return true;
+    return false;
+}
+
+/* Do the registration and the gateway's record agree? What names nothing allows all. */
+static bool agree(const struct code *c, const struct gateway *g)
+{
+    if (g->row.napplications > 0 && !contains_text(g->row.applications, g->row.napplications, c->application))
+        return false;
+    for (size_t i = 0; i < c->ngateways; i++)
+        if (c->gateways[i] == g->eui)
+            return true;
+    return c->ngateways == 0;
+}
+
+static bool pan_allowed(const struct gateway *g, uint16_t pan)
+{
+    for (size_t i = 0; i < g->row.npans; i++)
+        if (g->row.pans[i] == pan)
+            return true;
+    return g->row.npans == 0;
+}
+
+static unsigned gather(struct eg *e, struct gateway *g, struct device *d, const struct egp_message *m)
+{
+    const struct egp_request *q = &m->u.request;
+    unsigned facts = (g->lost ? 0 : FACT_OWNED) | (pan_allowed(g, q->pan_id) ? FACT_PAN_ALLOWED : 0) |
+                     (q->join == EGP_ASSOCIATION ? FACT_ASSOCIATION : 0) |
+                     (q->parent_short == q->gateway_short ? FACT_DIRECT : 0);
+    if (d == NULL || d->code == NULL || strcmp(d->row.admin, g->row.admin) != 0)
+        return facts; /* another stakeholder's device is unknown here */
+    const struct device_row *row = &d->row;
+    return facts | FACT_REGISTERED | (agree(d->code, g) ? FACT_GATEWAY_ALLOWED : 0) |
+           (d->code->expires != 0 && d->code->expires <= eg_time(e) ? FACT_EXPIRED : 0) |
+           (row->revoked ? FACT_REVOKED : 0) | (row->has_current ? FACT_ENROLLED : 0) |
+           (device_rearmed(e, d) ? FACT_REARMED : 0) |
+           (row->has_pending && row->pending.gateway == g->eui ? FACT_PENDING_HERE : 0) | FACT_WITHIN_RATE;
+}
+
+/* Addresses that no device can have (Zig 3.6.1.9, 802.15.4 association). */
+static bool plausible(const struct egp_message *m)
+{
+    const struct egp_request *q = &m->u.request;
+    return m->env.device != 0 && m->env.device != UINT64_MAX && m->env.device != m->env.gateway &&
+           q->device_short != 0 && q->device_short < 0xfff8 && q->gateway_short == 0 && q->pan_id != 0xffff;
+}
+
+static enum egp_reason decide(struct eg *e, struct gateway *g, struct device *d, const struct egp_message *m)
+{
+    if (!plausible(m))
+        return EGP_BAD_REQUEST;
+    unsigned facts = gather(e, g, d, m);
+    struct policy_verdict v = policy_join(facts);
+    /* A token is spent only on a key that is going to be forged. */
+    if (v.act != POLICY_REFUSE && !bucket_take(&d->key_rate, eg_now(e), e->key_rate, e->key_burst, 1))
+        v = policy_join(facts & ~(unsigned)FACT_WITHIN_RATE);
+    return v.reason;
+}
+
+void enrol_request(struct eg *e, struct gateway *g, struct cse_request *req, const struct egp_message *m)
+{
+    eg_count(e, "eg_requests_total");
+    uint8_t digest[EG_DIGEST];
+    if (!transaction_digest(e, m, digest)) {
+        refuse(e, g, req, m, EGP_UNAVAILABLE);
+        return;
+    }
+    const struct transaction *stored = transaction_find(g, m->env.transaction);
+    if (stored != NULL && memcmp(stored->row.digest, digest, EG_DIGEST) == 0) {
+        replay(e, req, m, stored);
+        return;
+    }
+    struct device *d = device_find(e, m->env.device);
+    enum egp_reason reason = stored != NULL ? EGP_CONFLICT : decide(e, g, d, m);
+    struct answer *x = reason == EGP_OK ? calloc(1, sizeof *x) : NULL;
+    if (x == NULL) {
+        refuse(e, g, req, m, reason == EGP_OK ? EGP_UNAVAILABLE : reason);
+        return;
+    }
+    x->e = e;
+    x->req = req;
+    x->env = m->env;
+    if (!send_key(e, g, d, m, digest, x)) {
+        free(x);
+        refuse(e, g, req, m, EGP_UNAVAILABLE);
+    }
+}

@@ -1,0 +1,166 @@
+/* What the files of eg/ share. Objects are found by EUI-64; what outlives one call of the loop (timers apart) carries
+ * ids, never pointers, and finds nothing when the object is gone. */
+#pragma once
+#include "cse-shim/base/map64.h"
+#include "mef-plugin/eg/eg.h"
+#include "mef-plugin/eg/records.h"
+
+#define EG_FORMAT_OCTETS 42
+#define EG_FORMAT_CBOR 60
+#define EG_TICKETS 8 /* unspent tickets of one device; a further one replaces the oldest */
+
+/* Tokens refill at `rate` a second up to `burst`. Zero-initialised it is full. */
+struct bucket {
+    uint64_t since; /* ms, monotonic: when it was empty, had it refilled ever since; 0: never used */
+};
+MUST_USE bool bucket_take(struct bucket *b, uint64_t now, uint64_t rate, uint64_t burst, uint64_t n);
+
+struct transaction {
+    uint64_t number, seq; /* seq: of the store */
+    struct stored_response row;
+    uint8_t bytes[EGP_MAX_MESSAGE]; /* what row.response points to */
+};
+
+struct gateway {
+    struct gateway_row row;
+    eui64_t eui;
+    uint64_t session; /* where it is reached; 0: nowhere */
+    uint64_t epoch, owner; /* the row that says that it is ours */
+    bool lost; /* another replica took it; until the next start */
+    struct transaction **stored; /* ring of e->max_stored; the newest `nstored` */
+    size_t nstored, oldest;
+};
+
+struct observer {
+    uint64_t id;
+    eui64_t device;
+    bool frames; /* else: of the device's state */
+    char *principal, *credential, *admin;
+    struct observer *next;
+};
+
+struct frame {
+    uint8_t n, bytes[EGP_MAX_NWK];
+};
+
+struct ticket { /* counters handed to an AE */
+    char *principal; /* NULL: free */
+    eui64_t gateway;
+    vault_id key;
+    uint32_t first;
+    uint8_t count;
+    uint16_t used; /* bit i: first + i was used */
+};
+
+struct device { /* one for each registered install code, and for each enrolled device */
+    struct eg *eg;
+    eui64_t eui;
+    struct device_row row;
+    struct code *code; /* NULL: deleted */
+    /* memory only */
+    uint64_t seq;   /* the last transaction that concerns it */
+    uint64_t timer; /* ends the pending record */
+    struct bucket key_rate, ticket_rate;
+    uint32_t counter_saved; /* row.current.counter_next as last stored.. */
+    uint64_t counter_saved_at; /* ..and when, ms monotonic */
+    struct frame *frames; /* ring of e->max_frames, NULL before the first one */
+    size_t nframes, newest;
+    struct observer *observers;
+    size_t nobservers;
+    struct ticket tickets[EG_TICKETS];
+    size_t next_ticket;
+};
+
+struct eg {
+    struct eg_deps d;
+    struct map64 *gateways, *devices, *observers;
+    size_t ncodes;
+    uint64_t next_transaction; /* of messages to gateways; begins at a random number */
+    uint64_t next_serial;      /* of stored responses */
+    uint64_t owner;            /* names this process in epoch rows; random */
+    struct bucket nearest_rate;
+    /* configuration */
+    bool allow_short;
+    int64_t pending_ms, rearm_ms, key_lifetime_ms;
+    uint64_t key_rate, key_burst, ticket_rate, ticket_burst;
+    size_t max_devices, max_gateways, max_stored, max_frames, max_observers;
+};
+
+/* --- eg.c ------------------------------------------------------------------------------------------------------------- */
+uint64_t eg_now(struct eg *e);  /* ms monotonic */
+int64_t eg_time(struct eg *e);  /* ms since 1970 */
+void eg_count(struct eg *e, const char *metric);
+struct span eui_key(eui64_t eui, uint8_t buf[8]); /* a row's key; sorts as the number */
+/* Answer with a status alone, or with bytes. code: token or NULL. */
+void eg_respond(struct eg *e, struct cse_request *req, enum st st, const char *code);
+void eg_respond_bytes(struct eg *e, struct cse_request *req, enum st st, unsigned format, struct span body);
+/* Begin an answer of a gateway's message; the rest is zero. */
+struct egp_message eg_message(enum egp_type type, uint64_t transaction, eui64_t gateway, eui64_t device);
+/* Send a message to the gateway's session; false: not connected. done may be NULL. */
+bool eg_send(struct eg *e, struct gateway *g, const struct egp_message *m,
+             void (*done)(void *user, enum st st, struct span body), void *user);
+void eg_audit(struct eg *e, struct store_txn *t, const char *admin, const char *actor, const char *action, eui64_t object,
+              const char *outcome);
+/* The `limit` smallest keys above `after`, ascending. The caller frees; NULL: none or out of memory. */
+uint64_t *keys_above(const struct map64 *m, uint64_t after, size_t limit, size_t *n);
+
+/* --- gateways.c --------------------------------------------------------------------------------------------------------- */
+struct gateway *gateway_find(struct eg *e, eui64_t eui);
+/* The gateway was heard on this session: later messages go there, and a new epoch makes it ours. False: out of memory. */
+MUST_USE bool gateway_heard(struct eg *e, struct gateway *g, uint64_t session);
+void gateway_expect(struct eg *e, struct gateway *g, struct store_txn *t); /* ..still ours when t commits */
+MUST_USE enum st gateways_load(struct eg *e);
+void gateway_free(struct gateway *g);
+
+/* --- transactions.c ----------------------------------------------------------------------------------------------------- */
+MUST_USE bool transaction_digest(struct eg *e, const struct egp_message *m, uint8_t digest[EG_DIGEST]);
+struct transaction *transaction_find(struct gateway *g, uint64_t number);
+/* Keep a response, in memory and in t; NULL: out of memory. */
+struct transaction *transaction_add(struct eg *e, struct gateway *g, struct store_txn *t, uint64_t number,
+                                    const uint8_t digest[EG_DIGEST], struct span response);
+void transactions_delete(struct gateway *g, struct store_txn *t);
+MUST_USE enum st transactions_load(struct eg *e);
+
+/* --- devices.c ------------------------------------------------------------------------------------------------------------ */
+struct device *device_find(struct eg *e, eui64_t eui);
+struct device *device_new(struct eg *e, eui64_t eui, const char *admin); /* in the map; NULL: out of memory */
+void device_drop(struct eg *e, struct device *d);                        /* out of the map, and freed */
+void device_free(struct device *d);
+enum egp_device_state device_state(struct eg *e, const struct device *d);
+bool device_rearmed(struct eg *e, const struct device *d);
+void device_store(struct device *d, struct store_txn *t);
+/* Commit t as the device's last transaction. */
+void device_commit(struct device *d, struct store_txn *t, store_done done, void *user);
+void device_pending_drop(struct device *d, struct store_txn *t, enum device_reason why); /* with its key */
+void device_pending_watch(struct device *d); /* (re)start the time-out */
+void device_pending_unwatch(struct device *d);
+/* Delete a link key unless registration, current or pending record still use it. */
+void device_release_link_key(struct device *d, struct store_txn *t, vault_id id);
+MUST_USE enum st device_publish_key(struct device *d, struct store_txn *t, struct assoc *a); /* fills a->relkeyid */
+/* Tell observers and the gateway the state, now, which is durable; or once what the loop does now is durable. */
+void device_changed(struct device *d);
+void device_changed_later(struct device *d);
+cJSON *device_json(struct eg *e, const struct device *d);
+MUST_USE enum st devices_load(struct eg *e);
+/* May this peer use the device's resources? ST_OK: *d and *p are set. */
+MUST_USE enum st device_authorise(struct eg *e, const struct cse_peer *peer, eui64_t eui, struct device **d,
+                                  struct mef_principal *p);
+bool device_allows(struct device *d, const struct mef_principal *p);
+void device_retrieve(struct eg *e, struct cse_request *req, eui64_t eui);
+
+/* --- codes.c ---------------------------------------------------------------------------------------------------------------- */
+MUST_USE enum st codes_load(struct eg *e);
+
+/* --- observers.c ------------------------------------------------------------------------------------------------------------ */
+/* Accept the observation req asks for; false: too many, or not possible (answer as a plain GET then). */
+bool observer_add(struct device *d, struct cse_request *req, bool frames, const struct mef_principal *p);
+void observers_notify(struct device *d, bool frames, const struct cse_response *rsp);
+void observers_drop(struct device *d);
+
+/* --- enrol.c, uplink.c, downlink.c --------------------------------------------------------------------------------------- */
+void enrol_request(struct eg *e, struct gateway *g, struct cse_request *req, const struct egp_message *m);
+void enrol_not_bound(struct eg *e, struct cse_request *req, const struct egp_message *m);
+void uplink_frame(struct eg *e, struct gateway *g, struct cse_request *req, const struct egp_message *m);
+void frames_retrieve(struct eg *e, struct cse_request *req, eui64_t eui);
+void downlink_ticket(struct eg *e, struct cse_request *req, eui64_t eui);
+void downlink_frame(struct eg *e, struct cse_request *req, eui64_t eui);

@@ -1,0 +1,274 @@
+#include "mef-plugin/eg/records.h"
+
+#include <stdlib.h>
+
+#define ROW_VERSION 1
+
+static const char *const reasons[WHY_COUNT] = {
+    [WHY_NO_FRAME] = "no-secured-frame-seen",
+    [WHY_REVOKED] = "revoked",
+    [WHY_CODE_CHANGED] = "install-code-changed",
+};
+
+const char *device_reason_name(enum device_reason r)
+{
+    return (unsigned)r < WHY_COUNT ? reasons[r] : NULL;
+}
+
+/* --- fields: texts as length and bytes (NULL as length 0), flags as one bit each, times as 64 bits ------------------- */
+
+static void put_text(struct wr *w, const char *s)
+{
+    size_t n = s != NULL ? strlen(s) : 0;
+    wr_be16(w, (uint16_t)n);
+    wr_bytes(w, s, n);
+}
+
+/* A text of the heap, NULL for an empty one. */
+static bool get_text(struct rd *r, char **out)
+{
+    uint16_t n;
+    struct span s;
+    *out = NULL;
+    if (!rd_be16(r, &n) || n > EG_MAX_TEXT || !rd_span(r, n, &s))
+        return false;
+    if (n == 0)
+        return true;
+    if (memchr(s.p, '\0', s.n) != NULL)
+        return false;
+    *out = strndup((const char *)s.p, s.n);
+    return *out != NULL;
+}
+
+static bool get_needed_text(struct rd *r, char **out)
+{
+    return get_text(r, out) && *out != NULL;
+}
+
+static void put_texts(struct wr *w, char *const *list, size_t n)
+{
+    wr_u8(w, (uint8_t)n);
+    for (size_t i = 0; i < n; i++)
+        put_text(w, list[i]);
+}
+
+static bool get_texts(struct rd *r, char **list, size_t max, size_t *n)
+{
+    uint8_t count;
+    if (!rd_u8(r, &count) || count > max)
+        return false;
+    for (; *n < count; (*n)++)
+        if (!get_needed_text(r, &list[*n]))
+            return false;
+    return true;
+}
+
+static void free_texts(char **list, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        free(list[i]);
+}
+
+static bool get_time(struct rd *r, int64_t *out)
+{
+    uint64_t v;
+    if (!rd_be64(r, &v) || v > INT64_MAX)
+        return false;
+    *out = (int64_t)v;
+    return true;
+}
+
+static bool get_version(struct rd *r)
+{
+    uint8_t v;
+    return rd_u8(r, &v) && v == ROW_VERSION;
+}
+
+/* Flags of a row: bits at or above `end` must be clear. */
+static bool get_flags(struct rd *r, unsigned end, uint8_t *out)
+{
+    return rd_u8(r, out) && *out < end;
+}
+
+/* --- install-code registration --------------------------------------------------------------------------------------- */
+
+void code_encode(const struct code *c, struct wr *w)
+{
+    wr_u8(w, ROW_VERSION);
+    put_text(w, c->admin);
+    wr_be64(w, c->key);
+    put_text(w, c->application);
+    put_texts(w, c->targets, c->ntargets);
+    wr_u8(w, (uint8_t)c->ngateways);
+    for (size_t i = 0; i < c->ngateways; i++)
+        wr_be64(w, c->gateways[i]);
+    wr_be64(w, (uint64_t)c->expires);
+    wr_be64(w, (uint64_t)c->created);
+}
+
+static bool get_gateways(struct rd *r, struct code *c)
+{
+    uint8_t n;
+    if (!rd_u8(r, &n) || n > EG_MAX_GATEWAYS)
+        return false;
+    for (; c->ngateways < n; c->ngateways++)
+        if (!rd_be64(r, &c->gateways[c->ngateways]))
+            return false;
+    return true;
+}
+
+bool code_decode(struct span in, struct code *c)
+{
+    struct rd r = rd_of(in);
+    memset(c, 0, sizeof *c);
+    return get_version(&r) && get_needed_text(&r, &c->admin) && rd_be64(&r, &c->key) &&
+           get_text(&r, &c->application) && get_texts(&r, c->targets, EG_MAX_TARGETS, &c->ntargets) &&
+           get_gateways(&r, c) && get_time(&r, &c->expires) && get_time(&r, &c->created) && rd_end(&r);
+}
+
+void code_free(struct code *c)
+{
+    free(c->admin);
+    free(c->application);
+    free_texts(c->targets, c->ntargets);
+    memset(c, 0, sizeof *c);
+}
+
+/* --- gateway ----------------------------------------------------------------------------------------------------------- */
+
+void gateway_encode(const struct gateway_row *g, struct wr *w)
+{
+    wr_u8(w, ROW_VERSION);
+    put_text(w, g->admin);
+    put_text(w, g->identity);
+    put_text(w, g->name);
+    wr_u8(w, (uint8_t)g->npans);
+    for (size_t i = 0; i < g->npans; i++)
+        wr_be16(w, g->pans[i]);
+    put_texts(w, g->applications, g->napplications);
+    wr_u8(w, g->extended);
+    wr_be64(w, (uint64_t)g->created);
+}
+
+static bool get_pans(struct rd *r, struct gateway_row *g)
+{
+    uint8_t n;
+    if (!rd_u8(r, &n) || n > EG_MAX_PANS)
+        return false;
+    for (; g->npans < n; g->npans++)
+        if (!rd_be16(r, &g->pans[g->npans]))
+            return false;
+    return true;
+}
+
+bool gateway_decode(struct span in, struct gateway_row *g)
+{
+    struct rd r = rd_of(in);
+    uint8_t flags;
+    memset(g, 0, sizeof *g);
+    if (!get_version(&r) || !get_needed_text(&r, &g->admin) || !get_needed_text(&r, &g->identity) ||
+        !get_text(&r, &g->name) || !get_pans(&r, g) ||
+        !get_texts(&r, g->applications, EG_MAX_PANS, &g->napplications) || !get_flags(&r, 2, &flags) ||
+        !get_time(&r, &g->created) || !rd_end(&r))
+        return false;
+    g->extended = flags;
+    return true;
+}
+
+void gateway_row_free(struct gateway_row *g)
+{
+    free(g->admin);
+    free(g->identity);
+    free(g->name);
+    free_texts(g->applications, g->napplications);
+    memset(g, 0, sizeof *g);
+}
+
+/* --- device ------------------------------------------------------------------------------------------------------------ */
+
+static void put_assoc(struct wr *w, const struct assoc *a)
+{
+    wr_be64(w, a->network_key);
+    wr_be64(w, a->link_key);
+    wr_u8(w, a->key_seq);
+    wr_u8(w, a->capability);
+    wr_be64(w, a->gateway);
+    wr_be16(w, a->pan);
+    wr_be16(w, a->address);
+    wr_be16(w, a->next_hop);
+    wr_be32(w, a->counter_next);
+    wr_bytes(w, a->relkeyid, MEF_RELKEYID);
+}
+
+static bool get_assoc(struct rd *r, struct assoc *a)
+{
+    return rd_be64(r, &a->network_key) && rd_be64(r, &a->link_key) && rd_u8(r, &a->key_seq) &&
+           rd_u8(r, &a->capability) && rd_be64(r, &a->gateway) && rd_be16(r, &a->pan) && rd_be16(r, &a->address) &&
+           rd_be16(r, &a->next_hop) && rd_be32(r, &a->counter_next) && rd_bytes(r, a->relkeyid, MEF_RELKEYID) &&
+           memchr(a->relkeyid, '\0', MEF_RELKEYID) != NULL;
+}
+
+enum { ROW_CURRENT = 1, ROW_PENDING = 2, ROW_REVOKED = 4, ROW_FLAGS_END = 8 };
+
+void device_encode(const struct device_row *d, struct wr *w)
+{
+    wr_u8(w, ROW_VERSION);
+    put_text(w, d->admin);
+    wr_u8(w, (uint8_t)((d->has_current ? ROW_CURRENT : 0) | (d->has_pending ? ROW_PENDING : 0) |
+                       (d->revoked ? ROW_REVOKED : 0)));
+    wr_u8(w, (uint8_t)d->reason);
+    if (d->has_current)
+        put_assoc(w, &d->current);
+    if (d->has_pending) {
+        put_assoc(w, &d->pending);
+        wr_be64(w, d->pending_transaction);
+        wr_be64(w, (uint64_t)d->pending_since);
+    }
+    wr_be64(w, (uint64_t)d->rearm_until);
+    wr_be64(w, (uint64_t)d->last_seen);
+}
+
+bool device_decode(struct span in, struct device_row *d)
+{
+    struct rd r = rd_of(in);
+    uint8_t flags, reason;
+    memset(d, 0, sizeof *d);
+    if (!get_version(&r) || !get_needed_text(&r, &d->admin) || !get_flags(&r, ROW_FLAGS_END, &flags) ||
+        !rd_u8(&r, &reason) || reason >= WHY_COUNT)
+        return false;
+    d->reason = (enum device_reason)reason;
+    d->has_current = flags & ROW_CURRENT;
+    d->has_pending = flags & ROW_PENDING;
+    d->revoked = flags & ROW_REVOKED;
+    if (d->has_current && !get_assoc(&r, &d->current))
+        return false;
+    if (d->has_pending && (!get_assoc(&r, &d->pending) || !rd_be64(&r, &d->pending_transaction) ||
+                           !get_time(&r, &d->pending_since)))
+        return false;
+    return get_time(&r, &d->rearm_until) && get_time(&r, &d->last_seen) && rd_end(&r);
+}
+
+void device_row_free(struct device_row *d)
+{
+    free(d->admin);
+    d->admin = NULL;
+}
+
+/* --- stored response --------------------------------------------------------------------------------------------------- */
+
+void stored_response_encode(const struct stored_response *s, struct wr *w)
+{
+    wr_u8(w, ROW_VERSION);
+    wr_be64(w, s->serial);
+    wr_bytes(w, s->digest, EG_DIGEST);
+    wr_spanb(w, s->response);
+}
+
+bool stored_response_decode(struct span in, struct stored_response *s)
+{
+    struct rd r = rd_of(in);
+    if (!get_version(&r) || !rd_be64(&r, &s->serial) || !rd_bytes(&r, s->digest, EG_DIGEST))
+        return false;
+    s->response = rd_rest(&r);
+    return s->response.n > 0 && s->response.n <= EGP_MAX_MESSAGE;
+}

@@ -1,0 +1,81 @@
+/* What the EG keeps: install-code registrations, gateways, devices, stored responses; and their rows in the store.
+ * A row begins with a version byte. Decoding is strict; a decoder's output is freed with the matching *_free even when
+ * it failed. No record holds key bytes, only the vault's ids. */
+#pragma once
+#include "mef-plugin/egp/egp.h"
+#include "mef-plugin/mef/mef.h"
+
+#define EG_MAX_TARGETS 16       /* AE-IDs named by one registration */
+#define EG_MAX_GATEWAYS 16      /* gateways named by one registration */
+#define EG_MAX_PANS 8           /* PAN ids, and applications, of one gateway */
+#define EG_MAX_TEXT 256         /* bytes of an identity, name or AE-ID */
+#define EG_MAX_ROW 8192         /* bytes of an encoded record */
+#define EG_DIGEST 32
+
+struct code { /* an install-code registration */
+    char *admin;
+    vault_id key;
+    char *application; /* NULL: none */
+    char *targets[EG_MAX_TARGETS];
+    size_t ntargets;
+    eui64_t gateways[EG_MAX_GATEWAYS];
+    size_t ngateways;
+    int64_t expires; /* ms since 1970; 0: never */
+    int64_t created;
+};
+
+struct gateway_row {
+    char *admin, *identity;
+    char *name; /* NULL: none */
+    uint16_t pans[EG_MAX_PANS];
+    size_t npans;
+    char *applications[EG_MAX_PANS];
+    size_t napplications;
+    bool extended; /* firstKeyForm */
+    int64_t created;
+};
+
+struct assoc { /* a device at a gateway under a network key */
+    vault_id network_key, link_key; /* link_key: what the network key was sent under */
+    uint8_t key_seq, capability;
+    eui64_t gateway;
+    uint16_t pan, address, next_hop;
+    uint32_t counter_next; /* least NWK frame counter accepted from the device */
+    char relkeyid[MEF_RELKEYID]; /* "" while pending */
+};
+
+/* Why a device is where it is; numbers are stored. */
+enum device_reason { WHY_NONE, WHY_NO_FRAME, WHY_REVOKED, WHY_CODE_CHANGED, WHY_COUNT };
+const char *device_reason_name(enum device_reason r); /* "no-secured-frame-seen", ..; NULL for WHY_NONE */
+
+struct device_row {
+    char *admin;
+    bool has_current, has_pending, revoked;
+    enum device_reason reason;
+    struct assoc current; /* proved by a frame of the device */
+    struct assoc pending; /* sent, not proved */
+    uint64_t pending_transaction;
+    int64_t pending_since; /* ms since 1970 */
+    int64_t rearm_until, last_seen;
+};
+
+struct stored_response {
+    uint64_t serial;      /* order of making */
+    uint8_t digest[EG_DIGEST];
+    struct span response; /* borrowed when encoding and after decoding */
+};
+
+void code_encode(const struct code *c, struct wr *w);
+MUST_USE bool code_decode(struct span in, struct code *c);
+void code_free(struct code *c); /* its members */
+
+void gateway_encode(const struct gateway_row *g, struct wr *w);
+MUST_USE bool gateway_decode(struct span in, struct gateway_row *g);
+void gateway_row_free(struct gateway_row *g);
+
+void device_encode(const struct device_row *d, struct wr *w);
+MUST_USE bool device_decode(struct span in, struct device_row *d);
+void device_row_free(struct device_row *d);
+
+void stored_response_encode(const struct stored_response *s, struct wr *w);
+MUST_USE bool stored_response_decode(struct span in, struct stored_response *s);

@@ -1,0 +1,258 @@
+/* UplinkFrame: opened under the pending, then the current network key; the first valid frame under the pending key
+ * commits it; application frames go on to the AEs as they are. A frame that opens under neither key changes nothing.
+ *
+ * Replay: a frame counts only with a counter not below the least one expected. That number is stored when a key is
+ * committed, and then every SAVE_FRAMES counters or SAVE_MS, whichever comes first: storing each frame would cost a
+ * disk commit per reading of every device. After a crash (an orderly stop saves) an attacker near the radio can
+ * therefore replay to observers at most the device's last SAVE_FRAMES frames, once; the AE's own replay window, which
+ * ae-client keeps, refuses them. No counter of ours is touched by that, and a pending key's proof is always stored. */
+#include "mef-plugin/eg/internal.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#define SAVE_FRAMES 32
+#define SAVE_MS 10000
+#define KEY_ID_NWK 1          /* auxiliary header: secured under the network key (Zig 4.5.1.1.2) */
+#define ZDP_DEVICE_ANNCE 0x0013 /* Zig 2.4.3.1.11 */
+
+/* --- relay to the AEs -------------------------------------------------------------------------------------------------------- */
+
+static void publish(struct device *d, struct span frame)
+{
+    struct eg *e = d->eg;
+    if (d->frames == NULL)
+        d->frames = calloc(e->max_frames, sizeof *d->frames);
+    if (d->frames != NULL && frame.n <= EGP_MAX_NWK) {
+        d->newest = d->nframes == 0 ? 0 : (d->newest + 1) % e->max_frames;
+        struct frame *f = &d->frames[d->newest];
+        f->n = (uint8_t)frame.n;
+        memcpy(f->bytes, frame.p, frame.n);
+        if (d->nframes < e->max_frames)
+            d->nframes++;
+    }
+    struct cse_response rsp = {.status = ST_OK, .body = frame, .content_format = EG_FORMAT_OCTETS};
+    observers_notify(d, true, &rsp);
+}
+
+struct relay { /* a frame that waits until the key it proves, or is under, is durable */
+    struct eg *e;
+    struct cse_request *req;
+    eui64_t device;
+    bool committed, application;
+    struct frame frame;
+};
+
+static void relay_durable(void *user, enum st st)
+{
+    struct relay *x = user;
+    struct device *d = st == ST_OK ? device_find(x->e, x->device) : NULL;
+    if (d != NULL && x->committed)
+        device_changed(d);
+    if (d != NULL && d->row.has_current && x->application) {
+        eg_count(x->e, "eg_uplink_relayed_total");
+        publish(d, span_of(x->frame.bytes, x->frame.n));
+    }
+    eg_respond(x->e, x->req, st == ST_OK ? ST_UPDATED : ST_UNAVAILABLE, NULL);
+    free(x);
+}
+
+/* --- what a frame is ------------------------------------------------------------------------------------------------------------- */
+
+static bool is_application(const struct zb_nwk *h, const struct zb_aps *aps)
+{
+    unsigned type = aps->fcf & 3u;
+    return (h->fcf & ZB_FCF_TYPE) == ZB_NWK_DATA && (type == ZB_APS_DATA || type == ZB_APS_ACK) && aps->profile != 0 &&
+           (type == ZB_APS_ACK || aps->dst_endpoint != 0);
+}
+
+/* ZDP for the coordinator: only Device_annce is of use yet (the rest comes with the second key exchange). */
+static void hear_zdp(struct device *d, const struct zb_aps *aps)
+{
+    struct rd r = rd_of(aps->payload);
+    uint8_t seq, capability;
+    uint16_t address;
+    eui64_t eui;
+    if (aps->cluster != ZDP_DEVICE_ANNCE || !rd_u8(&r, &seq) || !rd_le16(&r, &address) || !rd_le64(&r, &eui) ||
+        !rd_u8(&r, &capability) || eui != d->eui)
+        return;
+    struct assoc *a = &d->row.current;
+    if (a->address == address && a->capability == capability)
+        return;
+    struct store_txn *t = store_begin(d->eg->d.store);
+    if (t == NULL)
+        return;
+    a->address = a->next_hop = address;
+    a->capability = capability;
+    device_store(d, t);
+    device_commit(d, t, NULL, NULL);
+    device_changed_later(d);
+}
+
+/* Look into an opened frame. True: it is an application's. */
+static bool inspect(struct device *d, const struct zb_nwk *h, struct span plain)
+{
+    struct zb_aps aps;
+    if ((h->fcf & ZB_FCF_TYPE) != ZB_NWK_DATA || zb_aps_parse(plain, &aps) != ZB_OK) {
+        log_event(LOG_DEBUG, "eg.nwk-command", "device=%016" PRIx64, d->eui);
+        return false;
+    }
+    if (is_application(h, &aps))
+        return true;
+    if ((aps.fcf & 3u) == ZB_APS_DATA && (aps.fcf & ZB_APS_SECURITY) == 0)
+        hear_zdp(d, &aps);
+    return false;
+}
+
+/* --- keys ---------------------------------------------------------------------------------------------------------------------------- */
+
+struct heard { /* a secured frame and its clear parts */
+    struct span frame;
+    struct zb_nwk nwk;
+    struct zb_aux aux;
+    uint8_t plain[ZB_NWK_MAX];
+    struct wr out;
+};
+
+static bool parse(struct span frame, struct heard *x)
+{
+    x->frame = frame;
+    if (zb_nwk_parse(frame, &x->nwk) != ZB_OK || (x->nwk.fcf & ZB_FCF_SECURITY) == 0)
+        return false;
+    struct rd r = rd_of(x->nwk.payload);
+    return zb_aux_parse(&r, &x->aux) == ZB_OK && x->aux.key_id == KEY_ID_NWK && x->aux.has_src64;
+}
+
+/* The frame is the device's own and fresh under this key. */
+static bool opens(struct device *d, const struct assoc *a, eui64_t gateway, struct heard *x)
+{
+    x->out = wr_of(x->plain, sizeof x->plain);
+    return a->gateway == gateway && a->key_seq == x->aux.key_seq && zb_counter_ok(a->counter_next, x->aux.counter) &&
+           vault_nwk_open(d->eg->d.vault, a->network_key, x->frame, &x->nwk, &x->aux, &x->out) == ZB_OK;
+}
+
+/* The pending key is proved: it takes the place of the current one, in one transaction with its publication. */
+static bool commit_pending(struct device *d, uint32_t counter, struct relay *x)
+{
+    struct eg *e = d->eg;
+    struct assoc proved = d->row.pending, old = d->row.current;
+    bool replaces = d->row.has_current;
+    struct store_txn *t = store_begin(e->d.store);
+    if (t == NULL)
+        return false;
+    if (device_publish_key(d, t, &proved) != ST_OK) {
+        store_abort(t);
+        return false;
+    }
+    device_pending_unwatch(d);
+    proved.counter_next = counter + 1;
+    d->row.current = proved;
+    d->row.has_current = true;
+    d->row.has_pending = d->row.revoked = false;
+    d->row.pending = (struct assoc){0};
+    d->row.reason = WHY_NONE;
+    d->row.rearm_until = 0;
+    d->row.last_seen = eg_time(e);
+    if (replaces) {
+        mef_keyreg_remove(e->d.mef, t, old.relkeyid);
+        vault_delete(e->d.vault, t, old.network_key);
+        device_release_link_key(d, t, old.link_key);
+    }
+    device_store(d, t);
+    eg_audit(e, t, d->row.admin, "eg", "device.enrolled", d->eui, "ok");
+    eg_count(e, "eg_enrolled_total");
+    device_commit(d, t, relay_durable, x);
+    return true;
+}
+
+static void advance(struct device *d, uint32_t counter)
+{
+    struct eg *e = d->eg;
+    d->row.current.counter_next = counter + 1;
+    d->row.last_seen = eg_time(e);
+    if (counter + 1 - d->counter_saved < SAVE_FRAMES && eg_now(e) - d->counter_saved_at < SAVE_MS)
+        return;
+    struct store_txn *t = store_begin(e->d.store);
+    if (t == NULL)
+        return;
+    device_store(d, t);
+    store_commit(t, NULL, NULL);
+}
+
+/* The gateway cannot know what a frame is worth: it is thanked for a bad one as for a good one. */
+static void drop(struct eg *e, struct cse_request *req, eui64_t device)
+{
+    eg_count(e, "eg_uplink_dropped_total");
+    log_event(LOG_DEBUG, "eg.uplink-dropped", "device=%016" PRIx64, device);
+    eg_respond(e, req, ST_UPDATED, NULL);
+}
+
+static bool accept(struct device *d, eui64_t gateway, struct heard *h, struct relay *x)
+{
+    if (d->row.has_pending && opens(d, &d->row.pending, gateway, h)) {
+        x->committed = true;
+        if (!commit_pending(d, h->aux.counter, x))
+            return false;
+        x->application = inspect(d, &h->nwk, wr_span(&h->out));
+        return true;
+    }
+    if (!d->row.has_current || !opens(d, &d->row.current, gateway, h))
+        return false;
+    advance(d, h->aux.counter);
+    x->application = inspect(d, &h->nwk, wr_span(&h->out));
+    store_after(d->eg->d.store, d->seq, relay_durable, x);
+    return true;
+}
+
+void uplink_frame(struct eg *e, struct gateway *g, struct cse_request *req, const struct egp_message *m)
+{
+    struct heard h;
+    eg_count(e, "eg_uplink_total");
+    struct span frame = m->u.frame.nwk_frame;
+    struct device *d = parse(frame, &h) ? device_find(e, h.aux.src64) : NULL;
+    if (d == NULL || strcmp(d->row.admin, g->row.admin) != 0) {
+        drop(e, req, m->env.device);
+        return;
+    }
+    struct relay *x = calloc(1, sizeof *x);
+    if (x == NULL) {
+        eg_respond(e, req, ST_UNAVAILABLE, NULL);
+        return;
+    }
+    *x = (struct relay){.e = e, .req = req, .device = d->eui, .frame.n = (uint8_t)frame.n};
+    memcpy(x->frame.bytes, frame.p, frame.n);
+    if (!accept(d, g->eui, &h, x)) {
+        free(x);
+        drop(e, req, m->env.device);
+    }
+}
+
+/* --- {base}/eg/frames/<eui64>: GET, observed: the newest frame, then each as it comes. `back=N`: the N-th before it. ------- */
+
+static size_t wanted_frame(const struct cse_request *req)
+{
+    for (size_t i = 0; i < req->nparams; i++)
+        if (strcmp(req->params[i].name, "back") == 0)
+            return strtoul(req->params[i].value, NULL, 10);
+    return 0;
+}
+
+void frames_retrieve(struct eg *e, struct cse_request *req, eui64_t eui)
+{
+    struct device *d;
+    struct mef_principal p;
+    enum st st = device_authorise(e, &req->peer, eui, &d, &p);
+    if (st != ST_OK) {
+        eg_respond(e, req, st, NULL);
+        return;
+    }
+    if (req->observe)
+        observer_add(d, req, true, &p);
+    size_t back = wanted_frame(req);
+    struct span body = {0};
+    if (back < d->nframes) {
+        const struct frame *f = &d->frames[(d->newest + e->max_frames - back) % e->max_frames];
+        body = span_of(f->bytes, f->n);
+    }
+    eg_respond_bytes(e, req, ST_OK, EG_FORMAT_OCTETS, body);
+}
