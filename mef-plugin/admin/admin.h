@@ -16,5 +16,7 @@ struct admin_deps {
 extern const struct conf_option admin_options[]; /* section [token.*]: file, admin-fqdn, role */
 MUST_USE struct admin *admin_open(const struct admin_deps *d, char *err, size_t errlen); /* reads the token files */
 void admin_close(struct admin *a);
+/* SIGHUP: read the token files again; on failure the old tokens stay. */
+MUST_USE bool admin_reload(struct admin *a, const struct conf *conf, char *err, size_t errlen);
 /* Handle a CSE_SERVICE request at or below "v1". */
 void admin_handle(struct admin *a, struct cse_request *req);

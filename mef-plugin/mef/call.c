@@ -3,10 +3,7 @@
 
 #include "mef-plugin/mef/when.h"
 
-#include <openssl/crypto.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <utlist.h>
 
 void mef_committed(void *user, enum st st)
 {
@@ -15,60 +12,7 @@ void mef_committed(void *user, enum st st)
         m->d.ops->fatal(m->d.host, "a change of the MEF's resources could not be stored");
 }
 
-/* An answer that waits until what it tells is durable. */
-struct pending {
-    struct mef *m;
-    struct cse_request *req;
-    struct cse_response rsp;
-    char location[sizeof((struct call *)NULL)->location];
-    struct pending *prev, *next;
-};
-
-static void durable(void *user, enum st st)
-{
-    struct pending *p = user;
-    struct mef *m = p->m;
-    DL_DELETE(m->pending, p);
-    if (st != ST_OK) {
-        json_wipe(p->rsp.pc);
-        p->rsp = (struct cse_response){.status = ST_INTERNAL};
-    }
-    m->d.ops->respond(m->d.host, p->req, &p->rsp);
-    free(p);
-}
-
-void call_finish(struct call *c)
-{
-    struct mef *m = c->m;
-    struct pending *p = calloc(1, sizeof *p);
-    if (p == NULL) {
-        json_wipe(c->rsp.pc);
-        c->rsp = (struct cse_response){.status = ST_UNAVAILABLE};
-        m->d.ops->respond(m->d.host, c->req, &c->rsp);
-        return;
-    }
-    p->m = m;
-    p->req = c->req;
-    p->rsp = c->rsp;
-    if (c->rsp.location != NULL) {
-        memcpy(p->location, c->location, sizeof p->location);
-        p->rsp.location = p->location;
-    }
-    DL_APPEND(m->pending, p);
-    store_after(m->d.store, c->seq, durable, p);
-}
-
-void json_wipe(cJSON *j)
-{
-    for (cJSON *e = j; e != NULL; e = e->next) {
-        if (e->valuestring != NULL)
-            OPENSSL_cleanse(e->valuestring, strlen(e->valuestring));
-        for (cJSON *child = e->child; child != NULL; child = child->next)
-            if (child->valuestring != NULL)
-                OPENSSL_cleanse(child->valuestring, strlen(child->valuestring));
-    }
-    cJSON_Delete(j);
-}
+void call_finish(struct call *c) { answers_give(&c->m->answers, c->req, &c->rsp, c->seq); }
 
 bool call_fail(struct call *c, enum st st, const char *code, const char *field, const char *detail)
 {
@@ -113,16 +57,6 @@ void call_refused(struct call *c, const char *action, const char *object, const 
     c->m->d.ops->count(c->m->d.host, "mef_requests_refused_total", 1);
 }
 
-
-void calls_free(struct mef *m)
-{
-    struct pending *p = NULL, *next = NULL;
-    DL_FOREACH_SAFE(m->pending, p, next)
-    {
-        json_wipe(p->rsp.pc);
-        free(p);
-    }
-}
 
 void call_broken(struct call *c, struct store_txn *t)
 {

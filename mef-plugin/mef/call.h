@@ -12,9 +12,6 @@ struct call {
 };
 /* Hand the answer to the store's queue: it leaves when c->seq is durable. */
 void call_finish(struct call *c);
-void calls_free(struct mef *m);
-/* Free a tree that may hold key text, wiping it. */
-void json_wipe(cJSON *j);
 
 /* Set a failure; returns false. The texts are static or part of the request. */
 bool call_fail(struct call *c, enum st st, const char *code, const char *field, const char *detail);

@@ -1,6 +1,7 @@
 /* What the files of mef/ share. The outside sees mef.h only. */
 #pragma once
 #include "config/names.h"
+#include "mef-plugin/mef/answers.h"
 #include "mef-plugin/mef/attrs.h"
 #include "mef-plugin/mef/mef.h"
 #include "mef-plugin/mef/texts.h"
@@ -16,7 +17,6 @@
 #define MEF_MAX_RECORD 65536      /* bytes of a stored record; 200 members of 255 bytes fit */
 #define MEF_MAX_FOUND 1000        /* elements of one m2m:uril */
 
-struct pending;
 struct res_index;
 
 struct mef {
@@ -32,7 +32,7 @@ struct mef {
     struct application *applications; /* by "adminFQDN/name" */
     struct res_index *resources;
     struct map64 *exported;           /* sessions whose exporter output became a key */
-    struct pending *pending;          /* answers that wait for the store */
+    struct answers answers;
     uint64_t sweeper;                 /* timer */
     uint8_t record[MEF_MAX_RECORD];   /* scratch for one encoded record */
 };
@@ -56,8 +56,6 @@ MUST_USE bool mef_random_hex(struct mef *m, size_t n, char *out);
 enum id_kind { ID_NONE, ID_ENTITY /* AE-ID or CSE-ID */, ID_FQDN /* a MAF */, ID_GATEWAY /* "gateway:..", "node:.." */ };
 /* The kind of an id and its one stored spelling (absolute, FQDNs in lower case, EUI-64s as 16 lower-case digits). */
 enum id_kind mef_id(const struct mef *m, const char *id, char out[MEF_ID]);
-/* Host name syntax (RFC 1123), at least one dot; writes it in lower case. */
-bool mef_fqdn_parse(const char *text, char out[MEF_ID]);
 
 /* Visit a table's rows; false: it can not be read, or fn returned false. */
 MUST_USE bool mef_load(struct mef *m, enum store_table table, bool (*fn)(void *user, struct span key, struct span val));

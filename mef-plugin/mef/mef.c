@@ -82,6 +82,7 @@ struct mef *mef_open(const struct mef_deps *d, char *err, size_t errlen)
         return NULL;
     }
     m->d = *d;
+    m->answers = (struct answers){.host = d->host, .ops = d->ops, .store = d->store};
     m->started = mef_now(m);
     m->exported = map64_new();
     if (m->exported == NULL || !read_options(m, err, errlen)) {
@@ -100,7 +101,7 @@ void mef_close(struct mef *m)
 {
     if (m == NULL)
         return;
-    calls_free(m);
+    answers_free(&m->answers);
     resources_free(m);
     credentials_free(m);
     applications_free(m);

@@ -1,0 +1,193 @@
+/* mef-plugin.so as its host sees it: one symbol; rooms opened in the order of their needs and closed in the reverse one;
+ * requests handed to the room that owns the path. */
+#include "mef-plugin/admin/admin.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Everything one instance is made of. */
+struct plugin {
+    struct cse_host *host;
+    const struct cse_host_ops *ops;
+    struct store *store;
+    struct audit *audit;
+    struct vault *vault;
+    struct mef *mef;
+    struct eg *eg;
+    struct admin *admin;
+    char *eg_path; /* "mef/eg" */
+    bool failed;   /* the store gave up; the process is ending */
+};
+
+static const struct conf_option own_options[] = {
+    {"store", "url", CONF_STRING, "!", 0, 0, "sqlite:PATH of the database"},
+    {"vault", "kek", CONF_PATH, "!", 0, 0, "file with the 32-byte key-encryption key, mode 0600"},
+    {NULL, NULL, CONF_STRING, NULL, 0, 0, NULL},
+};
+
+/* The one table that the host reads, put together from the rooms' tables when the plugin is loaded. */
+#define MAX_OPTIONS 64
+static struct conf_option all_options[MAX_OPTIONS];
+
+__attribute__((constructor)) static void merge_options(void)
+{
+    const struct conf_option *const tables[] = {own_options, mef_options, eg_options, admin_options};
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
+        for (const struct conf_option *o = tables[i]; o->section != NULL && n < MAX_OPTIONS - 1; o++)
+            all_options[n++] = *o;
+}
+
+/* --- what the inner rooms need of the host -------------------------------------------------------------------------- */
+
+static void host_post(void *user, void (*fn)(void *arg), void *arg)
+{
+    struct plugin *p = user;
+    p->ops->post(p->host, fn, arg);
+}
+
+static void host_fatal(void *user, const char *why)
+{
+    struct plugin *p = user;
+    p->failed = true;
+    p->ops->fatal(p->host, why);
+}
+
+static bool host_random(void *user, void *out, size_t n)
+{
+    struct plugin *p = user;
+    return p->ops->random(p->host, out, n);
+}
+
+static int64_t host_time(void *user)
+{
+    struct plugin *p = user;
+    return p->ops->time(p->host);
+}
+
+/* --- life ----------------------------------------------------------------------------------------------------------- */
+
+static void plugin_free(void *self)
+{
+    struct plugin *p = self;
+    admin_close(p->admin);
+    if (p->eg != NULL)
+        eg_close(p->eg);
+    mef_close(p->mef);
+    vault_close(p->vault);
+    audit_close(p->audit);
+    store_close(p->store);
+    free(p->eg_path);
+    free(p);
+}
+
+static bool open_rooms(struct plugin *p, const struct conf *conf, char *err, size_t errlen)
+{
+    const struct store_host store_host = {p, host_post, host_fatal};
+    const struct audit_host audit_host = {p, host_time};
+    const struct vault_host vault_host = {p, host_random};
+    if ((p->store = store_open(conf_str(conf, "store", "url"), &store_host, err, errlen)) == NULL)
+        return false;
+    if ((p->audit = audit_open(p->store, &audit_host)) == NULL) {
+        snprintf(err, errlen, "the audit trail can not be opened");
+        return false;
+    }
+    if ((p->vault = vault_open(p->store, conf_str(conf, "vault", "kek"), &vault_host, err, errlen)) == NULL)
+        return false;
+    const struct mef_deps mef = {p->host, p->ops, conf, p->store, p->vault, p->audit};
+    if ((p->mef = mef_open(&mef, err, errlen)) == NULL)
+        return false;
+    const struct eg_deps eg = {p->host, p->ops, conf, p->store, p->vault, p->audit, p->mef};
+    if ((p->eg = eg_open(&eg, err, errlen)) == NULL)
+        return false;
+    const struct admin_deps admin = {p->host, p->ops, conf, p->store, p->vault, p->audit, p->mef, p->eg};
+    return (p->admin = admin_open(&admin, err, errlen)) != NULL;
+}
+
+static void *plugin_init(struct cse_host *h, const struct cse_host_ops *ops, const struct conf *conf, char *err,
+                         size_t errlen)
+{
+    if (ops->abi != CSE_PLUGIN_ABI) {
+        snprintf(err, errlen, "the host speaks version %u of the plugin interface, this plugin %u", ops->abi,
+                 CSE_PLUGIN_ABI);
+        return NULL;
+    }
+    struct plugin *p = calloc(1, sizeof *p);
+    if (p == NULL) {
+        snprintf(err, errlen, "out of memory");
+        return NULL;
+    }
+    p->host = h;
+    p->ops = ops;
+    if (!open_rooms(p, conf, err, errlen)) {
+        plugin_free(p);
+        return NULL;
+    }
+    if (asprintf(&p->eg_path, "%s/eg", mef_base(p->mef)) < 0 || !ops->mount(h, mef_base(p->mef), CSE_PRIMITIVE) ||
+        !ops->mount(h, p->eg_path, CSE_RAW) || !ops->mount(h, "v1", CSE_SERVICE)) {
+        snprintf(err, errlen, "the host does not mount the plugin's paths");
+        plugin_free(p);
+        return NULL;
+    }
+    return p;
+}
+
+/* --- while it runs -------------------------------------------------------------------------------------------------- */
+
+static void plugin_handle(void *self, struct cse_request *req)
+{
+    struct plugin *p = self;
+    if (req->mount == CSE_PRIMITIVE)
+        mef_handle(p->mef, req);
+    else if (req->mount == CSE_RAW)
+        eg_handle(p->eg, req);
+    else
+        admin_handle(p->admin, req);
+}
+
+static size_t plugin_psk(void *self, const char *identity, uint8_t *key, size_t cap)
+{
+    struct plugin *p = self;
+    return mef_psk(p->mef, identity, key, cap);
+}
+
+static void plugin_observe_end(void *self, uint64_t observation)
+{
+    struct plugin *p = self;
+    eg_observe_end(p->eg, observation);
+}
+
+static void plugin_session_end(void *self, uint64_t session)
+{
+    struct plugin *p = self;
+    mef_session_end(p->mef, session);
+    eg_session_end(p->eg, session);
+}
+
+static bool plugin_reload(void *self, const struct conf *conf, char *err, size_t errlen)
+{
+    struct plugin *p = self;
+    return admin_reload(p->admin, conf, err, errlen);
+}
+
+static bool plugin_ready(void *self)
+{
+    const struct plugin *p = self;
+    return !p->failed;
+}
+
+extern const struct cse_plugin cse_plugin;
+__attribute__((visibility("default"))) const struct cse_plugin cse_plugin = {
+    .abi = CSE_PLUGIN_ABI,
+    .name = "mef",
+    .version = MEF_VERSION,
+    .options = all_options,
+    .init = plugin_init,
+    .handle = plugin_handle,
+    .psk = plugin_psk,
+    .observe_end = plugin_observe_end,
+    .session_end = plugin_session_end,
+    .reload = plugin_reload,
+    .ready = plugin_ready,
+    .free = plugin_free,
+};
