@@ -1,0 +1,52 @@
+/* DTLS 1.2 (RFC 6347) with PSK, without sockets: datagrams in, datagrams out through a hook.
+ *
+ * A server keeps nothing for a peer before its ClientHello carries a cookie made from its address and a rotating
+ * secret. OpenSSL does the protocol. */
+#pragma once
+#include "cse-shim/base/bytes.h"
+
+struct dtls_ctx;
+struct dtls; /* one association, either role */
+
+struct dtls_hooks {
+    void *user;
+    /* Send one datagram to `peer`, the pointer given to dtls_listen(), dtls_connect() or dtls_set_peer(). */
+    void (*send)(void *user, void *peer, struct span datagram);
+    size_t (*psk)(void *user, const char *identity, uint8_t *key, size_t cap); /* cep_callbacks.psk */
+};
+
+/* NULL: out of memory, or OpenSSL lacks the suites. mtu: bytes of UDP payload. */
+MUST_USE struct dtls_ctx *dtls_ctx_new(const struct dtls_hooks *hooks, unsigned mtu);
+void dtls_ctx_free(struct dtls_ctx *ctx);
+
+#define DTLS_RANDOM_LEN 32
+/* Is this datagram's first record the start of an initial ClientHello? Copies its random, which names the attempt. */
+MUST_USE bool dtls_client_hello(struct span datagram, uint8_t random[DTLS_RANDOM_LEN]);
+/* Does a datagram belong to a handshake (rather than to an association that is open)? */
+bool dtls_is_handshake(struct span datagram);
+
+/* Server: a ClientHello from a peer without (or beside its) association. Without a valid cookie one is sent
+ * (*cookie_sent = true), nothing is kept and NULL is returned. With one, the handshake begins. `address` is what the
+ * cookie is bound to; `now_us` drives the rotation of the secret. */
+MUST_USE struct dtls *dtls_listen(struct dtls_ctx *ctx, void *peer, struct span address, struct span datagram,
+                                  uint64_t now_us, bool *cookie_sent);
+/* Client: begin a handshake. The key is copied, and wiped with the association. */
+MUST_USE struct dtls *dtls_connect(struct dtls_ctx *ctx, void *peer, const char *identity, struct span key);
+void dtls_set_peer(struct dtls *d, void *peer);
+void dtls_free(struct dtls *d); /* sends nothing; NULL is fine */
+
+enum dtls_state { DTLS_HANDSHAKE, DTLS_OPEN, DTLS_ENDED };
+/* Take in a datagram (an empty span only goes on with what is there), then call dtls_read() until it returns 0. */
+enum dtls_state dtls_input(struct dtls *d, struct span datagram);
+/* The next record's bytes: > 0; 0: none left; < 0: the association has ended. */
+int dtls_read(struct dtls *d, uint8_t *buf, size_t cap);
+MUST_USE bool dtls_write(struct dtls *d, struct span data);
+void dtls_shutdown(struct dtls *d); /* send close_notify */
+
+/* Microseconds until dtls_timeout() wants to be called; UINT64_MAX: never. */
+uint64_t dtls_wait_us(struct dtls *d);
+enum dtls_state dtls_timeout(struct dtls *d);
+
+const char *dtls_identity(const struct dtls *d); /* authenticated once DTLS_OPEN; "" before */
+const uint8_t *dtls_random(const struct dtls *d);
+MUST_USE bool dtls_export(struct dtls *d, const char *label, uint8_t *out, size_t n);

@@ -1,0 +1,126 @@
+#include "cse-shim/coap/internal.h"
+
+#include <openssl/crypto.h>
+#include <openssl/rand.h>
+#include <stdlib.h>
+
+uint64_t random64(void)
+{
+    uint64_t v = 0;
+    /* The default generator only fails when it cannot be seeded, which cep_endpoint_new() has checked. */
+    RAND_bytes((uint8_t *)&v, sizeof v);
+    return v;
+}
+
+static void hook_send(void *user, void *peer, struct span datagram)
+{
+    (void)user;
+    udp_send(peer, datagram);
+}
+
+static size_t hook_psk(void *user, const char *identity, uint8_t *key, size_t cap)
+{
+    struct cep_endpoint *ep = user;
+    return ep->cb.psk != NULL ? ep->cb.psk(ep->cb.user, identity, key, cap) : 0;
+}
+
+static struct cep_config with_defaults(const struct cep_config *cfg)
+{
+    struct cep_config c = cfg != NULL ? *cfg : (struct cep_config){0};
+    if (c.max_sessions == 0)
+        c.max_sessions = 10000;
+    if (c.max_handshakes == 0)
+        c.max_handshakes = 1000;
+    if (c.max_body == 0)
+        c.max_body = 65536;
+    if (c.idle_seconds == 0)
+        c.idle_seconds = 86400;
+    if (c.ack_timeout_ms == 0)
+        c.ack_timeout_ms = 2000;
+    if (c.max_retransmit == 0)
+        c.max_retransmit = 4;
+    if (c.mtu == 0)
+        c.mtu = 1152;
+    if (c.mtu < 256)
+        c.mtu = 256;
+    if (c.mtu > 1472)
+        c.mtu = 1472;
+    return c;
+}
+
+static bool make_maps(struct cep_endpoint *ep)
+{
+    struct map64 **maps[] = {&ep->by_path, &ep->by_serial, &ep->requests, &ep->observations, &ep->txs, &ep->seen};
+    for (size_t i = 0; i < sizeof maps / sizeof *maps; i++)
+        if ((*maps[i] = map64_new()) == NULL)
+            return false;
+    return true;
+}
+
+struct cep_endpoint *cep_endpoint_new(sd_event *loop, const struct cep_config *cfg, const struct cep_callbacks *cb)
+{
+    struct cep_endpoint *ep = calloc(1, sizeof *ep);
+    if (ep == NULL)
+        return NULL;
+    pdu_library_init();
+    ep->loop = sd_event_ref(loop);
+    ep->cfg = with_defaults(cfg);
+    ep->cb = *cb;
+    LIST_INIT(&ep->socks);
+    TAILQ_INIT(&ep->handshaking);
+    TAILQ_INIT(&ep->open[0]);
+    TAILQ_INIT(&ep->open[1]);
+    TAILQ_INIT(&ep->seen_age);
+    ep->idle = (struct timer){.fire = session_expire, .user = ep};
+    ep->seen_timer = (struct timer){.fire = seen_expire, .user = ep};
+    struct dtls_hooks hooks = {ep, hook_send, hook_psk};
+    if (!timers_init(&ep->timers, loop) || !make_maps(ep) || (ep->batch = udp_batch_new()) == NULL ||
+        (ep->dtls = dtls_ctx_new(&hooks, ep->cfg.mtu)) == NULL ||
+        RAND_bytes((uint8_t *)ep->secret, sizeof ep->secret) != 1) {
+        cep_endpoint_free(ep);
+        return NULL;
+    }
+    return ep;
+}
+
+static bool close_one(void *user, uint64_t serial, void *session)
+{
+    (void)serial;
+    *(struct cep_session **)user = session;
+    return false;
+}
+
+void cep_endpoint_free(struct cep_endpoint *ep)
+{
+    if (ep == NULL)
+        return;
+    ep->closing = true;
+    while (ep->by_serial != NULL && map64_count(ep->by_serial) != 0) {
+        struct cep_session *s = NULL;
+        map64_each(ep->by_serial, close_one, &s);
+        session_close(s, true);
+    }
+    server_drop_orphans(ep);
+    while (!LIST_EMPTY(&ep->socks))
+        udp_close(LIST_FIRST(&ep->socks));
+    dtls_ctx_free(ep->dtls);
+    udp_batch_free(ep->batch);
+    struct map64 *maps[] = {ep->by_path, ep->by_serial, ep->requests, ep->observations, ep->txs, ep->seen};
+    for (size_t i = 0; i < sizeof maps / sizeof *maps; i++)
+        map64_free(maps[i]);
+    timers_wipe(&ep->timers);
+    sd_event_unref(ep->loop);
+    OPENSSL_cleanse(ep->out, sizeof ep->out);
+    free(ep);
+}
+
+int cep_listen(struct cep_endpoint *ep, const char *host, uint16_t port, bool secure, uint16_t *bound)
+{
+    struct sock *s;
+    int err = udp_listen(ep, host, port, &s, bound);
+    if (err == 0)
+        s->secure = secure;
+    return err;
+}
+
+void cep_stats_get(const struct cep_endpoint *ep, struct cep_stats *out) { *out = ep->stats; }
