@@ -100,6 +100,7 @@ static inline int setup(void **state)
 static inline int teardown(void **state)
 {
     struct fixture *f = *state;
+    loop_drain(&f->loop);
     DIR *d = opendir(f->dir);
     for (struct dirent *e; d != NULL && (e = readdir(d)) != NULL;)
         unlinkat(dirfd(d), e->d_name, 0);
