@@ -1,0 +1,364 @@
+#include "cse-shim/host/coap_binding.h"
+
+#include "cse-shim/host/json.h"
+#include "cse-shim/host/listen.h"
+
+#include <stdlib.h>
+
+/* RFC 7252 12.2 and TS-0008 6.2.2.4 */
+enum {
+    OPT_URI_HOST = 3,
+    OPT_URI_PORT = 7,
+    OPT_LOCATION_PATH = 8,
+    OPT_URI_PATH = 11,
+    OPT_CONTENT_FORMAT = 12,
+    OPT_MAX_AGE = 14,
+    OPT_URI_QUERY = 15,
+    OPT_ACCEPT = 17,
+    OPT_TY = 267,
+    OPT_RVI = 271,
+    OPT_FR = 279,
+    OPT_RQI = 283,
+    OPT_RSC = 307
+};
+
+#define MAX_ANSWER_OPTIONS 24
+
+struct outgoing { /* a request of ours to a peer, until its response */
+    void (*done)(void *user, enum st st, struct span body);
+    void *user;
+    struct coap_binding *binding;
+    struct outgoing *next, **link;
+};
+
+struct coap_binding {
+    struct cse_host *host;
+    struct cep_endpoint *endpoint;
+    struct outgoing *outgoing;
+};
+
+/* --- request: options to what the host knows ---------------------------------------------------------------------- */
+
+/* oneM2M options that are understood (their meaning is not needed for the blocking CRUD of Mmef): they must not be
+ * refused, although they are critical. */
+static bool onem2m_option(uint16_t num)
+{
+    static const uint16_t known[] = {259, 263, 275, 291, 295, 299, 303, 311, 319, 323, 327, 331, 335, 339, 343, 347, 351};
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (known[i] == num)
+            return true;
+    return false;
+}
+
+static bool read_uint(struct span val, unsigned max, unsigned *out)
+{
+    struct rd r = rd_of(val);
+    uint64_t v;
+    if (val.n > 4 || !rd_be(&r, val.n, &v) || v > max)
+        return false;
+    *out = (unsigned)v;
+    return true;
+}
+
+static void read_query(struct request *r, struct span q)
+{
+    const uint8_t *eq = q.n == 0 ? NULL : memchr(q.p, '=', q.n);
+    size_t name = eq == NULL ? q.n : (size_t)(eq - q.p);
+    request_param(r, span_of(q.p, name), eq == NULL ? span_of(q.p, 0) : span_of(eq + 1, q.n - name - 1));
+}
+
+static bool repeatable(uint16_t num)
+{
+    return num == OPT_URI_PATH || num == OPT_URI_QUERY;
+}
+
+/* One option; false: critical and not understood (RFC 7252 5.4.1), which a second copy is as well (5.4.5). */
+static bool read_option(struct request *r, const struct cep_option *o, bool again)
+{
+    unsigned v = 0;
+    if (again && !repeatable(o->num))
+        return (o->num & 1) == 0;
+    switch (o->num) {
+    case OPT_URI_PATH:
+        request_segment(r, o->val);
+        return true;
+    case OPT_URI_QUERY:
+        read_query(r, o->val);
+        return true;
+    case OPT_CONTENT_FORMAT:
+        r->pub.content_format = read_uint(o->val, 0xffff, &v) ? v : FORMAT_UNKNOWN;
+        return true;
+    case OPT_ACCEPT:
+        r->pub.accept = read_uint(o->val, 0xffff, &v) ? v : FORMAT_UNKNOWN;
+        return true;
+    case OPT_TY:
+        if (read_uint(o->val, 0xffffff, &v))
+            r->pub.ty = (int)v;
+        else
+            request_refuse(r, ST_BAD_REQUEST, "the resource type is not a number");
+        return true;
+    case OPT_RVI:
+        r->rvi = request_text(r, o->val);
+        return true;
+    case OPT_FR:
+        r->pub.from = request_text(r, o->val);
+        return true;
+    case OPT_RQI:
+        r->rqi = request_text(r, o->val);
+        return true;
+    default:
+        return (o->num & 1) == 0 || o->num == OPT_URI_HOST || o->num == OPT_URI_PORT || onem2m_option(o->num);
+    }
+}
+
+bool coap_request_read(struct request *r, const struct cep_message *m)
+{
+    static const enum method methods[] = {[CEP_GET] = METHOD_GET, [CEP_POST] = METHOD_POST, [CEP_PUT] = METHOD_PUT,
+                                          [CEP_DELETE] = METHOD_DELETE};
+    if (m->code >= CEP_GET && m->code <= CEP_DELETE)
+        r->method = methods[m->code];
+    else
+        request_refuse(r, ST_NOT_ALLOWED, "the method is not supported");
+    r->pub.body = m->payload;
+    bool ok = true;
+    for (size_t i = 0; i < m->nopts && ok; i++)
+        ok = read_option(r, &m->opts[i], i > 0 && m->opts[i].num == m->opts[i - 1].num);
+    return ok;
+}
+
+/* --- response: what the host says to options ------------------------------------------------------------------------ */
+
+struct message { /* a message under construction; options are added in ascending order */
+    struct cep_message m;
+    struct cep_option opts[MAX_ANSWER_OPTIONS];
+    uint8_t numbers[MAX_ANSWER_OPTIONS][4];
+};
+
+static void add_option(struct message *m, uint16_t num, struct span val)
+{
+    if (m->m.nopts == MAX_ANSWER_OPTIONS || val.n > 255)
+        return;
+    m->opts[m->m.nopts++] = (struct cep_option){num, val};
+    m->m.opts = m->opts;
+}
+
+static void add_uint(struct message *m, uint16_t num, uint32_t v)
+{
+    if (m->m.nopts == MAX_ANSWER_OPTIONS)
+        return;
+    uint8_t *buf = m->numbers[m->m.nopts];
+    add_option(m, num, cep_option_make_uint(num, v, buf).val);
+}
+
+static void add_path(struct message *m, uint16_t num, const char *path)
+{
+    while (path != NULL && *path != '\0') {
+        size_t n = strcspn(path, "/");
+        add_option(m, num, span_of(path, n));
+        path += n + (path[n] == '/' ? 1 : 0);
+    }
+}
+
+static void answer(void *exchange, const struct answer *a)
+{
+    const struct st_map *map = st_map(a->status);
+    struct message m = {.m = {.code = map->coap, .payload = a->body}};
+    add_path(&m, OPT_LOCATION_PATH, a->location);
+    if (a->content_format != CSE_NO_FORMAT)
+        add_uint(&m, OPT_CONTENT_FORMAT, a->content_format);
+    if (a->primitive || a->sensitive)
+        add_uint(&m, OPT_MAX_AGE, 0); /* TS-0008 6.3.1: never cached */
+    if (a->primitive) {
+        if (a->rvi != NULL)
+            add_option(&m, OPT_RVI, span_str(a->rvi));
+        if (a->rqi != NULL)
+            add_option(&m, OPT_RQI, span_str(a->rqi));
+        add_uint(&m, OPT_RSC, map->rsc);
+    }
+    cep_respond(exchange, &m.m, a->sensitive);
+}
+
+static uint64_t observe(void *exchange)
+{
+    return cep_observe(exchange);
+}
+
+static const struct binding_ops coap_ops = {CSE_COAP, answer, observe};
+
+/* --- the endpoint's call-backs --------------------------------------------------------------------------------------- */
+
+static void refuse(struct cep_exchange *ex, uint8_t code)
+{
+    struct cep_message m = {.code = code};
+    cep_respond(ex, &m, false);
+}
+
+static bool read_peer(struct request *r, const struct cep_exchange *ex)
+{
+    const struct cep_peer *p = cep_exchange_peer(ex);
+    char address[ADDRESS_TEXT];
+    address_print(p->addr, address);
+    r->pub.peer = (struct cse_peer){.session = session_of_coap(p->serial),
+                                    .cred = (enum cse_credential)p->cred,
+                                    .identity = request_text(r, span_str(p->identity)),
+                                    .address = request_text(r, span_str(address))};
+    return r->refusal == ST_OK;
+}
+
+static void on_request(void *user, struct cep_exchange *ex, const struct cep_message *m)
+{
+    struct coap_binding *b = user;
+    struct request *r = request_new(b->host, &coap_ops, ex);
+    if (r == NULL) {
+        refuse(ex, CEP_CODE(5, 3));
+        return;
+    }
+    metrics_count(host_metrics(b->host), "host_coap_requests_total", 1);
+    if (!read_peer(r, ex) || !coap_request_read(r, m)) {
+        request_drop(r);
+        refuse(ex, CEP_CODE(4, 2));
+        return;
+    }
+    r->pub.observe = cep_exchange_observe(ex);
+    request_dispatch(r);
+}
+
+static size_t on_psk(void *user, const char *identity, uint8_t *key, size_t cap)
+{
+    return host_psk(((struct coap_binding *)user)->host, identity, key, cap);
+}
+
+static void on_closed(void *user, uint64_t serial)
+{
+    host_session_end(((struct coap_binding *)user)->host, session_of_coap(serial));
+}
+
+static void on_observe_end(void *user, uint64_t observation)
+{
+    host_observe_end(((struct coap_binding *)user)->host, observation);
+}
+
+/* --- life --------------------------------------------------------------------------------------------------------------- */
+
+struct coap_binding *coap_binding_new(struct cse_host *h, sd_event *loop, const struct cep_config *cfg)
+{
+    struct coap_binding *b = calloc(1, sizeof *b);
+    if (b == NULL)
+        return NULL;
+    b->host = h;
+    struct cep_callbacks cb = {.user = b,
+                               .request = on_request,
+                               .psk = on_psk,
+                               .closed = on_closed,
+                               .observe_end = on_observe_end};
+    b->endpoint = cep_endpoint_new(loop, cfg, &cb);
+    if (b->endpoint != NULL)
+        return b;
+    free(b);
+    return NULL;
+}
+
+static bool listen_one(void *user, const struct listen_address *a, char *err, size_t errlen)
+{
+    struct coap_binding *b = user;
+    uint16_t bound = a->port;
+    int r = cep_listen(b->endpoint, a->host, a->port, true, &bound);
+    if (r < 0)
+        snprintf(err, errlen, "coap: cannot listen on %s port %u: %s", a->host, a->port, strerror(-r));
+    else
+        log_event(LOG_INFO, "coap.listening", "address=%s port=%u", a->host, bound);
+    return r >= 0;
+}
+
+bool coap_binding_listen(struct coap_binding *b, const char *addresses, char *err, size_t errlen)
+{
+    return listen_each(addresses, listen_one, b, err, errlen);
+}
+
+static void outgoing_free(struct outgoing *o)
+{
+    *o->link = o->next;
+    if (o->next != NULL)
+        o->next->link = o->link;
+    free(o);
+}
+
+void coap_binding_free(struct coap_binding *b)
+{
+    if (b == NULL)
+        return;
+    cep_endpoint_free(b->endpoint);
+    while (b->outgoing != NULL)
+        outgoing_free(b->outgoing);
+    free(b);
+}
+
+void coap_binding_stats(const struct coap_binding *b, struct cep_stats *out)
+{
+    cep_stats_get(b->endpoint, out);
+}
+
+/* --- what plugins ask for ------------------------------------------------------------------------------------------------ */
+
+void coap_binding_notify(struct coap_binding *b, uint64_t observation, const struct cse_response *rsp, bool queue)
+{
+    struct rendered body;
+    if (!response_render(CSE_SERVICE, FORMAT_JSON, rsp, &body))
+        return;
+    struct message m = {.m = {.code = st_map(rsp->status)->coap, .payload = body.body}};
+    if (body.content_format != CSE_NO_FORMAT)
+        add_uint(&m, OPT_CONTENT_FORMAT, body.content_format);
+    cep_notify(b->endpoint, observation, &m.m, true, queue);
+    json_text_free(body.text);
+}
+
+void coap_binding_observe_cancel(struct coap_binding *b, uint64_t observation)
+{
+    cep_observe_cancel(b->endpoint, observation);
+}
+
+static enum st status_of_code(uint8_t code)
+{
+    if (code >> 5 == 2)
+        return ST_OK;
+    for (unsigned i = 0; i < ST_COUNT; i++)
+        if (st_map((enum st)i)->coap == code)
+            return (enum st)i;
+    return ST_INTERNAL;
+}
+
+static void on_response(void *user, enum st st, const struct cep_message *rsp)
+{
+    struct outgoing o = *(struct outgoing *)user;
+    outgoing_free(user);
+    if (st == ST_OK)
+        o.done(o.user, status_of_code(rsp->code), rsp->payload);
+    else
+        o.done(o.user, st, span_of(NULL, 0));
+}
+
+bool coap_binding_send(struct coap_binding *b, uint64_t serial, const char *path, unsigned content_format,
+                       struct span body, void (*done)(void *user, enum st st, struct span body), void *user)
+{
+    struct cep_session *s = cep_session_find(b->endpoint, serial);
+    struct outgoing *o = s == NULL ? NULL : malloc(sizeof *o);
+    if (o == NULL)
+        return false;
+    *o = (struct outgoing){done, user, b, b->outgoing, &b->outgoing};
+    if (b->outgoing != NULL)
+        b->outgoing->link = &o->next;
+    b->outgoing = o;
+    struct message m = {.m = {.code = CEP_POST, .payload = body}};
+    add_path(&m, OPT_URI_PATH, path);
+    if (content_format != CSE_NO_FORMAT)
+        add_uint(&m, OPT_CONTENT_FORMAT, content_format);
+    if (cep_request(s, &m.m, false, true, on_response, o) != 0)
+        return true;
+    outgoing_free(o);
+    return false;
+}
+
+bool coap_binding_export(struct coap_binding *b, uint64_t serial, const char *label, uint8_t *out, size_t n)
+{
+    return cep_export(b->endpoint, serial, label, out, n);
+}

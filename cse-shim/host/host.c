@@ -1,0 +1,403 @@
+#include "cse-shim/host/host.h"
+
+#include "cse-shim/host/coap_binding.h"
+#include "cse-shim/host/loop.h"
+#include "cse-shim/host/request.h"
+#include "cse-shim/http/http_binding.h"
+#include "cse-shim/http/status_server.h"
+
+#include <openssl/rand.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MAX_MOUNTS 16
+#define LINGER_MS 200 /* after the last answer, for its bytes to leave */
+
+const struct conf_option host_options[] = {
+    {"daemon", "plugin", CONF_PATH, MEF_PLUGIN_PATH, 0, 0, "Plugin to load"},
+    {"daemon", "log-level", CONF_STRING, "info", 0, 0, "error, warning, notice, info or debug"},
+    {"daemon", "drain-seconds", CONF_INT, "10", 0, 600, "Longest wait for requests in flight at shutdown, seconds"},
+    {"coap", "listen", CONF_STRING, "[::]:5684, 0.0.0.0:5684", 0, 0, "CoAP over DTLS addresses; empty: none"},
+    {"coap", "max-sessions", CONF_INT, "10000", 1, 1000000, "Live DTLS sessions; the least recently used one goes"},
+    {"coap", "max-handshakes", CONF_INT, "1000", 1, 100000, "DTLS handshakes in progress"},
+    {"coap", "max-body", CONF_INT, "65536", 1024, 16777216, "Largest body, bytes"},
+    {"coap", "idle-seconds", CONF_INT, "86400", 10, 31536000, "A session idle longer is closed, seconds"},
+    {"https", "listen", CONF_STRING, "[::]:8443, 0.0.0.0:8443", 0, 0, "HTTPS addresses; empty: none"},
+    {"https", "certificate", CONF_PATH, NULL, 0, 0, "Server certificate chain, PEM (needed to listen)"},
+    {"https", "private-key", CONF_PATH, NULL, 0, 0, "Its private key, PEM (needed to listen)"},
+    {"https", "max-connections", CONF_INT, "1000", 1, 100000, "Connections; further ones wait"},
+    {"https", "max-header", CONF_INT, "16384", 1024, 1048576, "Largest request line and headers, bytes"},
+    {"https", "max-body", CONF_INT, "65536", 1024, 16777216, "Largest body, bytes"},
+    {"https", "handshake-seconds", CONF_INT, "10", 1, 600, "A slower TLS handshake is cut off, seconds"},
+    {"https", "idle-seconds", CONF_INT, "60", 1, 86400, "A connection on which nothing moves is closed, seconds"},
+    {"status", "listen", CONF_STRING, "127.0.0.1:9464", 0, 0, "/healthz, /readyz, /metrics, plain HTTP; empty: none"},
+    {"status", "allow-remote", CONF_BOOL, "no", 0, 0, "Let [status] listen name other than loopback addresses"},
+    {NULL, NULL, CONF_STRING, NULL, 0, 0, NULL}};
+
+struct mount {
+    const char *prefix;
+    enum cse_mount how;
+};
+
+struct cse_host {
+    sd_event *loop;
+    const struct conf *conf;
+    const struct cse_plugin *plugin;
+    void *instance; /* the plugin's */
+    struct mount mounts[MAX_MOUNTS];
+    size_t nmounts;
+    struct loop_work *work;
+    struct metrics *metrics;
+    struct coap_binding *coap;
+    struct http_binding *http;
+    struct status_server *status;
+    struct request *requests;
+    bool starting, draining;
+};
+
+/* --- what plugins call -------------------------------------------------------------------------------------------------- */
+
+static bool op_mount(struct cse_host *h, const char *prefix, enum cse_mount how)
+{
+    if (!h->starting || h->nmounts == MAX_MOUNTS || prefix[0] == '\0' || prefix[0] == '/')
+        return false;
+    char *copy = strdup(prefix);
+    if (copy != NULL)
+        h->mounts[h->nmounts++] = (struct mount){copy, how};
+    return copy != NULL;
+}
+
+static uint64_t op_observe(struct cse_host *h, struct cse_request *req)
+{
+    (void)h;
+    struct request *r = (struct request *)req;
+    return req->observe && r->binding->observe != NULL ? r->binding->observe(r->exchange) : 0;
+}
+
+static void op_notify(struct cse_host *h, uint64_t observation, const struct cse_response *rsp, bool queue)
+{
+    if (h->coap != NULL)
+        coap_binding_notify(h->coap, observation, rsp, queue);
+}
+
+static void op_observe_cancel(struct cse_host *h, uint64_t observation)
+{
+    if (h->coap != NULL)
+        coap_binding_observe_cancel(h->coap, observation);
+}
+
+static bool op_send(struct cse_host *h, uint64_t session, const char *path, unsigned content_format, struct span body,
+                    void (*done)(void *user, enum st st, struct span body), void *user)
+{
+    return !session_is_tls(session) && h->coap != NULL &&
+           coap_binding_send(h->coap, session_serial(session), path, content_format, body, done, user);
+}
+
+static bool op_export_key(struct cse_host *h, uint64_t session, const char *label, uint8_t *out, size_t n)
+{
+    if (session_is_tls(session))
+        return h->http != NULL && http_binding_export(h->http, session_serial(session), label, out, n);
+    return h->coap != NULL && coap_binding_export(h->coap, session_serial(session), label, out, n);
+}
+
+static uint64_t op_timer(struct cse_host *h, uint64_t ms, void (*fn)(void *user), void *user)
+{
+    return loop_timer(h->work, ms, fn, user);
+}
+
+static void op_timer_cancel(struct cse_host *h, uint64_t id)
+{
+    loop_timer_cancel(h->work, id);
+}
+
+/* No further answer leaves: buffers of answers already given are the kernel's, nothing of ours runs after this. */
+static void op_fatal(struct cse_host *h, const char *why)
+{
+    (void)h;
+    log_event(LOG_ERROR, "host.fatal", "reason=\"%s\"", why);
+    _exit(EXIT_FAILURE);
+}
+
+static void op_post(struct cse_host *h, void (*fn)(void *user), void *user)
+{
+    if (!loop_post(h->work, fn, user))
+        op_fatal(h, "out of memory"); /* a completion that is lost would leave its requester waiting for ever */
+}
+
+static uint64_t op_now(struct cse_host *h)
+{
+    (void)h;
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+static int64_t op_time(struct cse_host *h)
+{
+    (void)h;
+    struct timespec ts;
+    clock_gettime(CLOCK_REALTIME, &ts);
+    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+static bool op_random(struct cse_host *h, void *out, size_t n)
+{
+    (void)h;
+    return n <= INT32_MAX && RAND_priv_bytes(out, (int)n) == 1;
+}
+
+static void op_count(struct cse_host *h, const char *name, uint64_t add)
+{
+    metrics_count(h->metrics, name, add);
+}
+
+static void op_gauge(struct cse_host *h, const char *name, int64_t value)
+{
+    metrics_gauge(h->metrics, name, value);
+}
+
+static const struct cse_host_ops ops = {.abi = CSE_PLUGIN_ABI,
+                                        .mount = op_mount,
+                                        .respond = request_respond,
+                                        .observe = op_observe,
+                                        .notify = op_notify,
+                                        .observe_cancel = op_observe_cancel,
+                                        .send = op_send,
+                                        .export_key = op_export_key,
+                                        .timer = op_timer,
+                                        .timer_cancel = op_timer_cancel,
+                                        .post = op_post,
+                                        .now = op_now,
+                                        .time = op_time,
+                                        .random = op_random,
+                                        .count = op_count,
+                                        .gauge = op_gauge,
+                                        .fatal = op_fatal};
+
+/* --- what bindings call ------------------------------------------------------------------------------------------------- */
+
+bool host_mount_find(const struct cse_host *h, const char *path, enum cse_mount *how)
+{
+    size_t best = 0;
+    *how = CSE_SERVICE;
+    for (size_t i = 0; i < h->nmounts; i++) {
+        size_t n = strlen(h->mounts[i].prefix);
+        bool below = strncmp(path, h->mounts[i].prefix, n) == 0 && (path[n] == '\0' || path[n] == '/');
+        if (below && n > best) {
+            best = n;
+            *how = h->mounts[i].how;
+        }
+    }
+    return best != 0;
+}
+
+void host_handle(struct cse_host *h, struct cse_request *req)
+{
+    h->plugin->handle(h->instance, req);
+}
+
+bool host_draining(const struct cse_host *h)
+{
+    return h->draining;
+}
+
+bool host_ready(struct cse_host *h)
+{
+    return h->plugin->ready == NULL || h->plugin->ready(h->instance);
+}
+
+size_t host_psk(struct cse_host *h, const char *identity, uint8_t *key, size_t cap)
+{
+    return h->plugin->psk == NULL ? 0 : h->plugin->psk(h->instance, identity, key, cap);
+}
+
+void host_session_end(struct cse_host *h, uint64_t session)
+{
+    if (h->plugin->session_end != NULL)
+        h->plugin->session_end(h->instance, session);
+}
+
+void host_observe_end(struct cse_host *h, uint64_t observation)
+{
+    if (h->plugin->observe_end != NULL)
+        h->plugin->observe_end(h->instance, observation);
+}
+
+struct metrics *host_metrics(struct cse_host *h)
+{
+    return h->metrics;
+}
+
+void host_metrics_refresh(struct cse_host *h)
+{
+    struct cep_stats c = {0};
+    struct tls_stats t = {0};
+    if (h->coap != NULL)
+        coap_binding_stats(h->coap, &c);
+    if (h->http != NULL)
+        http_binding_stats(h->http, &t);
+    const struct {
+        const char *name;
+        uint64_t value;
+    } all[] = {{"coap_datagrams_in_total", c.datagrams_in},
+               {"coap_datagrams_out_total", c.datagrams_out},
+               {"coap_sessions", c.sessions},
+               {"coap_handshakes", c.handshakes},
+               {"coap_sessions_total", c.sessions_total},
+               {"coap_handshakes_failed_total", c.handshakes_failed},
+               {"coap_cookies_sent_total", c.cookies_sent},
+               {"coap_requests_total", c.requests},
+               {"coap_duplicates_total", c.duplicates},
+               {"coap_retransmissions_total", c.retransmissions},
+               {"coap_dropped_total", c.dropped},
+               {"coap_sessions_evicted_total", c.evicted},
+               {"coap_malformed_total", c.malformed},
+               {"https_connections", t.connections},
+               {"https_handshakes", t.handshakes},
+               {"https_connections_total", t.accepted},
+               {"https_handshakes_failed_total", t.handshakes_failed},
+               {"https_timeouts_total", t.timeouts}};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        metrics_set(h->metrics, all[i].name, (int64_t)all[i].value);
+}
+
+struct request **host_requests(struct cse_host *h)
+{
+    return &h->requests;
+}
+
+static void leave(void *user)
+{
+    struct cse_host *h = user;
+    sd_event_exit(h->loop, EXIT_SUCCESS);
+}
+
+void host_request_ended(struct cse_host *h)
+{
+    if (h->draining && h->requests == NULL && h->work != NULL)
+        loop_timer(h->work, LINGER_MS, leave, h);
+}
+
+/* --- life --------------------------------------------------------------------------------------------------------------------- */
+
+struct cse_host *host_new(sd_event *loop, const struct host_setup *s, char *err, size_t errlen)
+{
+    struct cse_host *h = calloc(1, sizeof *h);
+    snprintf(err, errlen, "out of memory");
+    if (h == NULL)
+        return NULL;
+    h->loop = sd_event_ref(loop);
+    h->conf = s->conf;
+    h->plugin = s->plugin;
+    h->metrics = metrics_new();
+    h->work = loop_work_new(loop);
+    if (h->metrics == NULL || h->work == NULL) {
+        host_free(h);
+        return NULL;
+    }
+    h->starting = true;
+    h->instance = h->plugin->init(h, &ops, h->conf, err, errlen);
+    h->starting = false;
+    if (h->instance == NULL) {
+        host_free(h);
+        return NULL;
+    }
+    return h;
+}
+
+static unsigned setting(const struct conf *c, const char *section, const char *key)
+{
+    return (unsigned)conf_int(c, section, key);
+}
+
+static bool listen_coap(struct cse_host *h, char *err, size_t errlen)
+{
+    const struct conf *c = h->conf;
+    struct cep_config cfg = {.max_sessions = setting(c, "coap", "max-sessions"),
+                             .max_handshakes = setting(c, "coap", "max-handshakes"),
+                             .max_body = setting(c, "coap", "max-body"),
+                             .idle_seconds = setting(c, "coap", "idle-seconds")};
+    const char *addresses = conf_str(c, "coap", "listen");
+    if (addresses[0] == '\0')
+        return true;
+    h->coap = coap_binding_new(h, h->loop, &cfg);
+    snprintf(err, errlen, "coap: out of memory, or OpenSSL lacks a needed algorithm");
+    return h->coap != NULL && coap_binding_listen(h->coap, addresses, err, errlen);
+}
+
+static struct http_config http_settings(const struct conf *c)
+{
+    return (struct http_config){.tls = {.certificate = conf_str(c, "https", "certificate"),
+                                        .private_key = conf_str(c, "https", "private-key"),
+                                        .max_connections = setting(c, "https", "max-connections"),
+                                        .handshake_seconds = setting(c, "https", "handshake-seconds"),
+                                        .idle_seconds = setting(c, "https", "idle-seconds")},
+                                .max_body = setting(c, "https", "max-body"),
+                                .max_header = setting(c, "https", "max-header")};
+}
+
+static bool listen_https(struct cse_host *h, char *err, size_t errlen)
+{
+    struct http_config cfg = http_settings(h->conf);
+    const char *addresses = conf_str(h->conf, "https", "listen");
+    if (addresses[0] == '\0')
+        return true;
+    if (cfg.tls.certificate == NULL || cfg.tls.private_key == NULL) {
+        snprintf(err, errlen, "[https] certificate and private-key are needed to listen");
+        return false;
+    }
+    h->http = http_binding_new(h, h->loop, &cfg, err, errlen);
+    return h->http != NULL && http_binding_listen(h->http, addresses, err, errlen);
+}
+
+bool host_listen(struct cse_host *h, char *err, size_t errlen)
+{
+    h->status = status_server_new(h, h->loop, conf_str(h->conf, "status", "listen"),
+                                  conf_bool(h->conf, "status", "allow-remote"), err, errlen);
+    return h->status != NULL && listen_coap(h, err, errlen) && listen_https(h, err, errlen);
+}
+
+void host_drain(struct cse_host *h)
+{
+    if (h->draining)
+        return;
+    h->draining = true;
+    if (h->http != NULL)
+        http_binding_quiesce(h->http);
+    uint64_t ms = (uint64_t)conf_int(h->conf, "daemon", "drain-seconds") * 1000;
+    loop_timer(h->work, h->requests == NULL ? LINGER_MS : ms, leave, h);
+}
+
+bool host_reload(struct cse_host *h, const struct conf *conf, char *err, size_t errlen)
+{
+    struct http_config cfg = http_settings(conf);
+    if (h->http != NULL && cfg.tls.certificate != NULL && cfg.tls.private_key != NULL &&
+        !http_binding_reload(h->http, &cfg, err, errlen))
+        return false;
+    if (h->plugin->reload != NULL && !h->plugin->reload(h->instance, conf, err, errlen))
+        return false;
+    h->conf = conf;
+    return true;
+}
+
+void host_free(struct cse_host *h)
+{
+    if (h == NULL)
+        return;
+    if (h->instance != NULL)
+        h->plugin->free(h->instance);
+    h->instance = NULL;
+    status_server_free(h->status);
+    http_binding_free(h->http);
+    coap_binding_free(h->coap);
+    loop_work_free(h->work);
+    h->work = NULL;
+    while (h->requests != NULL)
+        request_drop(h->requests);
+    metrics_free(h->metrics);
+    for (size_t i = 0; i < h->nmounts; i++)
+        free((char *)h->mounts[i].prefix);
+    sd_event_unref(h->loop);
+    free(h);
+}

@@ -1,0 +1,275 @@
+#include "cse-shim/host/request.h"
+
+#include "config/names.h"
+#include "cse-shim/host/host.h"
+#include "cse-shim/host/json.h"
+
+#include <openssl/crypto.h>
+#include <stdlib.h>
+
+#define TY_AE 2 /* TS-0004 6.3.4.2.1: the only resource whose create may come without From */
+
+struct request *request_new(struct cse_host *h, const struct binding_ops *binding, void *exchange)
+{
+    struct request *r = calloc(1, sizeof *r);
+    if (r == NULL)
+        return NULL;
+    r->host = h;
+    r->binding = binding;
+    r->exchange = exchange;
+    r->text = wr_of(r->text_buffer, sizeof r->text_buffer);
+    r->pub.binding = binding->kind;
+    r->pub.path = r->path;
+    r->pub.params = r->params;
+    r->pub.ty = -1;
+    r->pub.content_format = r->pub.accept = CSE_NO_FORMAT;
+    r->pub.peer.identity = r->pub.peer.address = "";
+    struct request **list = host_requests(h);
+    r->next = *list;
+    r->link = list;
+    if (r->next != NULL)
+        r->next->link = &r->next;
+    *list = r;
+    return r;
+}
+
+void request_drop(struct request *r)
+{
+    *r->link = r->next;
+    if (r->next != NULL)
+        r->next->link = r->link;
+    host_request_ended(r->host);
+    cJSON_Delete(r->tree);
+    OPENSSL_cleanse(r, sizeof *r);
+    free(r);
+}
+
+void request_refuse(struct request *r, enum st st, const char *detail)
+{
+    if (r->refusal != ST_OK)
+        return;
+    r->refusal = st;
+    r->refusal_detail = detail;
+}
+
+const char *request_text(struct request *r, struct span text)
+{
+    uint8_t *p = utf8_valid(text) ? wr_reserve(&r->text, text.n + 1) : NULL;
+    if (p == NULL) {
+        request_refuse(r, ST_BAD_REQUEST, "a path, query or header is too long, or not valid UTF-8");
+        return NULL;
+    }
+    if (text.n != 0)
+        memcpy(p, text.p, text.n);
+    p[text.n] = '\0';
+    return (const char *)p;
+}
+
+void request_segment(struct request *r, struct span segment)
+{
+    size_t used = strlen(r->path), slash = used == 0 ? 0 : 1;
+    if (segment.n == 0 || memchr(segment.p, '/', segment.n) != NULL || !utf8_valid(segment) ||
+        used + slash + segment.n + 1 > sizeof r->path) {
+        request_refuse(r, ST_BAD_REQUEST, "the path is too long or has an empty or malformed segment");
+        return;
+    }
+    if (slash == 1)
+        r->path[used] = '/';
+    memcpy(r->path + used + slash, segment.p, segment.n);
+    r->path[used + slash + segment.n] = '\0';
+}
+
+void request_param(struct request *r, struct span name, struct span value)
+{
+    if (r->pub.nparams == REQUEST_MAX_PARAMS) {
+        request_refuse(r, ST_BAD_REQUEST, "too many query parameters");
+        return;
+    }
+    struct cse_param p = {request_text(r, name), request_text(r, value)};
+    if (p.name != NULL && p.value != NULL)
+        r->params[r->pub.nparams++] = p;
+}
+
+bool format_is_json(unsigned format)
+{
+    return format == FORMAT_JSON || format == FORMAT_RES_JSON || format == FORMAT_RES_JSON_ACME;
+}
+
+/* --- checks before the plugin sees it ---------------------------------------------------------------------------- */
+
+static void strip_address_form(struct request *r)
+{
+    const char *rest = r->path;
+    if (strncmp(rest, "~/", 2) == 0) {
+        rest += 2;
+    } else if (strncmp(rest, "_/", 2) == 0) {
+        const char *slash = strchr(rest + 2, '/');
+        rest = slash == NULL ? "" : slash + 1;
+    }
+    memmove(r->path, rest, strlen(rest) + 1);
+}
+
+static enum cse_op operation(const struct request *r)
+{
+    static const enum cse_op ops[] = {
+        [METHOD_GET] = CSE_RETRIEVE, [METHOD_POST] = CSE_CREATE, [METHOD_PUT] = CSE_UPDATE, [METHOD_DELETE] = CSE_DELETE};
+    /* A primitive's POST creates only if it names a resource type (TS-0008 6.2.1, TS-0009 6.2.1). */
+    bool notify = r->method == METHOD_POST && r->pub.mount == CSE_PRIMITIVE && r->pub.ty < 0;
+    return notify ? CSE_NOTIFY : ops[r->method];
+}
+
+static bool release_supported(const char *rvi)
+{
+    static const char *const known[] = {"1", "2", "2a", "3", "4", "5"};
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (strcmp(known[i], rvi) == 0)
+            return true;
+    return false;
+}
+
+/* TS-0004 7.3.2.1. A missing release version stands for release 1. */
+static void check_primitive(struct request *r)
+{
+    bool wants_content = r->pub.op == CSE_CREATE || r->pub.op == CSE_UPDATE || r->pub.op == CSE_NOTIFY;
+    if (r->rqi == NULL || r->rqi[0] == '\0')
+        request_refuse(r, ST_BAD_REQUEST, "the request identifier is missing");
+    else if (!release_supported(r->rvi == NULL ? "1" : r->rvi))
+        request_refuse(r, ST_RELEASE_NOT_SUPPORTED, "this release version is not supported");
+    else if ((r->pub.from == NULL || r->pub.from[0] == '\0') && !(r->pub.op == CSE_CREATE && r->pub.ty == TY_AE))
+        request_refuse(r, ST_BAD_REQUEST, "From is missing");
+    else if (wants_content && r->pub.body.n == 0)
+        request_refuse(r, ST_BAD_REQUEST, "the content is missing");
+    else if (r->pub.op == CSE_DELETE && r->pub.body.n != 0)
+        request_refuse(r, ST_BAD_REQUEST, "a delete carries no content");
+}
+
+static void parse_body(struct request *r)
+{
+    const char *why = NULL;
+    if (r->pub.accept != CSE_NO_FORMAT && !format_is_json(r->pub.accept)) {
+        request_refuse(r, ST_NOT_ACCEPTABLE, "only JSON can be answered here");
+        return;
+    }
+    if (r->pub.body.n == 0)
+        return;
+    if (r->pub.content_format != CSE_NO_FORMAT && !format_is_json(r->pub.content_format)) {
+        request_refuse(r, ST_UNSUPPORTED_MEDIA, "only JSON is understood here");
+        return;
+    }
+    r->tree = json_parse(r->pub.body, &why);
+    r->pub.pc = r->tree;
+    if (r->tree == NULL)
+        request_refuse(r, ST_BAD_REQUEST, why);
+}
+
+static void check(struct request *r)
+{
+    strip_address_form(r);
+    bool found = host_mount_find(r->host, r->path, &r->pub.mount);
+    r->pub.op = operation(r);
+    if (host_draining(r->host))
+        request_refuse(r, ST_UNAVAILABLE, "the service is shutting down");
+    else if (!found)
+        request_refuse(r, ST_NOT_FOUND, "there is nothing at this path");
+    if (r->refusal == ST_OK && r->pub.mount == CSE_PRIMITIVE)
+        check_primitive(r);
+    if (r->refusal == ST_OK && r->pub.mount != CSE_RAW)
+        parse_body(r);
+}
+
+void request_dispatch(struct request *r)
+{
+    check(r);
+    if (r->refusal == ST_OK) {
+        host_handle(r->host, &r->pub);
+        return;
+    }
+    struct cse_response rsp = {.status = r->refusal, .detail = r->refusal_detail};
+    request_respond(r->host, &r->pub, &rsp);
+}
+
+/* --- the way back ------------------------------------------------------------------------------------------------------ */
+
+static cJSON *debug_body(const struct cse_response *rsp)
+{
+    cJSON *tree = cJSON_CreateObject();
+    const char *text = rsp->detail != NULL ? rsp->detail : st_map(rsp->status)->text;
+    cJSON_AddStringToObject(tree, M2M_SN_DEBUG, text);
+    return tree;
+}
+
+/* RFC 9457, with the members `code` and `field` of docs/rest-api.md. */
+static cJSON *problem_body(const struct cse_response *rsp)
+{
+    cJSON *tree = cJSON_CreateObject();
+    const struct st_map *map = st_map(rsp->status);
+    cJSON_AddStringToObject(tree, "type", "about:blank");
+    cJSON_AddStringToObject(tree, "title", map->text);
+    cJSON_AddNumberToObject(tree, "status", map->http);
+    if (rsp->detail != NULL)
+        cJSON_AddStringToObject(tree, "detail", rsp->detail);
+    if (rsp->code != NULL)
+        cJSON_AddStringToObject(tree, "code", rsp->code);
+    if (rsp->field != NULL)
+        cJSON_AddStringToObject(tree, "field", rsp->field);
+    return tree;
+}
+
+bool response_render(enum cse_mount mount, unsigned json_format, const struct cse_response *rsp, struct rendered *out)
+{
+    bool failed = st_map(rsp->status)->http >= 400;
+    *out = (struct rendered){.body = rsp->body, .content_format = rsp->body.n == 0 ? CSE_NO_FORMAT : rsp->content_format};
+    cJSON *own = NULL;
+    if (failed && rsp->pc == NULL && rsp->body.n == 0) {
+        out->problem = mount != CSE_PRIMITIVE;
+        own = out->problem ? problem_body(rsp) : debug_body(rsp);
+    }
+    cJSON *tree = own != NULL ? own : rsp->pc;
+    if (tree == NULL)
+        return true;
+    out->text = json_print(tree);
+    cJSON_Delete(own);
+    if (out->text == NULL)
+        return false;
+    out->body = span_str(out->text);
+    out->content_format = mount == CSE_PRIMITIVE ? json_format : FORMAT_JSON;
+    return true;
+}
+
+/* Answer in the format asked for, else the request's, else plain JSON. */
+static unsigned json_format(const struct request *r)
+{
+    if (r->pub.accept != CSE_NO_FORMAT && format_is_json(r->pub.accept))
+        return r->pub.accept;
+    return r->pub.content_format != CSE_NO_FORMAT && format_is_json(r->pub.content_format) ? r->pub.content_format
+                                                                                         : FORMAT_JSON;
+}
+
+void request_respond(struct cse_host *h, struct cse_request *req, struct cse_response *rsp)
+{
+    (void)h;
+    struct request *r = (struct request *)req;
+    struct rendered body;
+    struct cse_response failed = {.status = ST_INTERNAL};
+    if (!response_render(req->mount, json_format(r), rsp, &body)) {
+        body = (struct rendered){.content_format = CSE_NO_FORMAT};
+        failed.sensitive = rsp->sensitive;
+        cJSON_Delete(rsp->pc);
+        rsp->pc = NULL;
+        rsp = &failed;
+    }
+    struct answer a = {.status = rsp->status,
+                       .body = body.body,
+                       .content_format = body.content_format,
+                       .problem = body.problem,
+                       .primitive = req->mount == CSE_PRIMITIVE,
+                       .rqi = r->rqi,
+                       .rvi = r->rvi,
+                       .location = rsp->location,
+                       .sensitive = rsp->sensitive};
+    r->binding->answer(r->exchange, &a);
+    json_text_free(body.text);
+    cJSON_Delete(rsp->pc);
+    rsp->pc = NULL;
+    request_drop(r);
+}

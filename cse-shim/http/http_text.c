@@ -1,0 +1,149 @@
+#include "cse-shim/http/http_text.h"
+
+#include <strings.h>
+
+static const struct {
+    const char *name;
+    unsigned format;
+} media_types[] = {
+    {"application/json", FORMAT_JSON},
+    {"application/vnd.onem2m-res+json", FORMAT_RES_JSON},
+    {"application/cbor", FORMAT_CBOR},
+    {"application/vnd.onem2m-res+cbor", FORMAT_RES_CBOR},
+    {"application/octet-stream", FORMAT_OCTETS},
+    {"text/plain", FORMAT_TEXT},
+};
+
+const char *http_media_type(unsigned format)
+{
+    for (size_t i = 0; i < sizeof media_types / sizeof media_types[0]; i++)
+        if (media_types[i].format == format)
+            return media_types[i].name;
+    return NULL;
+}
+
+/* The part of *rest up to `end` (or all of it); *rest is what follows. */
+static struct span cut(struct span *rest, char end)
+{
+    const uint8_t *p = rest->n == 0 ? NULL : memchr(rest->p, end, rest->n);
+    struct span head = span_of(rest->p, p == NULL ? rest->n : (size_t)(p - rest->p));
+    *rest = p == NULL ? span_of(rest->p + rest->n, 0) : span_of(p + 1, rest->n - head.n - 1);
+    return head;
+}
+
+static struct span trim(struct span s)
+{
+    while (s.n > 0 && (s.p[0] == ' ' || s.p[0] == '\t'))
+        s = span_of(s.p + 1, s.n - 1);
+    while (s.n > 0 && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t'))
+        s.n--;
+    return s;
+}
+
+static bool same(struct span s, const char *word)
+{
+    return s.n == strlen(word) && strncasecmp((const char *)s.p, word, s.n) == 0;
+}
+
+static int hex_digit(uint8_t c)
+{
+    const char *digits = "0123456789abcdef", *p = c == 0 ? NULL : strchr(digits, c | 0x20);
+    return p == NULL || (c < '0') ? -1 : (int)(p - digits);
+}
+
+/* Percent-decode into w ('+' stays: oneM2M joins attribute names with it). False: malformed, or no room. */
+static bool decode(struct span in, struct wr *w)
+{
+    struct rd r = rd_of(in);
+    uint8_t c, hex[2];
+    while (rd_u8(&r, &c)) {
+        if (c == '%') {
+            if (!rd_bytes(&r, hex, 2) || hex_digit(hex[0]) < 0 || hex_digit(hex[1]) < 0)
+                return false;
+            c = (uint8_t)(hex_digit(hex[0]) << 4 | hex_digit(hex[1]));
+        }
+        wr_u8(w, c);
+    }
+    return wr_ok(w);
+}
+
+static void read_param(struct request *r, struct span pair)
+{
+    uint8_t names[256], values[REQUEST_MAX_TEXT];
+    struct wr name = wr_of(names, sizeof names), value = wr_of(values, sizeof values);
+    if (!decode(cut(&pair, '='), &name) || !decode(pair, &value))
+        request_refuse(r, ST_BAD_REQUEST, "the query is malformed or too long");
+    else
+        request_param(r, wr_span(&name), wr_span(&value));
+}
+
+void http_read_target(struct request *r, struct span target)
+{
+    struct span query = target, path = cut(&query, '?');
+    if (path.n == 0 || path.p[0] != '/') {
+        request_refuse(r, ST_BAD_REQUEST, "the request target is not a path");
+        return;
+    }
+    path = span_of(path.p + 1, path.n - 1);
+    if (path.n > 0 && path.p[path.n - 1] == '/')
+        path.n--;
+    while (path.n > 0 && r->refusal == ST_OK) {
+        uint8_t segment[REQUEST_MAX_PATH];
+        struct wr w = wr_of(segment, sizeof segment);
+        if (!decode(cut(&path, '/'), &w))
+            request_refuse(r, ST_BAD_REQUEST, "the path is malformed or too long");
+        else
+            request_segment(r, wr_span(&w));
+    }
+    while (query.n > 0 && r->refusal == ST_OK)
+        read_param(r, cut(&query, '&'));
+}
+
+static unsigned format_of(struct span name)
+{
+    for (size_t i = 0; i < sizeof media_types / sizeof media_types[0]; i++)
+        if (same(name, media_types[i].name))
+            return media_types[i].format;
+    return FORMAT_UNKNOWN;
+}
+
+static bool read_number(struct span text, int *out)
+{
+    int v = 0;
+    if (text.n == 0 || text.n > 8)
+        return false;
+    for (size_t i = 0; i < text.n; i++) {
+        if (text.p[i] < '0' || text.p[i] > '9')
+            return false;
+        v = v * 10 + (text.p[i] - '0');
+    }
+    *out = v;
+    return true;
+}
+
+bool http_read_content_type(struct span value, unsigned *format, int *ty)
+{
+    *format = format_of(trim(cut(&value, ';')));
+    *ty = -1;
+    while (value.n > 0) {
+        struct span param = cut(&value, ';'), name = trim(cut(&param, '='));
+        if (same(name, "ty") && !read_number(trim(param), ty))
+            return false;
+    }
+    return true;
+}
+
+unsigned http_read_accept(struct span value)
+{
+    unsigned best = trim(value).n == 0 ? CSE_NO_FORMAT : FORMAT_UNKNOWN;
+    while (value.n > 0 && best == FORMAT_UNKNOWN) {
+        struct span one = cut(&value, ','), name = trim(cut(&one, ';'));
+        if (same(name, "*/*") || same(name, "application/*"))
+            best = CSE_NO_FORMAT;
+        else if (same(name, "application/problem+json"))
+            best = FORMAT_JSON;
+        else
+            best = format_of(name);
+    }
+    return best;
+}

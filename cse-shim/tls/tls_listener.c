@@ -1,0 +1,372 @@
+#include "cse-shim/tls/internal.h"
+
+#include "cse-shim/base/log.h"
+#include "cse-shim/base/map64.h"
+
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <openssl/err.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define MAX_SOCKETS 16
+#define BACKLOG 256
+#define ACCEPT_BURST 32
+
+struct tls_listener {
+    sd_event *loop;
+    SSL_CTX *ctx;
+    struct tls_callbacks cb;
+    struct tls_config cfg; /* only its numbers */
+    struct tls_conn *conns;
+    struct map64 *by_serial;
+    uint64_t last_serial;
+    sd_event_source *sockets[MAX_SOCKETS];
+    size_t nsockets;
+    bool paused; /* at max_connections */
+    struct tls_stats stats;
+};
+
+static int on_accept(sd_event_source *s, int fd, uint32_t revents, void *user);
+
+/* --- one connection ------------------------------------------------------------------------------------------------------ */
+
+static void pause_accept(struct tls_listener *l, bool pause)
+{
+    l->paused = pause;
+    for (size_t i = 0; i < l->nsockets; i++)
+        sd_event_source_set_enabled(l->sockets[i], pause ? SD_EVENT_OFF : SD_EVENT_ON);
+}
+
+static void conn_free(struct tls_conn *c)
+{
+    struct tls_listener *l = c->listener;
+    if (c->link != NULL) {
+        *c->link = c->next;
+        if (c->next != NULL)
+            c->next->link = c->link;
+        l->stats.connections--;
+    }
+    map64_del(l->by_serial, c->serial);
+    sd_event_source_disable_unref(c->tcp_source);
+    sd_event_source_disable_unref(c->plain_source);
+    sd_event_source_disable_unref(c->deadline);
+    sd_event_source_disable_unref(c->resume);
+    SSL_free(c->ssl);
+    close(c->tcp);
+    if (c->plain >= 0)
+        close(c->plain);
+    OPENSSL_cleanse(c, sizeof *c);
+    free(c);
+    if (l->paused)
+        pause_accept(l, false);
+}
+
+static void conn_end(struct tls_conn *c)
+{
+    struct tls_listener *l = c->listener;
+    uint64_t serial = c->serial;
+    bool opened = c->plain >= 0;
+    if (opened && !c->tls_ended)
+        (void)SSL_shutdown(c->ssl);
+    ERR_clear_error();
+    if (!opened) {
+        l->stats.handshakes--;
+        l->stats.handshakes_failed++;
+    }
+    conn_free(c);
+    if (opened)
+        l->cb.closed(l->cb.user, serial);
+}
+
+static void postpone(struct tls_conn *c, unsigned seconds)
+{
+    sd_event_source_set_time_relative(c->deadline, (uint64_t)seconds * 1000000);
+    sd_event_source_set_enabled(c->deadline, SD_EVENT_ONESHOT);
+}
+
+static void go_on(struct tls_conn *c)
+{
+    if (!tls_pump(c)) {
+        conn_end(c);
+        return;
+    }
+    postpone(c, c->listener->cfg.idle_seconds);
+    tls_pump_watch(c);
+}
+
+static int on_plain(sd_event_source *s, int fd, uint32_t revents, void *user)
+{
+    (void)s;
+    (void)fd;
+    (void)revents;
+    go_on(user);
+    return 0;
+}
+
+static int on_resume(sd_event_source *s, void *user)
+{
+    (void)s;
+    go_on(user);
+    return 0;
+}
+
+/* Was the connection's PSK really used? In TLS 1.2 the suite tells, in TLS 1.3 that a session was resumed: we give out
+ * no tickets, so it can only be the external PSK. */
+static bool psk_used(const struct tls_conn *c)
+{
+    if (SSL_version(c->ssl) == TLS1_3_VERSION)
+        return SSL_session_reused(c->ssl) == 1;
+    int kx = SSL_CIPHER_get_kx_nid(SSL_get_current_cipher(c->ssl));
+    return kx == NID_kx_psk || kx == NID_kx_ecdhe_psk;
+}
+
+/* The handshake is done: hand out the plain stream. */
+static bool open_plain(struct tls_conn *c)
+{
+    struct tls_listener *l = c->listener;
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0)
+        return false;
+    if (sd_event_add_io(l->loop, &c->plain_source, pair[0], EPOLLIN, on_plain, c) < 0 ||
+        sd_event_add_defer(l->loop, &c->resume, on_resume, c) < 0) {
+        close(pair[0]);
+        close(pair[1]);
+        return false;
+    }
+    c->plain = pair[0];
+    l->stats.handshakes--;
+    bool psk = psk_used(c);
+    struct tls_peer peer = {c->serial, psk, psk ? c->identity : "", c->address};
+    l->cb.opened(l->cb.user, pair[1], &peer);
+    return true;
+}
+
+static void shake_hands(struct tls_conn *c)
+{
+    int r = SSL_do_handshake(c->ssl);
+    if (r == 1) {
+        if (open_plain(c))
+            go_on(c);
+        else
+            conn_end(c);
+        return;
+    }
+    int why = SSL_get_error(c->ssl, r);
+    if (why != SSL_ERROR_WANT_READ && why != SSL_ERROR_WANT_WRITE) {
+        const char *reason = ERR_reason_error_string(ERR_peek_last_error());
+        log_event(LOG_INFO, "tls.refused", "peer=%s reason=\"%s\"", c->address, reason == NULL ? "closed" : reason);
+        conn_end(c);
+        return;
+    }
+    sd_event_source_set_io_events(c->tcp_source, why == SSL_ERROR_WANT_READ ? EPOLLIN : EPOLLOUT);
+}
+
+static int on_tcp(sd_event_source *s, int fd, uint32_t revents, void *user)
+{
+    (void)s;
+    (void)fd;
+    struct tls_conn *c = user;
+    ERR_clear_error();
+    if (c->plain < 0)
+        shake_hands(c);
+    else if ((revents & (EPOLLHUP | EPOLLERR)) != 0)
+        conn_end(c); /* closed both ways: nobody is left to read what we still have */
+    else
+        go_on(c);
+    return 0;
+}
+
+static int on_deadline(sd_event_source *s, uint64_t usec, void *user)
+{
+    (void)s;
+    (void)usec;
+    struct tls_conn *c = user;
+    c->listener->stats.timeouts++;
+    conn_end(c);
+    return 0;
+}
+
+/* --- accepting ------------------------------------------------------------------------------------------------------------ */
+
+static bool conn_start(struct tls_conn *c, struct tls_listener *l)
+{
+    int one = 1;
+    (void)setsockopt(c->tcp, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    c->ssl = SSL_new(l->ctx);
+    if (c->ssl == NULL || SSL_set_fd(c->ssl, c->tcp) != 1 || SSL_set_ex_data(c->ssl, 0, c) != 1)
+        return false;
+    SSL_set_accept_state(c->ssl);
+    uint64_t limit = (uint64_t)l->cfg.handshake_seconds * 1000000;
+    return sd_event_add_io(l->loop, &c->tcp_source, c->tcp, EPOLLIN, on_tcp, c) >= 0 &&
+           sd_event_add_time_relative(l->loop, &c->deadline, CLOCK_MONOTONIC, limit, 100000, on_deadline, c) >= 0 &&
+           map64_put(l->by_serial, c->serial, c);
+}
+
+static void conn_new(struct tls_listener *l, int fd, const struct sockaddr *addr)
+{
+    struct tls_conn *c = calloc(1, sizeof *c);
+    if (c == NULL) {
+        close(fd);
+        return;
+    }
+    c->listener = l;
+    c->tcp = fd;
+    c->plain = -1;
+    c->serial = ++l->last_serial;
+    address_print(addr, c->address);
+    if (!conn_start(c, l)) {
+        conn_free(c);
+        return;
+    }
+    c->next = l->conns;
+    c->link = &l->conns;
+    if (l->conns != NULL)
+        l->conns->link = &c->next;
+    l->conns = c;
+    l->stats.connections++;
+    l->stats.handshakes++;
+    l->stats.accepted++;
+}
+
+static int on_accept(sd_event_source *s, int fd, uint32_t revents, void *user)
+{
+    (void)s;
+    (void)revents;
+    struct tls_listener *l = user;
+    for (int i = 0; i < ACCEPT_BURST; i++) {
+        if (l->stats.connections >= l->cfg.max_connections) {
+            pause_accept(l, true);
+            break;
+        }
+        struct sockaddr_storage addr;
+        socklen_t len = sizeof addr;
+        int conn = accept4(fd, (struct sockaddr *)&addr, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (conn < 0)
+            break;
+        conn_new(l, conn, (const struct sockaddr *)&addr);
+    }
+    return 0;
+}
+
+static int open_socket(const struct listen_address *a)
+{
+    int one = 1;
+    int fd = socket(a->addr.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -1;
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (a->addr.ss_family == AF_INET6)
+        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
+    if (bind(fd, (const struct sockaddr *)&a->addr, a->addrlen) == 0 && listen(fd, BACKLOG) == 0)
+        return fd;
+    int saved = errno;
+    close(fd);
+    errno = saved;
+    return -1;
+}
+
+static bool listen_one(void *user, const struct listen_address *a, char *err, size_t errlen)
+{
+    struct tls_listener *l = user;
+    int fd = l->nsockets == MAX_SOCKETS ? (errno = EMFILE, -1) : open_socket(a);
+    /* A machine without IPv6 is no reason not to serve IPv4. */
+    if (fd < 0 && errno == EAFNOSUPPORT && a->addr.ss_family == AF_INET6) {
+        log_event(LOG_WARN, "https.no-ipv6", "address=%s", a->host);
+        return true;
+    }
+    sd_event_source *source = NULL;
+    if (fd < 0 || sd_event_add_io(l->loop, &source, fd, EPOLLIN, on_accept, l) < 0) {
+        snprintf(err, errlen, "https: cannot listen on %s port %u: %s", a->host, a->port, strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        return false;
+    }
+    sd_event_source_set_io_fd_own(source, true);
+    l->sockets[l->nsockets++] = source;
+    log_event(LOG_INFO, "https.listening", "address=%s port=%u", a->host, a->port);
+    return true;
+}
+
+bool tls_listen(struct tls_listener *l, const char *addresses, char *err, size_t errlen)
+{
+    return listen_each(addresses, listen_one, l, err, errlen);
+}
+
+/* --- the listener --------------------------------------------------------------------------------------------------------- */
+
+static unsigned on_psk(SSL *ssl, const char *identity, unsigned char *key, unsigned cap)
+{
+    struct tls_conn *c = SSL_get_ex_data(ssl, 0);
+    c->identity[0] = '\0';
+    if (identity == NULL || identity[0] == '\0' || strlen(identity) >= sizeof c->identity)
+        return 0;
+    size_t n = c->listener->cb.psk(c->listener->cb.user, identity, key, cap);
+    if (n != 0)
+        memcpy(c->identity, identity, strlen(identity) + 1);
+    return (unsigned)n;
+}
+
+bool tls_listener_reload(struct tls_listener *l, const struct tls_config *cfg, char *err, size_t errlen)
+{
+    SSL_CTX *ctx = tls_context_new(cfg, err, errlen);
+    if (ctx == NULL)
+        return false;
+    SSL_CTX_set_psk_server_callback(ctx, on_psk);
+    SSL_CTX_free(l->ctx);
+    l->ctx = ctx;
+    l->cfg = *cfg;
+    l->cfg.certificate = l->cfg.private_key = NULL;
+    return true;
+}
+
+struct tls_listener *tls_listener_new(sd_event *loop, const struct tls_config *cfg, const struct tls_callbacks *cb,
+                                      char *err, size_t errlen)
+{
+    struct tls_listener *l = calloc(1, sizeof *l);
+    snprintf(err, errlen, "https: out of memory");
+    if (l == NULL)
+        return NULL;
+    l->loop = sd_event_ref(loop);
+    l->cb = *cb;
+    l->by_serial = map64_new();
+    if (l->by_serial != NULL && tls_listener_reload(l, cfg, err, errlen))
+        return l;
+    tls_listener_free(l);
+    return NULL;
+}
+
+void tls_listener_quiesce(struct tls_listener *l)
+{
+    for (size_t i = 0; i < l->nsockets; i++)
+        sd_event_source_disable_unref(l->sockets[i]);
+    l->nsockets = 0;
+}
+
+void tls_listener_free(struct tls_listener *l)
+{
+    if (l == NULL)
+        return;
+    tls_listener_quiesce(l);
+    while (l->conns != NULL)
+        conn_free(l->conns);
+    map64_free(l->by_serial);
+    SSL_CTX_free(l->ctx);
+    sd_event_unref(l->loop);
+    free(l);
+}
+
+bool tls_export(struct tls_listener *l, uint64_t serial, const char *label, uint8_t *out, size_t n)
+{
+    struct tls_conn *c = map64_get(l->by_serial, serial);
+    return c != NULL && c->plain >= 0 &&
+           SSL_export_keying_material(c->ssl, out, n, label, strlen(label), NULL, 0, 0) == 1;
+}
+
+void tls_stats_get(const struct tls_listener *l, struct tls_stats *out)
+{
+    *out = l->stats;
+}

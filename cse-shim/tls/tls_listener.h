@@ -1,0 +1,53 @@
+/* TLS 1.2 and 1.3 server on OpenSSL, non-blocking on one sd-event loop. Each connection, once its handshake is done,
+ * becomes a plain stream on a socket pair with bounded buffers; whoever takes that descriptor speaks HTTP on it and
+ * knows the authenticated peer. (docs/architecture.md: why not the HTTP library's own TLS.)
+ *
+ * Clients authenticate by PSK (TS-0003 10.2.2) or not at all: then the bearer token of the request must do. */
+#pragma once
+#include "cse-shim/base/bytes.h"
+
+#include <systemd/sd-event.h>
+
+struct tls_listener;
+
+struct tls_peer {
+    uint64_t serial;      /* never reused in this process */
+    bool psk;
+    const char *identity; /* PSK identity, or "" */
+    const char *address;  /* numeric address and port */
+};
+
+struct tls_callbacks {
+    void *user;
+    /* A handshake completed: take the plain stream `fd` (owned by the callee from here on, also on failure). The
+     * connection ends when the callee closes fd. `peer` is valid during the call. */
+    void (*opened)(void *user, int fd, const struct tls_peer *peer);
+    void (*closed)(void *user, uint64_t serial);
+    /* As cep_callbacks.psk. */
+    size_t (*psk)(void *user, const char *identity, uint8_t *key, size_t cap);
+};
+
+struct tls_config {
+    const char *certificate;     /* PEM chain */
+    const char *private_key;     /* PEM */
+    size_t max_connections;      /* further ones wait in the backlog */
+    unsigned handshake_seconds;  /* a slower handshake is cut off */
+    unsigned idle_seconds;       /* a connection on which nothing moves is cut off */
+};
+
+struct tls_stats { /* monotonic but `connections` and `handshakes` (gauges) */
+    uint64_t connections, handshakes, accepted, handshakes_failed, timeouts;
+};
+
+/* On failure NULL and one line in err. */
+MUST_USE struct tls_listener *tls_listener_new(sd_event *loop, const struct tls_config *cfg,
+                                               const struct tls_callbacks *cb, char *err, size_t errlen);
+void tls_listener_free(struct tls_listener *l); /* calls no callback; NULL is fine */
+MUST_USE bool tls_listen(struct tls_listener *l, const char *addresses, char *err, size_t errlen);
+/* Close the listening sockets; connections go on. */
+void tls_listener_quiesce(struct tls_listener *l);
+/* Read certificate and key again; on failure the old ones stay. */
+MUST_USE bool tls_listener_reload(struct tls_listener *l, const struct tls_config *cfg, char *err, size_t errlen);
+/* RFC 5705 exporter without context; false: no such connection. */
+MUST_USE bool tls_export(struct tls_listener *l, uint64_t serial, const char *label, uint8_t *out, size_t n);
+void tls_stats_get(const struct tls_listener *l, struct tls_stats *out);
