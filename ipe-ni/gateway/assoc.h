@@ -1,0 +1,34 @@
+/* Association (IEEE 802.15.4 7.5.3) with the EG as the one who decides: the devices known, their short addresses, and the
+ * EgRequests under way. An association request is put to the EG at once; the response waits for the device's poll and
+ * says no when the EG has said no by then. */
+#pragma once
+#include "ipe-ni/gateway/outbound.h"
+#include "mef-plugin/egp/egp.h"
+
+struct assoc;
+
+struct assoc_config {
+    sd_event *loop;
+    struct outbound *out;
+    uint16_t pan, short_;   /* ours */
+    size_t max_devices;     /* when full, the longest silent device that the EG has not approved makes room */
+    void *user;
+    /* Send an EgRequest; called again with the same arguments to repeat it. */
+    void (*ask)(void *user, eui64_t device, uint64_t transaction, int8_t rssi, const struct egp_request *req);
+};
+
+MUST_USE struct assoc *assoc_new(const struct assoc_config *cfg); /* NULL: out of memory */
+void assoc_free(struct assoc *a); /* NULL is fine */
+
+/* A device asks to associate; seq is the frame's number, by which a repetition is known. */
+void assoc_request(struct assoc *a, eui64_t device, uint8_t capability, uint8_t seq, int8_t rssi);
+
+/* An EgResponse came. True when it answers a request under way, which is thereby over; a refusal is then seen to. */
+MUST_USE bool assoc_answer(struct assoc *a, eui64_t device, uint64_t transaction, enum egp_reason reason);
+
+/* The EG's word on a device. False: not known here. */
+bool assoc_state(struct assoc *a, eui64_t device, enum egp_device_state state);
+
+eui64_t assoc_device(const struct assoc *a, uint16_t short_);          /* 0: no device has this address */
+bool assoc_short(const struct assoc *a, eui64_t device, uint16_t *short_); /* false: not known */
+size_t assoc_count(const struct assoc *a);
