@@ -22,6 +22,7 @@ struct aec {
     sd_event *loop;
     struct cep_endpoint *ep;
     uint64_t session; /* serial; 0: none yet */
+    bool established; /* its handshake completed */
     char *host, *kpm_id, *from, *base;
     uint16_t port;
     uint8_t kpm[64];
@@ -70,6 +71,13 @@ static enum st fail(struct aec *c, enum st st, const char *detail)
 
 /* --- life ------------------------------------------------------------------------------------------------------- */
 
+static void on_opened(void *user, const struct cep_peer *peer)
+{
+    struct aec *c = user;
+    if (c->session == peer->serial)
+        c->established = true;
+}
+
 static void on_closed(void *user, uint64_t serial)
 {
     struct aec *c = user;
@@ -92,7 +100,7 @@ struct aec *aec_new(const struct aec_config *cfg)
     c->timeout_ms = cfg->timeout_ms != 0 ? cfg->timeout_ms : 10000;
     memcpy(c->kpm, cfg->kpm.p, cfg->kpm.n);
     c->kpm_len = cfg->kpm.n;
-    const struct cep_callbacks cb = {.user = c, .closed = on_closed};
+    const struct cep_callbacks cb = {.user = c, .opened = on_opened, .closed = on_closed};
     const struct cep_config limits = {.max_sessions = 4, .max_handshakes = 4};
     if (sd_event_new(&c->loop) >= 0)
         c->ep = cep_endpoint_new(c->loop, &limits, &cb);
@@ -123,6 +131,7 @@ static struct cep_session *session(struct aec *c)
     if (s != NULL)
         return s;
     int err = 0;
+    c->established = false;
     s = cep_connect(c->ep, c->host, c->port, c->kpm_id, span_of(c->kpm, c->kpm_len), &err);
     c->session = s != NULL ? cep_session_serial(s) : 0;
     if (s == NULL)
@@ -231,7 +240,7 @@ static enum st explain(struct aec *c, const struct call *call)
     char detail[AEC_TEXT_MAX] = "";
     if (call->n != 0)
         aec_parse_detail(span_of(call->body, call->n), detail);
-    else if (call->st == ST_UNREACHABLE)
+    else if (!c->established)
         snprintf(detail, sizeof detail, "no DTLS session (nobody there, or KpmID or Kpm refused)");
     return fail(c, call->st, detail);
 }
