@@ -65,7 +65,7 @@ const char *aec_error(const struct aec *c)
 static enum st fail(struct aec *c, enum st st, const char *detail)
 {
     const struct st_map *m = st_map(st);
-    snprintf(c->error, sizeof c->error, "%u %s%s%s", (unsigned)m->rsc, m->text, detail[0] != '\0' ? ": " : "", detail);
+    snprintf(c->error, sizeof c->error, "%u %s%s%.180s", (unsigned)m->rsc, m->text, detail[0] != '\0' ? ": " : "", detail);
     return st;
 }
 
