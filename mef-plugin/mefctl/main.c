@@ -8,6 +8,7 @@ static const struct command {
     int (*run)(int argc, char **argv);
     const char *help;
 } commands[] = {
+    {"init", mefctl_init, "make a folder with configuration, keys and certificate for mefd"},
     {"zigbee", mefctl_zigbee, "forge, decode and inspect Zigbee frames, keys and labels, offline"},
 };
 

@@ -6,4 +6,5 @@
 /* Exit codes. */
 enum { MEFCTL_OK = 0, MEFCTL_FAILED = 1, MEFCTL_USAGE = 2 };
 
+int mefctl_init(int argc, char **argv);
 int mefctl_zigbee(int argc, char **argv);
