@@ -8,7 +8,9 @@
 #include <cmocka.h>
 
 #include <dirent.h>
+#include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -117,4 +119,15 @@ static inline struct store *must_open(struct fixture *f)
     if (s == NULL)
         fail_msg("%s", f->err);
     return s;
+}
+
+/* Kill a child that reports through fd at a random moment: in odd rounds while it may still be opening its database, in
+ * even ones (and so on however slow a machine) after it has acknowledged something. */
+static inline void kill_at_random(pid_t child, int fd, int round, unsigned *seed)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    if (round % 2 == 0)
+        assert_int_equal(poll(&p, 1, 30000), 1);
+    usleep((useconds_t)(rand_r(seed) % 40000));
+    kill(child, SIGKILL);
 }

@@ -457,8 +457,7 @@ static void kill_loses_nothing_acknowledged(void **state)
             write_pairs(f, fds[1], devices + 1);
         }
         close(fds[1]);
-        usleep(2000 + (useconds_t)(rand_r(&seed) % 40000));
-        kill(child, SIGKILL);
+        kill_at_random(child, fds[0], round, &seed);
         for (uint64_t i; read(fds[0], &i, sizeof i) == sizeof i; total++)
             acknowledged = i;
         close(fds[0]);
@@ -474,7 +473,7 @@ static void kill_loses_nothing_acknowledged(void **state)
         store_close(s);
     }
     print_message("%llu acknowledged\n", (unsigned long long)total);
-    assert_true(total > 40);
+    assert_true(total >= 20);
 }
 
 int main(void)

@@ -357,8 +357,7 @@ static void no_counter_is_given_twice_across_kills(void **state)
             count_forever(f, fds[1], key);
         }
         close(fds[1]);
-        usleep(3000 + (useconds_t)(rand_r(&seed) % 30000));
-        kill(child, SIGKILL);
+        kill_at_random(child, fds[0], round, &seed);
         for (uint32_t c; read(fds[0], &c, sizeof c) == sizeof c; highest = c, total++)
             assert_true(c > highest);
         close(fds[0]);
@@ -368,7 +367,7 @@ static void no_counter_is_given_twice_across_kills(void **state)
     assert_true(take(b, key, gateway, 1) > highest);
     close_both(b);
     print_message("%zu counters acknowledged, highest %u\n", total, highest);
-    assert_true(total > 30);
+    assert_true(total >= 15);
 }
 
 /* --- opening -------------------------------------------------------------------------------------------------------- */
