@@ -323,12 +323,17 @@ static void eg_path(char out[64], const char *what, eui64_t device, const char *
 enum st aec_ticket_take(struct aec *c, eui64_t device, unsigned count, struct aec_ticket *out)
 {
     char path[64], body[32];
+    struct call call;
+    eg_path(path, "devices", device, "");
+    const struct spec who = {.method = CEP_GET, .path = path, .accept = FORMAT_JSON};
+    enum st st = perform(c, &who, &call);
+    if (st != ST_OK || (st = parsed(c, &call, aec_parse_device(span_of(call.body, call.n), out))) != ST_OK)
+        return st;
     eg_path(path, "devices", device, "/ticket");
     int n = snprintf(body, sizeof body, "{\"count\":%u}", count);
-    struct call call;
     const struct spec s = {.method = CEP_POST, .path = path, .format = FORMAT_JSON, .accept = FORMAT_JSON,
                            .body = span_of(body, (size_t)n)};
-    enum st st = perform(c, &s, &call);
+    st = perform(c, &s, &call);
     return st != ST_OK ? st : parsed(c, &call, aec_parse_ticket(span_of(call.body, call.n), out));
 }
 

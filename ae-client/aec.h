@@ -60,18 +60,17 @@ MUST_USE enum st aec_next(struct aec *c, int timeout_ms, uint8_t frame[AEC_FRAME
 /* Readable when aec_next() has work to do. */
 int aec_fd(const struct aec *c);
 
-/* Counters for sealing `count` frames to a device, used in order and never again, for the key they name. */
+/* Counters for sealing `count` frames to a device under the key named, used in order and never again. The NWK sequence
+ * number and the APS counter of a frame are the low byte of its counter. */
 struct aec_ticket {
     char relkeyid[AEC_ID_MAX];
     eui64_t gateway;       /* source in the auxiliary header */
     uint16_t device;       /* short address */
     uint8_t key_seq;
     uint32_t counter;      /* first of count consecutive NWK frame counters */
-    uint8_t nwk_seq;       /* first; consecutive modulo 256 */
-    uint8_t aps_counter;   /* first; consecutive modulo 256 */
     unsigned count;
 };
-/* count: 1 to 16. */
+/* count: 1 to 16. ST_NOT_FOUND: the device has no key. */
 MUST_USE enum st aec_ticket_take(struct aec *c, eui64_t device, unsigned count, struct aec_ticket *out);
 /* Hand a sealed NWK frame to the MEF, which has the gateway radiate it. */
 MUST_USE enum st aec_send(struct aec *c, eui64_t device, struct span frame);

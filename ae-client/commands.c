@@ -285,8 +285,6 @@ static enum exit_code run_ticket(struct aec *c, const struct options *o, const c
     cJSON_AddNumberToObject(json, "device", t.device);
     cJSON_AddNumberToObject(json, "keySeq", t.key_seq);
     cJSON_AddNumberToObject(json, "counter", t.counter);
-    cJSON_AddNumberToObject(json, "nwkSeq", t.nwk_seq);
-    cJSON_AddNumberToObject(json, "apsCounter", t.aps_counter);
     cJSON_AddNumberToObject(json, "count", t.count);
     return print_json(json);
 }
@@ -329,7 +327,7 @@ static enum exit_code seal_and_send(struct aec *c, struct message *m, const stru
     if (z == NULL)
         return mefkey_fail(EXIT_FAILED, "OpenSSL lacks AES-CCM");
     if (m->plain_command)
-        m->zcl[1] = t->aps_counter;
+        m->zcl[1] = (uint8_t)t->counter;
     m->to.zcl = span_of(m->zcl, m->n);
     enum zb_err e = aec_frame_seal(z, key, t, 0, &m->to, &frame);
     zb_crypto_free(z);

@@ -125,20 +125,14 @@ void aec_key_free(struct aec_key *k)
 
 static bool read_ticket(const cJSON *t, struct aec_ticket *out)
 {
-    double device, key_seq, counter, nwk_seq, aps_counter, count;
-    const char *gateway = string_at(t, "gateway");
-    if (!copy_text(string_at(t, "keyId"), out->relkeyid, AEC_ID_MAX) || gateway == NULL ||
-        !eui64_parse(gateway, &out->gateway) || !integer_at(t, "device", 0xffff, &device) ||
-        !integer_at(t, "keySeq", 0xff, &key_seq) || !integer_at(t, "counter", UINT32_MAX - 1.0, &counter) ||
-        !integer_at(t, "nwkSeq", 0xff, &nwk_seq) || !integer_at(t, "apsCounter", 0xff, &aps_counter) ||
-        !integer_at(t, "count", 16, &count) || count < 1)
+    double first, count, key_seq;
+    const char *source = string_at(t, "source");
+    if (source == NULL || !eui64_parse(source, &out->gateway) || !integer_at(t, "first", UINT32_MAX - 1.0, &first) ||
+        !integer_at(t, "count", 16, &count) || count < 1 || !integer_at(t, "keySeq", 0xff, &key_seq))
         return false;
-    out->device = (uint16_t)device;
-    out->key_seq = (uint8_t)key_seq;
-    out->counter = (uint32_t)counter;
-    out->nwk_seq = (uint8_t)nwk_seq;
-    out->aps_counter = (uint8_t)aps_counter;
+    out->counter = (uint32_t)first;
     out->count = (unsigned)count;
+    out->key_seq = (uint8_t)key_seq;
     return true;
 }
 
@@ -148,6 +142,21 @@ enum st aec_parse_ticket(struct span body, struct aec_ticket *out)
     bool ok = read_ticket(root, out);
     cJSON_Delete(root);
     return ok ? ST_OK : ST_INTERNAL;
+}
+
+enum st aec_parse_device(struct span body, struct aec_ticket *out)
+{
+    cJSON *root = cJSON_ParseWithLength((const char *)body.p, body.n);
+    double address;
+    enum st st = ST_INTERNAL;
+    if (string_at(root, "state") != NULL)
+        st = copy_text(string_at(root, "keyId"), out->relkeyid, AEC_ID_MAX) && integer_at(root, "nwkAddress", 0xfff7, &address)
+                 ? ST_OK
+                 : ST_NOT_FOUND;
+    if (st == ST_OK)
+        out->device = (uint16_t)address;
+    cJSON_Delete(root);
+    return st;
 }
 
 void aec_parse_detail(struct span body, char text[AEC_TEXT_MAX])

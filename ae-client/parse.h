@@ -11,6 +11,9 @@ MUST_USE enum st aec_parse_uril(struct span body, char relkeyid[AEC_ID_MAX]);
 MUST_USE enum st aec_parse_registration(struct span body, char id[AEC_ID_MAX]);
 /* sec:skr; *out is left as it was unless ST_OK. */
 MUST_USE enum st aec_parse_key(struct span body, const char *relkeyid, struct aec_key **out);
+/* The counters of a ticket; and from the device's resource the key and the short address that go with it. ST_NOT_FOUND:
+ * the device has no key yet. */
 MUST_USE enum st aec_parse_ticket(struct span body, struct aec_ticket *out);
+MUST_USE enum st aec_parse_device(struct span body, struct aec_ticket *out);
 /* The human part of an error body (m2m:dbg, or RFC 9457 detail); "" when there is none. */
 void aec_parse_detail(struct span body, char text[AEC_TEXT_MAX]);

@@ -204,12 +204,12 @@ class Stack:
     def start_gateway(self):
         """zbgwd and ipe-nid; the gateway's credential must exist."""
         gateway = self.folder / "zbgwd.conf"
-        gateway.write_text(f"[gateway]\neui64 = {self.gateway_eui}\npan-id = 0x{self.pan:04x}\nchannel = {self.channel}\n"
-                           f"radio = udp:{self.medium}\n[egp]\nlisten = tcp:127.0.0.1:{self.egp_port}\n")
+        gateway.write_text(f"[gateway]\neui64 = {self.gateway_eui}\npan-id = {self.pan:04x}\nchannel = {self.channel}\n"
+                           f"[radio]\ndriver = udp:{self.medium}\n[egp]\nline = tcp-listen:127.0.0.1:{self.egp_port}\n")
         ipe = self.folder / "ipe-nid.conf"
         psk = write_private(self.folder / "gateway.psk", self.gw_credential["kpm"] + "\n")
-        ipe.write_text(f"[gateway]\nport = tcp:127.0.0.1:{self.egp_port}\n[mef]\nuri = {self.mef_uri}\n"
-                       f"id = {self.gw_credential['kpmId']}\npsk-file = {psk}\n")
+        ipe.write_text(f"[egp]\nline = {self.egp}\n[mef]\nuri = {self.mef_uri}\n"
+                       f"identity = {self.gw_credential['kpmId']}\npsk-file = {psk}\n")
         self.gateway = self.spawn("zbgwd", [self.program("zbgwd"), "--config", gateway])
         self._until(lambda: tcp_open(self.egp_port), self.gateway, "zbgwd does not listen")
         self.ipe = self.spawn("ipe-nid", [self.program("ipe-nid"), "--config", ipe])

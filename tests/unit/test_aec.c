@@ -72,11 +72,17 @@ static void reads_tickets_and_errors(void **state)
 {
     (void)state;
     struct aec_ticket t;
-    const char *good = "{\"keyId\":\"0a\",\"gateway\":\"00124b001ca1b2c3\",\"device\":7982,\"keySeq\":0,\"counter\":4097,"
-                       "\"nwkSeq\":1,\"apsCounter\":2,\"count\":16}";
+    const char *good = "{\"first\":4097,\"count\":16,\"source\":\"00124b001ca1b2c3\",\"keySeq\":2}";
     assert_int_equal(aec_parse_ticket(span_str(good), &t), ST_OK);
-    assert_true(t.gateway == GATEWAY && t.device == 0x1f2e && t.counter == 4097 && t.count == 16);
-    assert_int_equal(aec_parse_ticket(span_str("{\"keyId\":\"0a\"}"), &t), ST_INTERNAL);
+    assert_true(t.gateway == GATEWAY && t.counter == 4097 && t.count == 16 && t.key_seq == 2);
+    assert_int_equal(aec_parse_ticket(span_str("{\"first\":1,\"count\":0,\"source\":\"00124b001ca1b2c3\",\"keySeq\":2}"), &t),
+                     ST_INTERNAL);
+    assert_int_equal(aec_parse_ticket(span_str("{\"first\":4294967295,\"count\":1,\"source\":\"00124b001ca1b2c3\",\"keySeq\":2}"),
+                                      &t), ST_INTERNAL);
+    assert_int_equal(aec_parse_device(span_str("{\"state\":\"enrolled\",\"keyId\":\"0a\",\"nwkAddress\":7982}"), &t), ST_OK);
+    assert_true(t.device == 0x1f2e && strcmp(t.relkeyid, "0a") == 0);
+    assert_int_equal(aec_parse_device(span_str("{\"state\":\"registered\"}"), &t), ST_NOT_FOUND);
+    assert_int_equal(aec_parse_device(span_str("{}"), &t), ST_INTERNAL);
     char text[AEC_TEXT_MAX];
     aec_parse_detail(span_str("{\"m2m:dbg\":\"no\\nway\"}"), text);
     assert_string_equal(text, "no way");
@@ -151,8 +157,7 @@ static void seals_a_command(void **state)
 {
     struct zb_crypto *z = *state;
     struct aec_key k;
-    const struct aec_ticket t = {.relkeyid = "0a1b", .gateway = GATEWAY, .device = 0x1f2e, .counter = 4097, .nwk_seq = 255,
-                                 .aps_counter = 9, .count = 2};
+    const struct aec_ticket t = {.relkeyid = "0a1b", .gateway = GATEWAY, .device = 0x1f2e, .counter = 0x10ff, .count = 2};
     const uint8_t zcl[] = {0x01, 0x09, 0x02};
     const struct aec_command cmd = {1, 0x0006, 0x0104, span_of(zcl, sizeof zcl)};
     uint8_t buf[ZB_NWK_MAX], plain[ZB_NWK_MAX];
@@ -163,9 +168,9 @@ static void seals_a_command(void **state)
     struct zb_aux aux;
     struct zb_aps aps;
     assert_int_equal(zb_nwk_open(z, k.value, wr_span(&out), &nwk, &aux, &text), ZB_OK);
-    assert_true(aux.counter == 4098 && aux.src64 == GATEWAY && nwk.dst == 0x1f2e && nwk.src == 0 && nwk.seq == 0);
+    assert_true(aux.counter == 0x1100 && aux.src64 == GATEWAY && nwk.dst == 0x1f2e && nwk.src == 0 && nwk.seq == 0);
     assert_int_equal(zb_aps_parse(wr_span(&text), &aps), ZB_OK);
-    assert_true(aps.cluster == 6 && aps.counter == 10 && span_eq(aps.payload, span_of(zcl, sizeof zcl)));
+    assert_true(aps.cluster == 6 && aps.counter == 0 && span_eq(aps.payload, span_of(zcl, sizeof zcl)));
     out = wr_of(buf, sizeof buf);
     assert_int_equal(aec_frame_seal(z, &k, &t, 2, &cmd, &out), ZB_NO_KEY); /* beyond the ticket */
     k.relkeyid[0] = 'x';
