@@ -141,15 +141,17 @@ enum st device_publish_key(struct device *d, struct store_txn *t, struct assoc *
     snprintf(gateway, sizeof gateway, MEF_LABEL_GATEWAY "%016" PRIx64, a->gateway);
     snprintf(seq, sizeof seq, MEF_LABEL_KEYSEQ "%u", a->key_seq);
     const char *labels[] = {MEF_LABEL_USE_ZIGBEE, eui, gateway, seq};
+    const char *application = d->code != NULL ? d->code->application : NULL;
+    int64_t lifetime = application != NULL ? (int64_t)mef_application_lifetime(e->d.mef, d->row.admin, application) * 1000 : 0;
     struct mef_keyreg_new in = {.admin = d->row.admin,
                                 .key = a->network_key,
                                 .suid = SUID_ESDATA,
-                                .application = d->code != NULL ? d->code->application : NULL,
+                                .application = application,
                                 .targets = d->code != NULL ? (const char *const *)d->code->targets : NULL,
                                 .ntargets = d->code != NULL ? d->code->ntargets : 0,
                                 .labels = labels,
                                 .nlabels = sizeof labels / sizeof labels[0],
-                                .expires = eg_time(e) + e->key_lifetime_ms};
+                                .expires = eg_time(e) + (lifetime != 0 ? lifetime : e->key_lifetime_ms)};
     return mef_keyreg_add(e->d.mef, t, &in, a->relkeyid);
 }
 

@@ -339,7 +339,8 @@ static bool save_device(void *user, uint64_t key, void *value)
     return true;
 }
 
-void eg_save(struct eg *e)
+/* What is otherwise stored in steps: the replay windows. */
+static void save(struct eg *e)
 {
     struct store_txn *t = store_begin(e->d.store);
     if (t == NULL)
@@ -350,8 +351,12 @@ void eg_save(struct eg *e)
 
 void eg_close(struct eg *e)
 {
-    if (e->devices != NULL)
+    if (e == NULL)
+        return;
+    if (e->devices != NULL) {
+        save(e);
         map64_each(e->devices, close_device, NULL);
+    }
     if (e->gateways != NULL)
         map64_each(e->gateways, close_gateway, NULL);
     map64_free(e->devices);

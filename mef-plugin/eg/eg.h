@@ -17,9 +17,7 @@ struct eg_deps {
 };
 extern const struct conf_option eg_options[]; /* section [eg] */
 MUST_USE struct eg *eg_open(const struct eg_deps *d, char *err, size_t errlen);
-/* Orderly stop: store what is otherwise stored in steps (replay windows); before store_flush. */
-void eg_save(struct eg *e);
-void eg_close(struct eg *e); /* after the store's callbacks have run, or the store is closed */
+void eg_close(struct eg *e); /* while the store is open: its last rows are committed here. NULL is fine */
 
 /* Handle a CSE_RAW request at or below "{base}/eg": POST {base}/eg (EG protocol), GET .../devices/<eui64>,
  * GET (observe) and POST .../frames/<eui64>. */
