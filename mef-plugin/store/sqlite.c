@@ -85,20 +85,29 @@ static int query_int(sqlite3 *db, const char *sql, int *out)
     return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
 }
 
-/* Settings before anything is read. The exclusive lock is taken by the empty transaction and held until close. */
+static int run_all(sqlite3 *db, const char *const *sql)
+{
+    int rc = SQLITE_OK;
+    for (; *sql != NULL && rc == SQLITE_OK; sql++)
+        rc = query_int(db, *sql, NULL);
+    return rc;
+}
+
+/* The empty transaction takes the exclusive lock, held until close. Nothing is written yet: the file may not be ours. */
+static int lock(sqlite3 *db)
+{
+    static const char *const sql[] = {"PRAGMA trusted_schema=OFF", "PRAGMA cell_size_check=ON",
+                                      "PRAGMA locking_mode=EXCLUSIVE", "BEGIN EXCLUSIVE", "COMMIT", NULL};
+    sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    return run_all(db, sql);
+}
+
 static int configure(sqlite3 *db)
 {
-    static const char *const sql[] = {
-        "PRAGMA locking_mode=EXCLUSIVE", "PRAGMA trusted_schema=OFF",      "PRAGMA journal_mode=WAL",
-        "PRAGMA synchronous=FULL",       "PRAGMA wal_autocheckpoint=1000", "PRAGMA journal_size_limit=16777216",
-        "PRAGMA temp_store=MEMORY",      "PRAGMA cell_size_check=ON",      "BEGIN IMMEDIATE",
-        "COMMIT",
-    };
-    int rc = SQLITE_OK;
-    sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-    for (size_t i = 0; i < sizeof sql / sizeof *sql && rc == SQLITE_OK; i++)
-        rc = query_int(db, sql[i], NULL);
-    return rc;
+    static const char *const sql[] = {"PRAGMA journal_mode=WAL",         "PRAGMA synchronous=FULL",
+                                      "PRAGMA wal_autocheckpoint=1000",  "PRAGMA journal_size_limit=16777216",
+                                      "PRAGMA temp_store=MEMORY",        NULL};
+    return run_all(db, sql);
 }
 
 /* Is it ours, or empty and so about to be? */
@@ -156,12 +165,16 @@ static bool open_db(struct sqlite *q, const char *path, char *err, size_t errlen
         return false;
     int rc = sqlite3_open_v2(path, &q->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
     if (rc == SQLITE_OK)
-        rc = configure(q->db);
+        rc = lock(q->db);
     if (rc == SQLITE_BUSY)
         return fail(err, errlen, "store: %s is in use by another process", path);
     if (rc != SQLITE_OK)
         return fail(err, errlen, "store: %s: %s", path, q->db != NULL ? sqlite3_errmsg(q->db) : sqlite3_errstr(rc));
-    return identify(q->db, path, &version, err, errlen) && migrate(q->db, path, version, err, errlen);
+    if (!identify(q->db, path, &version, err, errlen))
+        return false;
+    if (configure(q->db) != SQLITE_OK)
+        return fail(err, errlen, "store: %s: %s", path, sqlite3_errmsg(q->db));
+    return migrate(q->db, path, version, err, errlen);
 }
 
 static bool prepare(sqlite3 *db, const char *sql, sqlite3_stmt **st)
@@ -227,7 +240,7 @@ static sqlite3_stmt *statement(struct sqlite *q, enum store_op_kind kind, enum s
 }
 
 /* An empty blob needs a non-NULL pointer, or SQLite stores NULL. */
-static int bind(sqlite3_stmt *st, int at, struct span s)
+static int bind_span(sqlite3_stmt *st, int at, struct span s)
 {
     return sqlite3_bind_blob(st, at, s.n == 0 ? "" : (const void *)s.p, (int)s.n, SQLITE_STATIC);
 }
@@ -255,11 +268,11 @@ static bool expectation(sqlite3_stmt *st, struct span want, enum st *result)
 static bool run_op(struct sqlite *q, const struct store_op *op, enum st *result)
 {
     sqlite3_stmt *st = statement(q, op->kind, op->table);
-    if (st == NULL || bind(st, 1, op->key) != SQLITE_OK)
+    if (st == NULL || bind_span(st, 1, op->key) != SQLITE_OK)
         return false;
     if (op->kind == STORE_OP_EXPECT)
         return expectation(st, op->val, result);
-    if (op->kind != STORE_OP_DEL && bind(st, 2, op->val) != SQLITE_OK)
+    if (op->kind != STORE_OP_DEL && bind_span(st, 2, op->val) != SQLITE_OK)
         return false;
     return step(st);
 }
@@ -301,7 +314,7 @@ static bool sqlite_scan(void *engine, const struct store_scan *scan, char *err, 
              scan->descending ? " DESC" : "");
     int rc = sqlite3_prepare_v2(q->db, sql, -1, &st, NULL);
     if (rc == SQLITE_OK && scan->after.n > 0)
-        rc = bind(st, 1, scan->after);
+        rc = bind_span(st, 1, scan->after);
     if (rc == SQLITE_OK)
         rc = sqlite3_bind_int64(st, 2, (sqlite3_int64)scan->limit);
     if (rc == SQLITE_OK)

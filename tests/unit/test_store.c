@@ -287,6 +287,21 @@ static void a_second_opener_is_refused_at_once(void **state)
     store_close(s);
 }
 
+struct image {
+    size_t n;
+    uint8_t bytes[16384];
+};
+
+static struct image image(const struct fixture *f)
+{
+    struct image i;
+    FILE *in = fopen(f->path, "r");
+    assert_non_null(in);
+    i.n = fread(i.bytes, 1, sizeof i.bytes, in);
+    fclose(in);
+    return i;
+}
+
 static void versions_and_strangers(void **state)
 {
     struct fixture *f = *state;
@@ -305,7 +320,11 @@ static void versions_and_strangers(void **state)
     unlink(f->path);
 
     run_sql(f, "CREATE TABLE theirs(x)");
+    struct image before = image(f), after;
     refused(f, "another program");
+    after = image(f); /* and left exactly as it was */
+    assert_true(before.n > 0 && before.n == after.n);
+    assert_memory_equal(before.bytes, after.bytes, before.n);
     unlink(f->path);
 
     int fd = open(f->path, O_WRONLY | O_CREAT, 0600);
