@@ -148,7 +148,8 @@ struct known {
 /* The end-to-end sources first: NWK's auxiliary header names the last hop. */
 static struct known sender_eui64(const struct frame *f)
 {
-    if (f->is_command && (f->cmd.id == ZB_VERIFY_KEY || (f->cmd.id == ZB_TRANSPORT_KEY && f->cmd.key_type != ZB_KEYTYPE_APP)))
+    if (f->is_command &&
+        (f->cmd.id == ZB_VERIFY_KEY || (f->cmd.id == ZB_TRANSPORT_KEY && f->cmd.key_type != ZB_KEYTYPE_APP)))
         return (struct known){true, f->cmd.src};
     if (f->aps_secured && f->aps_aux.has_src64)
         return (struct known){true, f->aps_aux.src64};

@@ -166,7 +166,7 @@ static const struct {
     uint8_t cmd;
     void (*fill)(struct forge *f, struct zb_cmd *cmd);
 } fillers[] = {
-    {ZB_TRANSPORT_KEY, transport_key}, {ZB_REQUEST_KEY, request_key},   {ZB_SWITCH_KEY, switch_key},
+    {ZB_TRANSPORT_KEY, transport_key}, {ZB_REQUEST_KEY, request_key},     {ZB_SWITCH_KEY, switch_key},
     {ZB_UPDATE_DEVICE, update_device}, {ZB_REMOVE_DEVICE, remove_device}, {ZB_VERIFY_KEY, verify_key},
     {ZB_CONFIRM_KEY, confirm_key},
 };

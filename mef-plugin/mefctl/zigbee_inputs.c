@@ -3,66 +3,68 @@
 
 enum type { T_NUMBER, T_BOOL, T_EUI64, T_KEY, T_CODE, T_HEX, T_DIRECTION, T_OBJECT };
 
-/* Every input: its name, another name some tools use, the object it stands in, its type and, for a number, its range.
+enum { NAMES = 3 };
+
+/* Every input: its name and others it is known by, the object it stands in, its type and, for a number, its range.
  * A frame counter of all ones is never valid (Zig 4.3.1.2). */
 static const struct spec {
-    const char *name, *alias, *group;
+    const char *names[NAMES], *group;
     enum type type;
     uint64_t min, max;
 } specs[IN_COUNT] = {
-    [IN_LINK_KEY] = {"link_key", NULL, NULL, T_KEY, 0, 0},
-    [IN_INSTALL_CODE] = {"install_code", NULL, NULL, T_CODE, 0, 0},
-    [IN_NETWORK_KEY] = {"network_key", NULL, NULL, T_KEY, 0, 0},
-    [IN_GATEWAY_EUI64] = {"gateway_eui64_text", "gateway_eui64", NULL, T_EUI64, 0, 0},
-    [IN_GATEWAY_SHORT] = {"gateway_short", NULL, NULL, T_NUMBER, 0, 0xffff},
-    [IN_DEVICE_EUI64] = {"device_eui64_text", "device_eui64", NULL, T_EUI64, 0, 0},
-    [IN_DEVICE_SHORT] = {"device_short", NULL, NULL, T_NUMBER, 0, 0xffff},
-    [IN_PAN_ID] = {"pan_id", NULL, NULL, T_NUMBER, 0, 0xffff},
-    [IN_MAC_SEQ] = {"mac_seq", NULL, NULL, T_NUMBER, 0, 0xff},
-    [IN_NWK_SEQ] = {"nwk_seq", NULL, NULL, T_NUMBER, 0, 0xff},
-    [IN_NWK_RADIUS] = {"nwk_radius", NULL, NULL, T_NUMBER, 1, 0xff},
-    [IN_NWK_DST64] = {"nwk_dst64", NULL, NULL, T_BOOL, 0, 0},
-    [IN_NWK_SRC64] = {"nwk_src64", NULL, NULL, T_BOOL, 0, 0},
-    [IN_NWK_DISCOVER_ROUTE] = {"nwk_discover_route", NULL, NULL, T_NUMBER, 0, 3},
-    [IN_NWK_END_DEVICE_INITIATOR] = {"nwk_end_device_initiator", NULL, NULL, T_BOOL, 0, 0},
-    [IN_NWK_DST] = {"nwk_dst", "nwk_dst_short", NULL, T_NUMBER, 0, 0xffff},
-    [IN_BROADCAST] = {"broadcast", "nwk_broadcast", NULL, T_BOOL, 0, 0},
-    [IN_NWK_FRAME_COUNTER] = {"nwk_frame_counter", NULL, NULL, T_NUMBER, 0, 0xfffffffe},
-    [IN_NWK_KEY_SEQ] = {"nwk_key_seq", NULL, NULL, T_NUMBER, 0, 0xff},
-    [IN_APS_COUNTER] = {"aps_counter", NULL, NULL, T_NUMBER, 0, 0xff},
-    [IN_APS_KEY_ID] = {"aps_key_id", NULL, NULL, T_NUMBER, 0, 3},
-    [IN_APS_FRAME_COUNTER] = {"aps_frame_counter", NULL, NULL, T_NUMBER, 0, 0xfffffffe},
-    [IN_APS_ACK_REQUEST] = {"aps_ack_request", NULL, NULL, T_BOOL, 0, 0},
-    [IN_KEY_TYPE] = {"key_type", NULL, NULL, T_NUMBER, 0, 0xff},
-    [IN_TRANSPORTED_KEY] = {"transported_key", NULL, NULL, T_KEY, 0, 0},
-    [IN_KEY_SEQ] = {"key_seq", "key_sequence", NULL, T_NUMBER, 0, 0xff},
-    [IN_PARTNER_EUI64] = {"partner_eui64_text", "partner_eui64", NULL, T_EUI64, 0, 0},
-    [IN_INITIATOR] = {"initiator", NULL, NULL, T_NUMBER, 0, 1},
-    [IN_TUNNEL] = {"tunnel", NULL, NULL, T_OBJECT, 0, 0},
-    [IN_TUNNEL_PARENT_SHORT] = {"parent_short", NULL, "tunnel", T_NUMBER, 0, 0xffff},
-    [IN_TUNNEL_PARENT_EUI64] = {"parent_eui64_text", "parent_eui64", "tunnel", T_EUI64, 0, 0},
-    [IN_TUNNEL_APS_COUNTER] = {"aps_counter", NULL, "tunnel", T_NUMBER, 0, 0xff},
-    [IN_REQUEST_TYPE] = {"request_type", "request_key_type", NULL, T_NUMBER, 0, 0xff},
-    [IN_STATUS] = {"status", NULL, NULL, T_NUMBER, 0, 0xff},
-    [IN_PARENT_EUI64] = {"parent_eui64_text", "parent_eui64", NULL, T_EUI64, 0, 0},
-    [IN_PARENT_SHORT] = {"parent_short", NULL, NULL, T_NUMBER, 0, 0xffff},
-    [IN_UPDATED_EUI64] = {"updated_eui64_text", "updated_device_eui64_text", NULL, T_EUI64, 0, 0},
-    [IN_UPDATED_SHORT] = {"updated_short", "updated_device_short", NULL, T_NUMBER, 0, 0xffff},
-    [IN_TARGET_EUI64] = {"target_eui64_text", "target_eui64", NULL, T_EUI64, 0, 0},
-    [IN_VERIFY_KEY_HASH] = {"verify_key_hash", NULL, NULL, T_KEY, 0, 0},
-    [IN_DIRECTION] = {"direction", NULL, NULL, T_DIRECTION, 0, 0},
-    [IN_DST_ENDPOINT] = {"dst_endpoint", "dst_ep", NULL, T_NUMBER, 0, 0xff},
-    [IN_SRC_ENDPOINT] = {"src_endpoint", "src_ep", NULL, T_NUMBER, 0, 0xff},
-    [IN_GROUP] = {"group", NULL, NULL, T_NUMBER, 0, 0xffff},
-    [IN_CLUSTER] = {"cluster", "cluster_id", NULL, T_NUMBER, 0, 0xffff},
-    [IN_PROFILE] = {"profile", "profile_id", NULL, T_NUMBER, 0, 0xffff},
-    [IN_APS_PAYLOAD] = {"aps_payload", "payload", NULL, T_HEX, 0, 0},
-    [IN_NWK_FRAME] = {"nwk_frame", NULL, NULL, T_HEX, 0, 0},
+    [IN_LINK_KEY] = {{"link_key"}, NULL, T_KEY, 0, 0},
+    [IN_INSTALL_CODE] = {{"install_code"}, NULL, T_CODE, 0, 0},
+    [IN_NETWORK_KEY] = {{"network_key"}, NULL, T_KEY, 0, 0},
+    [IN_GATEWAY_EUI64] = {{"gateway_eui64_text", "gateway_eui64"}, NULL, T_EUI64, 0, 0},
+    [IN_GATEWAY_SHORT] = {{"gateway_short"}, NULL, T_NUMBER, 0, 0xffff},
+    [IN_DEVICE_EUI64] = {{"device_eui64_text", "device_eui64"}, NULL, T_EUI64, 0, 0},
+    [IN_DEVICE_SHORT] = {{"device_short"}, NULL, T_NUMBER, 0, 0xffff},
+    [IN_PAN_ID] = {{"pan_id"}, NULL, T_NUMBER, 0, 0xffff},
+    [IN_MAC_SEQ] = {{"mac_seq"}, NULL, T_NUMBER, 0, 0xff},
+    [IN_NWK_SEQ] = {{"nwk_seq"}, NULL, T_NUMBER, 0, 0xff},
+    [IN_NWK_RADIUS] = {{"nwk_radius"}, NULL, T_NUMBER, 1, 0xff},
+    [IN_NWK_DST64] = {{"nwk_dst64"}, NULL, T_BOOL, 0, 0},
+    [IN_NWK_SRC64] = {{"nwk_src64"}, NULL, T_BOOL, 0, 0},
+    [IN_NWK_DISCOVER_ROUTE] = {{"nwk_discover_route"}, NULL, T_NUMBER, 0, 3},
+    [IN_NWK_END_DEVICE_INITIATOR] = {{"nwk_end_device_initiator"}, NULL, T_BOOL, 0, 0},
+    [IN_NWK_DST] = {{"nwk_dst", "nwk_dst_short", "dst_short"}, NULL, T_NUMBER, 0, 0xffff},
+    [IN_BROADCAST] = {{"broadcast", "nwk_broadcast"}, NULL, T_BOOL, 0, 0},
+    [IN_NWK_FRAME_COUNTER] = {{"nwk_frame_counter"}, NULL, T_NUMBER, 0, 0xfffffffe},
+    [IN_NWK_KEY_SEQ] = {{"nwk_key_seq"}, NULL, T_NUMBER, 0, 0xff},
+    [IN_APS_COUNTER] = {{"aps_counter"}, NULL, T_NUMBER, 0, 0xff},
+    [IN_APS_KEY_ID] = {{"aps_key_id"}, NULL, T_NUMBER, 0, 3},
+    [IN_APS_FRAME_COUNTER] = {{"aps_frame_counter"}, NULL, T_NUMBER, 0, 0xfffffffe},
+    [IN_APS_ACK_REQUEST] = {{"aps_ack_request"}, NULL, T_BOOL, 0, 0},
+    [IN_KEY_TYPE] = {{"key_type"}, NULL, T_NUMBER, 0, 0xff},
+    [IN_TRANSPORTED_KEY] = {{"transported_key"}, NULL, T_KEY, 0, 0},
+    [IN_KEY_SEQ] = {{"key_seq", "key_sequence"}, NULL, T_NUMBER, 0, 0xff},
+    [IN_PARTNER_EUI64] = {{"partner_eui64_text", "partner_eui64"}, NULL, T_EUI64, 0, 0},
+    [IN_INITIATOR] = {{"initiator"}, NULL, T_NUMBER, 0, 1},
+    [IN_TUNNEL] = {{"tunnel"}, NULL, T_OBJECT, 0, 0},
+    [IN_TUNNEL_PARENT_SHORT] = {{"parent_short"}, "tunnel", T_NUMBER, 0, 0xffff},
+    [IN_TUNNEL_PARENT_EUI64] = {{"parent_eui64_text", "parent_eui64"}, "tunnel", T_EUI64, 0, 0},
+    [IN_TUNNEL_APS_COUNTER] = {{"aps_counter"}, "tunnel", T_NUMBER, 0, 0xff},
+    [IN_REQUEST_TYPE] = {{"request_type", "request_key_type", "requested_key_type"}, NULL, T_NUMBER, 0, 0xff},
+    [IN_STATUS] = {{"status", "update_status", "confirm_status"}, NULL, T_NUMBER, 0, 0xff},
+    [IN_PARENT_EUI64] = {{"parent_eui64_text", "parent_eui64", "router_eui64_text"}, NULL, T_EUI64, 0, 0},
+    [IN_PARENT_SHORT] = {{"parent_short", "router_short"}, NULL, T_NUMBER, 0, 0xffff},
+    [IN_UPDATED_EUI64] = {{"updated_eui64_text", "updated_device_eui64_text", "joiner_eui64_text"}, NULL, T_EUI64, 0, 0},
+    [IN_UPDATED_SHORT] = {{"updated_short", "updated_device_short", "joiner_short"}, NULL, T_NUMBER, 0, 0xffff},
+    [IN_TARGET_EUI64] = {{"target_eui64_text", "target_device_eui64_text", "target_eui64"}, NULL, T_EUI64, 0, 0},
+    [IN_VERIFY_KEY_HASH] = {{"verify_key_hash"}, NULL, T_KEY, 0, 0},
+    [IN_DIRECTION] = {{"direction"}, NULL, T_DIRECTION, 0, 0},
+    [IN_DST_ENDPOINT] = {{"dst_endpoint", "aps_dst_endpoint", "dst_ep"}, NULL, T_NUMBER, 0, 0xff},
+    [IN_SRC_ENDPOINT] = {{"src_endpoint", "aps_src_endpoint", "src_ep"}, NULL, T_NUMBER, 0, 0xff},
+    [IN_GROUP] = {{"group", "aps_group"}, NULL, T_NUMBER, 0, 0xffff},
+    [IN_CLUSTER] = {{"cluster", "cluster_id", "aps_cluster"}, NULL, T_NUMBER, 0, 0xffff},
+    [IN_PROFILE] = {{"profile", "profile_id", "aps_profile"}, NULL, T_NUMBER, 0, 0xffff},
+    [IN_APS_PAYLOAD] = {{"aps_payload", "payload", "asdu"}, NULL, T_HEX, 0, 0},
+    [IN_NWK_FRAME] = {{"nwk_frame"}, NULL, T_HEX, 0, 0},
 };
 
 const char *input_name(enum input id)
 {
-    return specs[id].name;
+    return specs[id].names[0];
 }
 
 void inputs_fail(struct inputs *in, const char *what, enum input id)
@@ -70,7 +72,7 @@ void inputs_fail(struct inputs *in, const char *what, enum input id)
     const struct spec *s = &specs[id];
     if (in->error[0] == '\0')
         snprintf(in->error, sizeof in->error, "%s:%s%s%s", what, s->group != NULL ? s->group : "",
-                 s->group != NULL ? "." : "", s->name);
+                 s->group != NULL ? "." : "", s->names[0]);
 }
 
 static bool read_number(const cJSON *item, const struct spec *s, uint64_t *out)
@@ -128,13 +130,20 @@ static bool read_value(const cJSON *item, const struct spec *s, struct value *v)
     }
 }
 
+static bool goes_by(const struct spec *s, const char *name)
+{
+    for (size_t i = 0; i < NAMES && s->names[i] != NULL; i++)
+        if (strcmp(s->names[i], name) == 0)
+            return true;
+    return false;
+}
+
 static void read_member(struct inputs *in, const char *group, const cJSON *item)
 {
     const char *name = item->string;
     for (size_t i = 0; i < IN_COUNT; i++) {
         const struct spec *s = &specs[i];
-        if ((s->group == NULL) != (group == NULL) ||
-            (strcmp(s->name, name) != 0 && (s->alias == NULL || strcmp(s->alias, name) != 0)))
+        if ((s->group == NULL) != (group == NULL) || !goes_by(s, name))
             continue;
         struct value *v = &in->v[i];
         v->is_null = cJSON_IsNull(item);
@@ -148,11 +157,11 @@ static void read_member(struct inputs *in, const char *group, const cJSON *item)
 void inputs_read(struct inputs *in, const cJSON *object)
 {
     const cJSON *item, *inner;
-    cJSON_ArrayForEach (item, object) {
+    cJSON_ArrayForEach(item, object)
+    {
         read_member(in, NULL, item);
-        if (cJSON_IsObject(item) && strcmp(item->string, specs[IN_TUNNEL].name) == 0)
-            cJSON_ArrayForEach (inner, item)
-                read_member(in, specs[IN_TUNNEL].name, inner);
+        if (cJSON_IsObject(item) && strcmp(item->string, input_name(IN_TUNNEL)) == 0)
+            cJSON_ArrayForEach(inner, item) read_member(in, input_name(IN_TUNNEL), inner);
     }
 }
 
@@ -184,7 +193,7 @@ const uint8_t *inputs_link_key(struct inputs *in, struct zb_crypto *c)
     return key->bytes;
 }
 
-/* --- answers ------------------------------------------------------------------------------------------------------ */
+/* --- answers --- */
 struct answer answer_begin(struct wr *w)
 {
     wr_u8(w, '{');

@@ -56,10 +56,10 @@ enum input {
 };
 
 struct value {
-    bool present;    /* given, and not null */
+    bool present; /* given, and not null */
     bool is_null;
-    uint64_t number; /* a number, a boolean, an EUI-64, or a direction: 1 is uplink */
-    size_t n;        /* of bytes */
+    uint64_t number;                /* a number, a boolean, an EUI-64, or a direction: 1 is uplink */
+    size_t n;                       /* of bytes */
     uint8_t bytes[ZB_NWK_MAX + 12]; /* a key, an install code, a payload or a frame */
 };
 
@@ -80,7 +80,7 @@ uint64_t inputs_or(const struct inputs *in, enum input id, uint64_t fallback);
 /* The link key: given, or from the install code. NULL: neither. */
 const uint8_t *inputs_link_key(struct inputs *in, struct zb_crypto *c);
 
-/* --- answers ------------------------------------------------------------------------------------------------------ */
+/* --- answers --- */
 /* Members of one JSON object. Names and tokens are this program's own and need no escaping. */
 struct answer {
     struct wr *w;
@@ -97,6 +97,6 @@ void answer_eui64(struct answer *a, const char *name, eui64_t eui);
 /* The name an input goes by in answers. */
 const char *input_name(enum input id);
 
-/* --- the two larger verbs -------------------------------------------------------------------------------------------- */
+/* --- the two larger verbs --- */
 void zb_forge(struct zb_crypto *c, const cJSON *line, struct wr *out);
 void zb_decode(struct zb_crypto *c, const cJSON *line, struct wr *out);

@@ -58,7 +58,8 @@ static void link_key(struct zb_crypto *c, const cJSON *line, struct wr *out)
     static const struct {
         const char *name;
         enum zb_derived which;
-    } derived[] = {{"key_transport_key", ZB_KEY_TRANSPORT}, {"key_load_key", ZB_KEY_LOAD}, {"verify_key_hash", ZB_KEY_VERIFY}};
+    } derived[] = {
+        {"key_transport_key", ZB_KEY_TRANSPORT}, {"key_load_key", ZB_KEY_LOAD}, {"verify_key_hash", ZB_KEY_VERIFY}};
     const char *text = member_text(line, "install_code", "install_code_text");
     if (text == NULL) {
         error_only(out, "missing:install_code");

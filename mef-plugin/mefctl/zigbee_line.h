@@ -7,7 +7,7 @@
 /* Space that holds any answer and its newline. */
 #define ZB_ANSWER_MAX 8192u
 
-struct zb_line; /* crypto contexts; one per thread */
+struct zb_line;                    /* crypto contexts; one per thread */
 struct zb_line *zb_line_new(void); /* NULL: OpenSSL lacks AES, or no memory */
 void zb_line_free(struct zb_line *z);
 
@@ -15,8 +15,8 @@ struct zb_verb {
     const char *name; /* "forge" .. */
     const char *help;
 };
-const struct zb_verb *zb_verb_at(size_t i);              /* NULL past the last */
-const struct zb_verb *zb_verb_find(const char *name);    /* NULL: no such verb */
+const struct zb_verb *zb_verb_at(size_t i);           /* NULL past the last */
+const struct zb_verb *zb_verb_find(const char *name); /* NULL: no such verb */
 
 /* Append the answer to `line` and a newline to `out`, which has ZB_ANSWER_MAX bytes left. Never fails: a bad line's
  * answer says what is wrong. */

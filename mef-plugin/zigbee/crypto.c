@@ -14,11 +14,16 @@ struct zb_crypto {
 
 const char *zb_err_name(enum zb_err e)
 {
-    static const char *const names[] = {
-        [ZB_OK] = "ok",           [ZB_TRUNCATED] = "truncated", [ZB_MALFORMED] = "malformed",
-        [ZB_BAD_MIC] = "bad-mic", [ZB_NO_KEY] = "no-key",       [ZB_BAD_CRC] = "bad-crc",
-        [ZB_BAD_LENGTH] = "bad-length", [ZB_BAD_HEX] = "bad-hex", [ZB_NO_SPACE] = "no-space",
-        [ZB_INTERNAL] = "internal"};
+    static const char *const names[] = {[ZB_OK] = "ok",
+                                        [ZB_TRUNCATED] = "truncated",
+                                        [ZB_MALFORMED] = "malformed",
+                                        [ZB_BAD_MIC] = "bad-mic",
+                                        [ZB_NO_KEY] = "no-key",
+                                        [ZB_BAD_CRC] = "bad-crc",
+                                        [ZB_BAD_LENGTH] = "bad-length",
+                                        [ZB_BAD_HEX] = "bad-hex",
+                                        [ZB_NO_SPACE] = "no-space",
+                                        [ZB_INTERNAL] = "internal"};
     return (size_t)e < sizeof names / sizeof names[0] ? names[e] : "internal";
 }
 
@@ -28,8 +33,7 @@ static bool start(struct zb_crypto *c)
            (c->ccm = EVP_CIPHER_fetch(NULL, "AES-128-CCM", NULL)) != NULL &&
            (c->block = EVP_CIPHER_CTX_new()) != NULL && (c->seal = EVP_CIPHER_CTX_new()) != NULL &&
            (c->open = EVP_CIPHER_CTX_new()) != NULL && EVP_EncryptInit_ex(c->block, c->ecb, NULL, NULL, NULL) == 1 &&
-           EVP_CIPHER_CTX_set_padding(c->block, 0) == 1 &&
-           EVP_EncryptInit_ex(c->seal, c->ccm, NULL, NULL, NULL) == 1 &&
+           EVP_CIPHER_CTX_set_padding(c->block, 0) == 1 && EVP_EncryptInit_ex(c->seal, c->ccm, NULL, NULL, NULL) == 1 &&
            EVP_CIPHER_CTX_ctrl(c->seal, EVP_CTRL_AEAD_SET_IVLEN, NONCE, NULL) == 1 &&
            EVP_DecryptInit_ex(c->open, c->ccm, NULL, NULL, NULL) == 1 &&
            EVP_CIPHER_CTX_ctrl(c->open, EVP_CTRL_AEAD_SET_IVLEN, NONCE, NULL) == 1;

@@ -1,4 +1,5 @@
-/* Label and QR texts: what vendors print, and what users type from it. The formats are listed in docs/operations.md. */
+/* Label and QR texts: what vendors print, and what users type from it. The formats are listed in
+ * docs/mefctl-zigbee.md. */
 #include "mef-plugin/zigbee/internal.h"
 #include <ctype.h>
 #include <openssl/crypto.h>
@@ -144,7 +145,8 @@ static enum zb_err code_read(const struct found *f, struct zb_label *out)
     return zb_install_code_check(span_of(out->bytes, out->len));
 }
 
-/* The text in upper case without outer space. With `compact`, inner spaces and dashes go too: a label of fixed columns. */
+/* The text in upper case without outer space. With `compact` (a label of fixed columns) inner spaces and dashes go
+ * too. */
 static struct text normalise(const char *text, bool compact, char buf[LABEL_MAX])
 {
     size_t n = 0;

@@ -19,8 +19,8 @@ static bool routing_parse(struct rd *r, struct zb_nwk *h)
     h->multicast = (h->fcf & ZB_FCF_MULTICAST) != 0;
     if (h->multicast && !rd_u8(r, &control))
         return false;
-    if ((h->fcf & ZB_FCF_SOURCE_ROUTE) != 0 && !(rd_u8(r, &h->nrelays) && rd_u8(r, &h->relay_index) &&
-                                                 rd_span(r, 2u * h->nrelays, &relays)))
+    if ((h->fcf & ZB_FCF_SOURCE_ROUTE) != 0 &&
+        !(rd_u8(r, &h->nrelays) && rd_u8(r, &h->relay_index) && rd_span(r, 2u * h->nrelays, &relays)))
         return false;
     h->relays = relays.p;
     return true;

@@ -61,7 +61,8 @@ enum zb_err zb_secured_seal(struct zb_crypto *c, const uint8_t key[ZB_KEY], size
     return e;
 }
 
-enum zb_err zb_secured_open(struct zb_crypto *c, const uint8_t key[ZB_KEY], const struct zb_secured *s, struct wr *plain)
+enum zb_err zb_secured_open(struct zb_crypto *c, const uint8_t key[ZB_KEY], const struct zb_secured *s,
+                            struct wr *plain)
 {
     if (s->body.n < ZB_MIC)
         return ZB_TRUNCATED;

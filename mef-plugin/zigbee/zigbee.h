@@ -26,9 +26,9 @@ void zb_crypto_free(struct zb_crypto *c);
 
 #define ZB_KEY 16
 #define ZB_MIC 4
-#define ZB_NWK_MAX 116  /* largest NWK frame: aMaxPHYPacketSize 127 - MAC header 9 - FCS 2 */
+#define ZB_NWK_MAX 116 /* largest NWK frame: aMaxPHYPacketSize 127 - MAC header 9 - FCS 2 */
 
-/* --- primitives ------------------------------------------------------------------------------------------------- */
+/* --- primitives --- */
 /* AES-128-MMO hash (Zig B.6), any length < 8192 bytes. */
 MUST_USE enum zb_err zb_mmo(struct zb_crypto *c, struct span in, uint8_t out[ZB_KEY]);
 /* Keyed hash HMAC-MMO (Zig B.1.4). */
@@ -36,13 +36,13 @@ MUST_USE enum zb_err zb_keyed_hash(struct zb_crypto *c, const uint8_t key[ZB_KEY
 /* CRC-16/X-25 of an install code; appended low byte first (BDB 10.1). */
 uint16_t zb_crc16_x25(struct span in);
 /* CCM* with 13-byte nonce (Zig A.2); mic_len 4 (level 5) or 8. out holds in.n + mic_len. */
-MUST_USE enum zb_err zb_ccm_seal(struct zb_crypto *c, const uint8_t key[ZB_KEY], const uint8_t nonce[13], struct span aad,
-                                 struct span in, size_t mic_len, uint8_t *out);
+MUST_USE enum zb_err zb_ccm_seal(struct zb_crypto *c, const uint8_t key[ZB_KEY], const uint8_t nonce[13],
+                                 struct span aad, struct span in, size_t mic_len, uint8_t *out);
 /* in = ciphertext || MIC; out holds in.n - mic_len; nothing is left in out on ZB_BAD_MIC. */
-MUST_USE enum zb_err zb_ccm_open(struct zb_crypto *c, const uint8_t key[ZB_KEY], const uint8_t nonce[13], struct span aad,
-                                 struct span in, size_t mic_len, uint8_t *out);
+MUST_USE enum zb_err zb_ccm_open(struct zb_crypto *c, const uint8_t key[ZB_KEY], const uint8_t nonce[13],
+                                 struct span aad, struct span in, size_t mic_len, uint8_t *out);
 
-/* --- install codes and derived keys (BDB 10.1, Zig 4.5.3) ----------------------------------------------------------- */
+/* --- install codes and derived keys (BDB 10.1, Zig 4.5.3) --- */
 /* Parse code||CRC as text: hex, spaces and dashes ignored; 8, 10, 14 or 18 bytes. out takes up to 18 bytes. */
 MUST_USE enum zb_err zb_install_code_parse(const char *text, uint8_t out[18], size_t *len);
 /* Check length and CRC, and derive the link key = MMO(code || CRC). */
@@ -50,31 +50,32 @@ MUST_USE enum zb_err zb_install_code_key(struct zb_crypto *c, struct span code, 
 enum zb_derived { ZB_KEY_TRANSPORT = 0x00, ZB_KEY_LOAD = 0x02, ZB_KEY_VERIFY = 0x03 };
 MUST_USE enum zb_err zb_derive(struct zb_crypto *c, const uint8_t link_key[ZB_KEY], enum zb_derived which,
                                uint8_t out[ZB_KEY]);
-/* Is this one of the publicly known link keys (ZigBeeAlliance09, the touchlink and test keys, all zero, all ones, ..)? */
+/* Is this one of the publicly known keys (ZigBeeAlliance09, the touchlink and test keys, all zero, all ones, ..)? */
 bool zb_key_is_public(const uint8_t key[ZB_KEY]);
 
-/* Label text -> EUI-64 and install code (code||CRC, CRC checked) or ready link key. All formats of docs/operations.md. */
+/* Label text -> EUI-64 and install code (code||CRC, CRC checked) or ready link key. All formats of
+ * docs/mefctl-zigbee.md. */
 struct zb_label {
     eui64_t eui64;
-    bool is_link_key;     /* bytes = 16-byte link key, else install code with CRC */
+    bool is_link_key; /* bytes = 16-byte link key, else install code with CRC */
     uint8_t bytes[18];
     size_t len;
 };
 /* On failure *why names the trouble ("bad-crc", "no-eui64", "no-code", "unknown-format", ..). */
 MUST_USE enum zb_err zb_label_parse(const char *text, struct zb_label *out, const char **why);
 
-/* --- NWK layer (Zig 3.3, 4.3) ------------------------------------------------------------------------------------- */
+/* --- NWK layer (Zig 3.3, 4.3) --- */
 struct zb_nwk {
-    uint16_t fcf;          /* as on the wire; the flags below must agree with it when building */
+    uint16_t fcf; /* as on the wire; the flags below must agree with it when building */
     uint16_t dst, src;
     uint8_t radius, seq;
     bool has_dst64, has_src64;
     eui64_t dst64, src64;
-    bool multicast;        /* control byte present (parsed, refused for building) */
+    bool multicast;               /* control byte present (parsed, refused for building) */
     uint8_t nrelays, relay_index; /* source route subframe */
     const uint8_t *relays;        /* 2*nrelays bytes, borrowed */
-    struct span header;    /* parse: the NWK header's bytes, without the auxiliary header */
-    struct span payload;   /* parse: what follows the header: auxiliary header.. when secured, else the NWK payload */
+    struct span header;           /* parse: the NWK header's bytes, without the auxiliary header */
+    struct span payload; /* parse: what follows the header: auxiliary header.. when secured, else the NWK payload */
 };
 enum { ZB_NWK_DATA = 0, ZB_NWK_COMMAND = 1 };
 #define ZB_FCF_TYPE 0x0003u
@@ -91,23 +92,25 @@ void zb_nwk_build(struct wr *w, const struct zb_nwk *h);
 
 /* Auxiliary security header (Zig 4.5.1). key ids: 0 data (link), 1 NWK, 2 key-transport, 3 key-load. */
 struct zb_aux {
-    uint8_t control;   /* as on the wire, level bits included as received */
+    uint8_t control; /* as on the wire, level bits included as received */
     uint8_t key_id;
     uint32_t counter;
     bool has_src64;
     eui64_t src64;
-    uint8_t key_seq;   /* key id 1 only */
+    uint8_t key_seq; /* key id 1 only */
 };
 MUST_USE enum zb_err zb_aux_parse(struct rd *r, struct zb_aux *out);
 
-/* Open a NWK-secured frame under a network key. The source for the nonce is the auxiliary header's. plain: NWK payload. */
+/* Open a NWK-secured frame under a network key. The source for the nonce is the auxiliary header's. plain: NWK payload.
+ */
 MUST_USE enum zb_err zb_nwk_open(struct zb_crypto *c, const uint8_t key[ZB_KEY], struct span frame, struct zb_nwk *h,
                                  struct zb_aux *aux, struct wr *plain);
 /* Build and seal: header (ZB_FCF_SECURITY is set), auxiliary header 0x28, ciphertext, MIC. */
-MUST_USE enum zb_err zb_nwk_seal(struct zb_crypto *c, const uint8_t key[ZB_KEY], const struct zb_nwk *h, uint32_t counter,
-                                 eui64_t source, uint8_t key_seq, struct span payload, struct wr *out);
+MUST_USE enum zb_err zb_nwk_seal(struct zb_crypto *c, const uint8_t key[ZB_KEY], const struct zb_nwk *h,
+                                 uint32_t counter, eui64_t source, uint8_t key_seq, struct span payload,
+                                 struct wr *out);
 
-/* --- APS layer (Zig 2.2.5, 4.4) ----------------------------------------------------------------------------------- */
+/* --- APS layer (Zig 2.2.5, 4.4) --- */
 enum { ZB_APS_DATA = 0, ZB_APS_COMMAND = 1, ZB_APS_ACK = 2, ZB_APS_INTERPAN = 3 };
 #define ZB_APS_SECURITY 0x20u
 #define ZB_APS_ACK_FORMAT 0x10u
@@ -120,8 +123,8 @@ struct zb_aps {
     uint16_t cluster, profile;
     uint8_t counter;
     uint8_t ext_fcf, block, ack_bitfield; /* extended header */
-    struct span header;                 /* parse */
-    struct span payload;                /* parse: auxiliary header.. when secured */
+    struct span header;                   /* parse */
+    struct span payload;                  /* parse: auxiliary header.. when secured */
 };
 MUST_USE enum zb_err zb_aps_parse(struct span frame, struct zb_aps *out);
 void zb_aps_build(struct wr *w, const struct zb_aps *h);
@@ -131,10 +134,16 @@ MUST_USE enum zb_err zb_aps_open(struct zb_crypto *c, const uint8_t link_key[ZB_
 MUST_USE enum zb_err zb_aps_seal(struct zb_crypto *c, const uint8_t link_key[ZB_KEY], const struct zb_aps *h,
                                  uint8_t key_id, uint32_t counter, eui64_t source, struct span payload, struct wr *out);
 
-/* --- APS commands (Zig 4.4.10) ------------------------------------------------------------------------------------ */
+/* --- APS commands (Zig 4.4.10) --- */
 enum zb_cmd_id {
-    ZB_TRANSPORT_KEY = 0x05, ZB_UPDATE_DEVICE = 0x06, ZB_REMOVE_DEVICE = 0x07, ZB_REQUEST_KEY = 0x08,
-    ZB_SWITCH_KEY = 0x09, ZB_TUNNEL = 0x0e, ZB_VERIFY_KEY = 0x0f, ZB_CONFIRM_KEY = 0x10
+    ZB_TRANSPORT_KEY = 0x05,
+    ZB_UPDATE_DEVICE = 0x06,
+    ZB_REMOVE_DEVICE = 0x07,
+    ZB_REQUEST_KEY = 0x08,
+    ZB_SWITCH_KEY = 0x09,
+    ZB_TUNNEL = 0x0e,
+    ZB_VERIFY_KEY = 0x0f,
+    ZB_CONFIRM_KEY = 0x10
 };
 enum { ZB_KEYTYPE_NWK = 0x01, ZB_KEYTYPE_APP = 0x03, ZB_KEYTYPE_TCLK = 0x04 };
 struct zb_cmd {

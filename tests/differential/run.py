@@ -61,7 +61,7 @@ def draw(rng, kind, number, keys=(None,)):
     return out
 
 
-# --- (a) ---------------------------------------------------------------------------------------------------------------
+# --- (a) ---
 def frames_by_python(count, build, rng):
     cases = []
     for n in range(CASES):
@@ -100,7 +100,7 @@ def install_codes_by_zigpy(count, build, rng):
         count.check("install code", got, want, code.hex())
 
 
-# --- (b) ---------------------------------------------------------------------------------------------------------------
+# --- (b) ---
 def fcs(frame):
     """CRC-16/KERMIT, as 802.15.4 has it."""
     register = 0

@@ -1,4 +1,5 @@
-/* `mefctl zigbee`: the first byte chooses the verb, the rest is the line. Each answer is one JSON object on one line. */
+/* `mefctl zigbee`: the first byte chooses the verb, the rest is the line. Each answer is one JSON object on one line.
+ */
 #include "mef-plugin/mefctl/zigbee_line.h"
 #include <cjson/cJSON.h>
 #include <stdlib.h>

@@ -1,4 +1,5 @@
-/* APS: what parses builds back to the same bytes; what opens seals back to them, if it came in the form that is sent. */
+/* APS: what parses builds back to the same bytes; what opens seals back to them, if it came in the form that is sent.
+ */
 #include "mef-plugin/zigbee/zigbee.h"
 #include <stdlib.h>
 

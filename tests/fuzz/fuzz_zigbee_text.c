@@ -22,7 +22,8 @@ static void check_label(struct zb_crypto *c, const char *text)
         return;
     hex_encode(label.bytes, label.len, hex);
     if (zb_install_code_key(c, span_of(label.bytes, label.len), key) != ZB_OK ||
-        zb_install_code_parse(hex, code, &len) != ZB_OK || !span_eq(span_of(code, len), span_of(label.bytes, label.len)))
+        zb_install_code_parse(hex, code, &len) != ZB_OK ||
+        !span_eq(span_of(code, len), span_of(label.bytes, label.len)))
         abort();
 }
 

@@ -104,7 +104,8 @@ static void primitives(void **state)
     struct fixture *f = *state;
     const cJSON *v;
     int seen = 0;
-    cJSON_ArrayForEach (v, cJSON_GetObjectItem(f->vectors, "primitives")) {
+    cJSON_ArrayForEach(v, cJSON_GetObjectItem(f->vectors, "primitives"))
+    {
         check_primitive(f->crypto, v);
         seen++;
     }
@@ -132,7 +133,8 @@ static void install_codes(void **state)
     struct fixture *f = *state;
     const cJSON *v;
     int seen = 0;
-    cJSON_ArrayForEach (v, cJSON_GetObjectItem(f->vectors, "install_codes")) {
+    cJSON_ArrayForEach(v, cJSON_GetObjectItem(f->vectors, "install_codes"))
+    {
         uint8_t code[18], key[ZB_KEY], derived[ZB_KEY];
         size_t len;
         assert_int_equal(zb_install_code_parse(text_of(v, "install_code"), code, &len), ZB_OK);
@@ -147,8 +149,10 @@ static void install_codes(void **state)
         assert_bytes(span_of(derived, sizeof derived), bytes_of(v, "verify_key_hash"));
         seen++;
     }
-    cJSON_ArrayForEach (v, cJSON_GetObjectItem(f->vectors, "install_codes_invalid")) {
-        const char *text = text_of(v, "install_code") != NULL ? text_of(v, "install_code") : text_of(v, "install_code_text");
+    cJSON_ArrayForEach(v, cJSON_GetObjectItem(f->vectors, "install_codes_invalid"))
+    {
+        const char *text =
+            text_of(v, "install_code") != NULL ? text_of(v, "install_code") : text_of(v, "install_code_text");
         uint8_t code[18], key[ZB_KEY];
         size_t len = 0;
         enum zb_err e = zb_install_code_parse(text, code, &len);
@@ -169,7 +173,8 @@ static void install_code_text(void **state)
     assert_int_equal(len, 8);
     assert_int_equal(zb_install_code_parse("83FED3407A932B7", code, &len), ZB_BAD_LENGTH);
     assert_int_equal(zb_install_code_parse("83:FE", code, &len), ZB_BAD_HEX);
-    assert_int_equal(zb_install_code_parse("83FED3407A932B7083FED3407A932B7083FED3407A932B70", code, &len), ZB_BAD_LENGTH);
+    assert_int_equal(zb_install_code_parse("83FED3407A932B7083FED3407A932B7083FED3407A932B70", code, &len),
+                     ZB_BAD_LENGTH);
 }
 
 #define EUI "00158D0003123456"
@@ -182,7 +187,8 @@ static void labels(void **state)
     const cJSON *v;
     struct zb_label l;
     const char *why;
-    cJSON_ArrayForEach (v, cJSON_GetObjectItem(f->vectors, "qr")) {
+    cJSON_ArrayForEach(v, cJSON_GetObjectItem(f->vectors, "qr"))
+    {
         const char *error = text_of(v, "error");
         enum zb_err e = zb_label_parse(text_of(v, "text"), &l, &why);
         if (error != NULL) {
@@ -197,21 +203,30 @@ static void labels(void **state)
         assert_false(l.is_link_key);
         assert_bytes(span_of(l.bytes, l.len), bytes_of(v, "install_code"));
     }
-    static const char *const good[] = {
-        "|" EUI "|" CODE "|", "HUE:Z:" CODE " M:" EUI " D:L3B A:1184", "G$M:69775%Z:" EUI "$I:" CODE "%M:1246",
-        "I:" CODE "$Z:" EUI, " z:00-15-8d-00-03-12-34-56 $ i:83fe d340 7a93 9723 a5c6 39b2 6916 d505 c3b5\n",
-        BOSCH EUI "DLK" CODE, EUI " | 83FED3407A932B70"};
+    static const char *const good[] = {"|" EUI "|" CODE "|",
+                                       "HUE:Z:" CODE " M:" EUI " D:L3B A:1184",
+                                       "G$M:69775%Z:" EUI "$I:" CODE "%M:1246",
+                                       "I:" CODE "$Z:" EUI,
+                                       " z:00-15-8d-00-03-12-34-56 $ i:83fe d340 7a93 9723 a5c6 39b2 6916 d505 c3b5\n",
+                                       BOSCH EUI "DLK" CODE,
+                                       EUI " | 83FED3407A932B70"};
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
         assert_int_equal(zb_label_parse(good[i], &l, &why), ZB_OK);
         assert_true(l.eui64 == 0x00158d0003123456 && !l.is_link_key);
     }
     assert_int_equal(zb_label_parse(BOSCH EUI "DLK83FED3407A939723A5C639B26916D505", &l, &why), ZB_OK);
     assert_true(l.is_link_key && l.len == ZB_KEY);
-    static const char *const bad[][2] = {
-        {"", "unknown-format"}, {"hello", "unknown-format"}, {"Z:" EUI, "no-code"}, {"I:" CODE, "no-eui64"},
-        {"Z:" EUI "$I:", "no-code"}, {"Z:00158D00031234$I:" CODE, "bad-eui64"}, {"Z:" EUI "$I:83FED", "bad-length"},
-        {"Z:" EUI "$I:83FED34O7A932B70", "bad-hex"}, {"Z:0000000000000000$I:" CODE, "bad-eui64"},
-        {EUI "|" CODE "|" CODE, "unknown-format"}, {"G$A:" EUI "$I:" CODE, "no-eui64"}};
+    static const char *const bad[][2] = {{"", "unknown-format"},
+                                         {"hello", "unknown-format"},
+                                         {"Z:" EUI, "no-code"},
+                                         {"I:" CODE, "no-eui64"},
+                                         {"Z:" EUI "$I:", "no-code"},
+                                         {"Z:00158D00031234$I:" CODE, "bad-eui64"},
+                                         {"Z:" EUI "$I:83FED", "bad-length"},
+                                         {"Z:" EUI "$I:83FED34O7A932B70", "bad-hex"},
+                                         {"Z:0000000000000000$I:" CODE, "bad-eui64"},
+                                         {EUI "|" CODE "|" CODE, "unknown-format"},
+                                         {"G$A:" EUI "$I:" CODE, "no-eui64"}};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         assert_int_not_equal(zb_label_parse(bad[i][0], &l, &why), ZB_OK);
         assert_string_equal(why, bad[i][1]);
@@ -247,13 +262,15 @@ static void frames(void **state)
 {
     struct fixture *f = *state;
     const cJSON *v;
-    cJSON_ArrayForEach (v, cJSON_GetObjectItem(f->vectors, "frames")) {
+    cJSON_ArrayForEach(v, cJSON_GetObjectItem(f->vectors, "frames"))
+    {
         const cJSON *in = cJSON_GetObjectItem(v, "inputs"), *expect = cJSON_GetObjectItem(v, "expect");
         uint8_t buf[ZB_NWK_MAX];
         struct wr plain = wr_of(buf, sizeof buf);
         const uint8_t *network_key = text_of(in, "network_key") != NULL ? bytes_of(in, "network_key").p : NULL;
-        assert_int_equal(open_frame(f->crypto, bytes_of(expect, "nwk_frame"), network_key, bytes_of(in, "link_key").p,
-                                    &plain), ZB_OK);
+        assert_int_equal(
+            open_frame(f->crypto, bytes_of(expect, "nwk_frame"), network_key, bytes_of(in, "link_key").p, &plain),
+            ZB_OK);
         struct zb_cmd cmd;
         uint8_t again[ZB_NWK_MAX];
         struct wr w = wr_of(again, sizeof again);
@@ -263,7 +280,8 @@ static void frames(void **state)
         if (cmd.id != ZB_TUNNEL)
             assert_bytes(wr_span(&plain), bytes_of(expect, "aps_plaintext"));
     }
-    cJSON_ArrayForEach (v, cJSON_GetObjectItem(f->vectors, "frames_invalid")) {
+    cJSON_ArrayForEach(v, cJSON_GetObjectItem(f->vectors, "frames_invalid"))
+    {
         uint8_t buf[ZB_NWK_MAX];
         struct wr plain = wr_of(buf, sizeof buf);
         enum zb_err e = open_frame(f->crypto, bytes_of(v, "nwk_frame"), NULL, bytes_of(v, "link_key").p, &plain);
@@ -276,7 +294,8 @@ static void counters(void **state)
 {
     struct fixture *f = *state;
     const cJSON *v;
-    cJSON_ArrayForEach (v, cJSON_GetObjectItem(f->vectors, "counter_rules")) {
+    cJSON_ArrayForEach(v, cJSON_GetObjectItem(f->vectors, "counter_rules"))
+    {
         uint32_t stored = (uint32_t)cJSON_GetObjectItem(v, "stored_next")->valuedouble;
         uint32_t received = (uint32_t)cJSON_GetObjectItem(v, "received")->valuedouble;
         assert_int_equal(zb_counter_ok(stored, received), cJSON_IsTrue(cJSON_GetObjectItem(v, "accept")));
@@ -300,8 +319,8 @@ static void headers(void **state)
         wr_spanb(&w, h.payload);
         assert_bytes(wr_span(&w), span_of(frame, n));
     }
-    static const char *const aps[] = {"000a0600040101c7aa", "0c34120600040101c7aa", "020a060004010107",
-                                      "1208", "800a0600040101c70102aa", "82010600040101c70101ff"};
+    static const char *const aps[] = {"000a0600040101c7aa",     "0c34120600040101c7aa",  "020a060004010107", "1208",
+                                      "800a0600040101c70102aa", "82010600040101c70101ff"};
     for (size_t i = 0; i < sizeof aps / sizeof aps[0]; i++) {
         uint8_t frame[64], again[64];
         size_t n = strlen(aps[i]) / 2;
@@ -332,8 +351,8 @@ static void public_keys(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(primitives), cmocka_unit_test(ccm_empty), cmocka_unit_test(install_codes),
-        cmocka_unit_test(install_code_text), cmocka_unit_test(labels), cmocka_unit_test(frames),
-        cmocka_unit_test(counters), cmocka_unit_test(headers), cmocka_unit_test(public_keys)};
+        cmocka_unit_test(primitives),        cmocka_unit_test(ccm_empty), cmocka_unit_test(install_codes),
+        cmocka_unit_test(install_code_text), cmocka_unit_test(labels),    cmocka_unit_test(frames),
+        cmocka_unit_test(counters),          cmocka_unit_test(headers),   cmocka_unit_test(public_keys)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
