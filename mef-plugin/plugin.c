@@ -70,6 +70,8 @@ static int64_t host_time(void *user)
 static void plugin_free(void *self)
 {
     struct plugin *p = self;
+    if (p->store != NULL)
+        store_flush(p->store); /* the last answers */
     admin_close(p->admin);
     if (p->eg != NULL)
         eg_close(p->eg);
