@@ -170,6 +170,8 @@ static bool open_db(struct sqlite *q, const char *path, char *err, size_t errlen
         return fail(err, errlen, "store: %s is in use by another process", path);
     if (rc != SQLITE_OK)
         return fail(err, errlen, "store: %s: %s", path, q->db != NULL ? sqlite3_errmsg(q->db) : sqlite3_errstr(rc));
+    if (sqlite3_db_readonly(q->db, "main") == 1)
+        return fail(err, errlen, "store: %s cannot be written", path);
     if (!identify(q->db, path, &version, err, errlen))
         return false;
     if (configure(q->db) != SQLITE_OK)
