@@ -87,10 +87,12 @@ static void *start(sd_event *loop, const struct conf *c, const char *pcap, char 
         free(a);
         return NULL;
     }
-    if (pcap != NULL && (a->capture = pcap_create(pcap, PCAP_802_15_4_FCS)) == NULL)
+    if (pcap != NULL && (a->capture = pcap_create(pcap, PCAP_802_15_4_FCS)) == NULL) {
         snprintf(err, errlen, "%s: %s", pcap, strerror(errno));
-    else
-        g.capture = a->capture, a->gateway = gateway_new(&g, err, errlen);
+    } else {
+        g.capture = a->capture;
+        a->gateway = gateway_new(&g, err, errlen);
+    }
     if (a->gateway != NULL)
         return a;
     stop(a);
