@@ -1,0 +1,265 @@
+/* What the host reads before a plugin sees it: JSON, HTTP texts, CoAP options, addresses. */
+#include "cse-shim/host/coap_binding.h"
+#include "cse-shim/host/json.h"
+#include "cse-shim/host/listen.h"
+#include "cse-shim/host/metrics.h"
+#include "cse-shim/http/http_text.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+#include <stdlib.h>
+
+/* A request outside of any host. */
+static struct request *blank(void)
+{
+    struct request *r = calloc(1, sizeof *r);
+    r->text = wr_of(r->text_buffer, sizeof r->text_buffer);
+    r->pub.path = r->path;
+    r->pub.params = r->params;
+    r->pub.ty = -1;
+    r->pub.content_format = r->pub.accept = CSE_NO_FORMAT;
+    return r;
+}
+
+static bool json_ok(const char *text)
+{
+    const char *why = NULL;
+    cJSON *tree = json_parse(span_str(text), &why);
+    cJSON_Delete(tree);
+    assert_true(tree != NULL || why != NULL);
+    return tree != NULL;
+}
+
+static void json_is_strict(void **state)
+{
+    (void)state;
+    static const char *const good[] = {"{}", " [1, -0.5e+3, true ,false,null, \"\\u00e9\\\"\"]\n", "{\"a\":{\"b\":[{}]}}",
+                                       "{\"\":0}", "[\"\xc3\xa9\xf0\x9f\x98\x80\"]", "[\"\\ud83d\\ude00\"]"};
+    static const char *const bad[] = {
+        "", " ", "1", "\"x\"", "null", "{", "[1,]", "{\"a\":1,}", "{a:1}", "{'a':1}", "[01]", "[1.]", "[.5]", "[+1]", "[1e]",
+        "[-]", "[NaN]", "[Infinity]", "[1e999]", "{} {}", "{}x", "[1 2]", "{\"a\" 1}", "{\"a\":1,\"a\":2}", "[\"\t\"]",
+        "[\"\\x\"]", "[\"\\u12g4\"]", "[\"\\u0000\"]", "[\"\xc3\"]", "[\"\xc0\x80\"]", "[\"\xed\xa0\x80\"]",
+        "[\"\xf5\x80\x80\x80\"]", "[\"\\ud800\"]", "[tru]", "[\"a]", "[\"a\\", "/**/{}", "[\"a\"",
+        "[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]"};
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
+        if (!json_ok(good[i]))
+            fail_msg("refused: %s", good[i]);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        if (json_ok(bad[i]))
+            fail_msg("taken: %s", bad[i]);
+    assert_true(json_ok("[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]")); /* 16 deep */
+    const char *why;
+    assert_null(json_parse(span_of("{}\0", 3), &why));
+}
+
+static void json_limits_members(void **state)
+{
+    (void)state;
+    char text[8192], *p = text;
+    for (int n = JSON_MAX_MEMBERS; n <= JSON_MAX_MEMBERS + 1; n++) {
+        p = text;
+        *p++ = '{';
+        for (int i = 0; i < n; i++)
+            p += sprintf(p, "%s\"m%d\":1", i == 0 ? "" : ",", i);
+        strcpy(p, "}");
+        assert_int_equal(json_ok(text), n == JSON_MAX_MEMBERS);
+    }
+}
+
+static void json_prints_integers_whole(void **state)
+{
+    (void)state;
+    cJSON *tree = cJSON_CreateArray();
+    static const double values[] = {0, -1, 60001, 4294967295.0, 1763718454000.0, 1e15, 1e18, 9007199254740992.0, 0.5};
+    for (size_t i = 0; i < sizeof values / sizeof values[0]; i++)
+        cJSON_AddItemToArray(tree, cJSON_CreateNumber(values[i]));
+    char *text = json_print(tree);
+    assert_string_equal(
+        text, "[0,-1,60001,4294967295,1763718454000,1000000000000000,1000000000000000000,9007199254740992,0.5]");
+    json_text_free(text);
+    cJSON_Delete(tree);
+}
+
+static const char *target_path(const char *target, enum st want)
+{
+    static char path[REQUEST_MAX_PATH];
+    struct request *r = blank();
+    http_read_target(r, span_str(target));
+    assert_int_equal(r->refusal, want);
+    strcpy(path, r->path);
+    free(r);
+    return path;
+}
+
+static void http_targets(void **state)
+{
+    (void)state;
+    assert_string_equal(target_path("/", ST_OK), "");
+    assert_string_equal(target_path("/mef/a%2Bb%20c/", ST_OK), "mef/a+b c");
+    assert_string_equal(target_path("/_/mef.example.org/mef", ST_OK), "_/mef.example.org/mef");
+    assert_string_equal(target_path("/v1?x", ST_OK), "v1");
+    static const char *const bad[] = {"", "*", "http://h/x", "//x", "/a//b", "/a%2fb", "/%00", "/%", "/%4", "/%g0", "/%ff",
+                                      "/?a=%", "/?%zz=1", "/?a=%00", "/?a=%c3"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        (void)target_path(bad[i], ST_BAD_REQUEST);
+    struct request *r = blank();
+    http_read_target(r, span_str("/mef?fu=1&lbl=eui64%3A00&flag&atrl=a+b&x=1=2"));
+    assert_int_equal(r->pub.nparams, 5);
+    assert_string_equal(r->params[1].name, "lbl");
+    assert_string_equal(r->params[1].value, "eui64:00");
+    assert_string_equal(r->params[2].name, "flag");
+    assert_string_equal(r->params[2].value, "");
+    assert_string_equal(r->params[3].value, "a+b");
+    assert_string_equal(r->params[4].value, "1=2");
+    free(r);
+    char many[512] = "/?a";
+    for (int i = 0; i < REQUEST_MAX_PARAMS; i++)
+        strcat(many, "&a");
+    (void)target_path(many, ST_BAD_REQUEST);
+    char longest[REQUEST_MAX_PATH + 2] = "/";
+    memset(longest + 1, 'a', REQUEST_MAX_PATH);
+    (void)target_path(longest, ST_BAD_REQUEST);
+    longest[REQUEST_MAX_PATH] = '\0';
+    (void)target_path(longest, ST_OK);
+}
+
+static void http_media_types(void **state)
+{
+    (void)state;
+    unsigned format;
+    int ty;
+    assert_true(http_read_content_type(span_str("application/vnd.onem2m-res+json; charset=utf-8; TY = 60002"), &format, &ty));
+    assert_int_equal(format, FORMAT_RES_JSON);
+    assert_int_equal(ty, 60002);
+    assert_true(http_read_content_type(span_str("Application/JSON"), &format, &ty));
+    assert_int_equal(format, FORMAT_JSON);
+    assert_int_equal(ty, -1);
+    assert_true(http_read_content_type(span_str("image/png"), &format, &ty));
+    assert_int_equal(format, FORMAT_UNKNOWN);
+    static const char *const bad[] = {"application/json;ty=", "application/json;ty=x", "a;ty=-1", "a;ty=999999999", "a;ty"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        assert_false(http_read_content_type(span_str(bad[i]), &format, &ty));
+    assert_int_equal(http_read_accept(span_str("")), CSE_NO_FORMAT);
+    assert_int_equal(http_read_accept(span_str("text/html, */*;q=0.1")), CSE_NO_FORMAT);
+    assert_int_equal(http_read_accept(span_str("text/html, application/json")), FORMAT_JSON);
+    assert_int_equal(http_read_accept(span_str("application/cbor")), FORMAT_CBOR);
+    assert_int_equal(http_read_accept(span_str("image/png")), FORMAT_UNKNOWN);
+}
+
+static bool coap_read(struct request *r, uint8_t code, const struct cep_option *opts, size_t n)
+{
+    struct cep_message m = {code, opts, n, span_str("{}")};
+    return coap_request_read(r, &m);
+}
+
+#define OPT(num, text) {num, {(const uint8_t *)(text), sizeof(text) - 1}}
+
+static void coap_options(void **state)
+{
+    (void)state;
+    const struct cep_option good[] = {OPT(3, "host"),     OPT(11, "mef"),   OPT(11, "x y"),  OPT(12, "\x32"),
+                                      OPT(15, "fu=1"),    OPT(15, "flag"),  OPT(17, "\x27\x11"), OPT(60, "\x05"),
+                                      OPT(259, "20260101T000000"), OPT(267, "\xea\x62"), OPT(271, "3"),
+                                      OPT(279, "//a/b/C"), OPT(283, "r1"), OPT(351, "x")};
+    struct request *r = blank();
+    assert_true(coap_read(r, CEP_POST, good, sizeof good / sizeof good[0]));
+    assert_int_equal(r->refusal, ST_OK);
+    assert_int_equal(r->method, METHOD_POST);
+    assert_string_equal(r->path, "mef/x y");
+    assert_int_equal(r->pub.content_format, FORMAT_JSON);
+    assert_int_equal(r->pub.accept, FORMAT_RES_JSON);
+    assert_int_equal(r->pub.ty, 60002);
+    assert_string_equal(r->pub.from, "//a/b/C");
+    assert_string_equal(r->rqi, "r1");
+    assert_string_equal(r->rvi, "3");
+    assert_string_equal(r->params[0].value, "1");
+    assert_string_equal(r->params[1].name, "flag");
+    assert_int_equal(r->pub.body.n, 2);
+    free(r);
+    /* Critical and unknown, or repeated: not understood. Elective ones are left aside. */
+    const struct cep_option critical[] = {OPT(9, "")}, proxy[] = {OPT(35, "coap://x")}, old[] = {OPT(257, "r")},
+                            twice[] = {OPT(283, "a"), OPT(283, "b")}, elective[] = {OPT(258, "\x02"), OPT(258, "\x02")};
+    const struct {
+        const struct cep_option *opts;
+        size_t n;
+        bool ok;
+    } cases[] = {{critical, 1, false}, {proxy, 1, false}, {old, 1, false}, {twice, 2, false}, {elective, 2, true}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        r = blank();
+        assert_int_equal(coap_read(r, CEP_GET, cases[i].opts, cases[i].n), cases[i].ok);
+        free(r);
+    }
+    /* Malformed values are the request's fault, answered 4.00. */
+    const struct cep_option slash[] = {OPT(11, "a/b")}, utf8[] = {OPT(279, "\xff")}, nul[] = {OPT(11, "a\0b")},
+                            ty[] = {OPT(267, "\1\2\3\4\5")};
+    const struct cep_option *const wrong[] = {slash, utf8, nul, ty};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        r = blank();
+        assert_true(coap_read(r, CEP_GET, wrong[i], 1));
+        assert_int_equal(r->refusal, ST_BAD_REQUEST);
+        free(r);
+    }
+    r = blank();
+    assert_true(coap_read(r, CEP_FETCH, NULL, 0));
+    assert_int_equal(r->refusal, ST_NOT_ALLOWED);
+    free(r);
+}
+
+static bool count_address(void *user, const struct listen_address *a, char *err, size_t errlen)
+{
+    (void)err;
+    (void)errlen;
+    char text[ADDRESS_TEXT];
+    address_print((const struct sockaddr *)&a->addr, text);
+    strcat(user, text);
+    strcat(user, address_is_loopback((const struct sockaddr *)&a->addr) ? " local " : " any ");
+    return true;
+}
+
+static void addresses(void **state)
+{
+    (void)state;
+    char seen[300] = "", err[200];
+    assert_true(listen_each("[::1]:1, 127.0.0.1:65535,0.0.0.0:0 [::]:5684", count_address, seen, err, sizeof err));
+    assert_string_equal(seen, "[::1]:1 local 127.0.0.1:65535 local 0.0.0.0:0 any [::]:5684 any ");
+    assert_true(listen_each("", count_address, seen, err, sizeof err));
+    static const char *const bad[] = {"8443", "localhost:1", "1.2.3.4", "1.2.3.4:", "1.2.3.4:65536", "::1:5", "[::1]5",
+                                      "[1.2.3.4]:5", "1.2.3:4", "1.2.3.4:+5"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        assert_false(listen_each(bad[i], count_address, seen, err, sizeof err));
+}
+
+static void metrics_text(void **state)
+{
+    (void)state;
+    struct metrics *m = metrics_new();
+    metrics_count(m, "a_total{x=\"1\"}", 2);
+    metrics_gauge(m, "g", -3);
+    metrics_count(m, "a_total{x=\"2\"}", 1);
+    metrics_count(m, "a_total{x=\"1\"}", 1);
+    metrics_set(m, "s_total", 9);
+    char *text = NULL;
+    size_t n;
+    FILE *out = open_memstream(&text, &n);
+    metrics_print(m, out);
+    fclose(out);
+    assert_string_equal(text, "# TYPE a_total counter\na_total{x=\"1\"} 3\na_total{x=\"2\"} 1\n# TYPE g gauge\ng -3\n"
+                              "# TYPE s_total counter\ns_total 9\n"
+                              "# TYPE host_metrics_dropped_total counter\nhost_metrics_dropped_total 0\n");
+    free(text);
+    metrics_free(m);
+}
+
+int main(void)
+{
+    json_wipe_on_free();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(json_is_strict), cmocka_unit_test(json_limits_members),
+        cmocka_unit_test(json_prints_integers_whole), cmocka_unit_test(http_targets),
+        cmocka_unit_test(http_media_types), cmocka_unit_test(coap_options),
+        cmocka_unit_test(addresses), cmocka_unit_test(metrics_text),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
