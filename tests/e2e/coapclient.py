@@ -73,11 +73,12 @@ class CoapClient:
     """One DTLS session. The pre-shared key stands in openssl's arguments: a test's key, of no other use."""
 
     def __init__(self, port: int, identity: str, kpm_hex: str, timeout: float = 5):
+        self.inbox, outbox = os.pipe2(os.O_DIRECT)  # packets: a read gives one datagram
         self.child = subprocess.Popen(
             ["openssl", "s_client", "-dtls1_2", "-quiet", "-nocommands", "-connect", f"127.0.0.1:{port}", "-psk_identity", identity,
              "-psk", kpm_hex, "-cipher", "PSK-AES128-CCM8:@SECLEVEL=0"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        os.set_blocking(self.child.stdout.fileno(), False)
+            stdin=subprocess.PIPE, stdout=outbox, stderr=subprocess.PIPE)
+        os.close(outbox)
         self.mid = secrets.randbelow(65536)
         self.peer = f"127.0.0.1:{port}"
         self.ping(timeout)
@@ -89,7 +90,9 @@ class CoapClient:
         answer = self._receive(timeout)
         if answer is None:
             self.child.kill()
-            raise HandshakeRefused(self.child.communicate()[1].decode(errors="replace"))
+            errors = self.child.communicate()[1].decode(errors="replace")
+            os.close(self.inbox)
+            raise HandshakeRefused(errors)
 
     def _send(self, data: bytes):
         try:
@@ -99,9 +102,9 @@ class CoapClient:
             pass
 
     def _receive(self, timeout: float) -> Answer | None:
-        if not select.select([self.child.stdout], [], [], timeout)[0]:
+        if not select.select([self.inbox], [], [], timeout)[0]:
             return None
-        data = os.read(self.child.stdout.fileno(), 65536)
+        data = os.read(self.inbox, 65536)
         return Answer(data) if len(data) >= 4 else None
 
     def request(self, code: int, path: str, options: list = (), payload: bytes = b"", origin: str | None = None,
@@ -118,8 +121,9 @@ class CoapClient:
             answer = self._receive(left)
             if answer is None:
                 return None
-            if answer.kind == 0:  # confirmable: a separate answer, or a request to us
-                self._send(struct.pack(">BBH", 0x60, 0, answer.mid))
+            if answer.kind == 0:  # confirmable: a separate answer, or a request to us (DeviceState to a gateway)
+                token_back, code = (answer.token, 0x44) if 0 < answer.code < 32 else (b"", 0)
+                self._send(struct.pack(">BBH", 0x60 | len(token_back), code, answer.mid) + token_back)
             if answer.code >= 64 and answer.token == token:
                 return answer
         return None
@@ -127,6 +131,7 @@ class CoapClient:
     def close(self):
         self.child.kill()
         self.child.communicate()
+        os.close(self.inbox)
 
 
 # --- EG messages (docs/eg-protocol.cddl) ----------------------------------------------------------------------------------
@@ -191,7 +196,10 @@ def eg_request(transaction: int, gateway: str, device: str, short: int = 0x1F2E,
 
 def eg_response(data: bytes) -> tuple[int, bytes]:
     """(reason, NWK frame) of an EgResponse."""
-    envelope, body = uncbor(data)
+    try:
+        envelope, body = uncbor(data)
+    except IndexError as e:
+        raise ValueError(f"no EG message: {data!r}") from e
     if envelope[1] != EG_RESPONSE:
         raise ValueError("no EgResponse")
     reason, _, _, frame = uncbor(body)

@@ -3,14 +3,17 @@
 Used by the demonstration and by the tests. Standard library only; the product is driven as a user would drive it: by
 its programs, its REST (through curl) and the air.
 """
+import contextlib
 import ctypes
 import json
 import os
 import queue
 import re
 import secrets
+import shutil
 import signal
 import socket
+import sqlite3
 import stat
 import subprocess
 import threading
@@ -167,11 +170,11 @@ class Stack:
         self.token_header = write_private(self.folder / "authorization", "Authorization: Bearer " + self.token() + "\n")
 
     def token(self) -> str:
-        return next(self.etc.glob("*token*")).read_text().strip()
+        return (self.etc / "admin.token").read_text().strip()
 
     @property
     def ca(self) -> Path:
-        return next(p for p in (*self.etc.glob("*cert*"), *self.etc.glob("*.crt"), *self.etc.glob("*.pem")) if "key" not in p.name)
+        return self.etc / "server.pem"
 
     @property
     def mef_uri(self) -> str:
@@ -201,19 +204,32 @@ class Stack:
         self._until(lambda: http_status(self.status, "/readyz") == 200, self.mefd, "mefd is not ready")
         return self.mefd
 
-    def start_gateway(self):
-        """zbgwd and ipe-nid; the gateway's credential must exist."""
-        gateway = self.folder / "zbgwd.conf"
-        gateway.write_text(f"[gateway]\neui64 = {self.gateway_eui}\npan-id = {self.pan:04x}\nchannel = {self.channel}\n"
-                           f"[radio]\ndriver = udp:{self.medium}\n[egp]\nline = tcp-listen:127.0.0.1:{self.egp_port}\n")
-        ipe = self.folder / "ipe-nid.conf"
+    def restart_mefd(self, sig: int = signal.SIGKILL):
+        """End mefd with a signal and start it again on the same configuration and database."""
+        self.mefd.stop(sig)
+        self.processes.remove(self.mefd)
+        self.start_mefd()
+
+    def start_zbgwd(self):
+        conf = self.folder / "zbgwd.conf"
+        conf.write_text(f"[gateway]\neui64 = {self.gateway_eui}\npan-id = {self.pan:04x}\nchannel = {self.channel}\n"
+                        f"[radio]\ndriver = udp:{self.medium}\n[egp]\nline = tcp-listen:127.0.0.1:{self.egp_port}\n")
+        self.gateway = self.spawn("zbgwd", [self.program("zbgwd"), "--config", conf])
+        self._until(lambda: tcp_listening(self.egp_port), self.gateway, "zbgwd does not listen")
+
+    def start_ipe(self):
         psk = write_private(self.folder / "gateway.psk", self.gw_credential["kpm"] + "\n")
-        ipe.write_text(f"[egp]\nline = {self.egp}\n[mef]\nuri = {self.mef_uri}\n"
-                       f"identity = {self.gw_credential['kpmId']}\npsk-file = {psk}\n")
-        self.gateway = self.spawn("zbgwd", [self.program("zbgwd"), "--config", gateway])
-        self._until(lambda: tcp_open(self.egp_port), self.gateway, "zbgwd does not listen")
-        self.ipe = self.spawn("ipe-nid", [self.program("ipe-nid"), "--config", ipe])
-        self._until(lambda: self.metric("eg_hello_total") > 0, self.ipe, "the gateway's Hello did not arrive")
+        conf = self.folder / "ipe-nid.conf"
+        conf.write_text(f"[egp]\nline = {self.egp}\n[mef]\nuri = {self.mef_uri}\n"
+                        f"identity = {self.gw_credential['kpmId']}\npsk-file = {psk}\n")
+        self.ipe = self.spawn("ipe-nid", [self.program("ipe-nid"), "--config", conf])
+
+    def start_gateway(self):
+        """zbgwd and ipe-nid, until the Enrolment Gateway has heard of them; the gateway's credential must exist."""
+        self.start_zbgwd()
+        self.start_ipe()
+        self._until(lambda: self.must("GET", f"/v1/gateways/{self.gateway_eui}").get("connected"), self.ipe,
+                    "the gateway's Hello did not arrive")
 
     def start(self, extra: dict | None = None):
         """Everything: configuration, mefd, credentials, gateway."""
@@ -293,6 +309,19 @@ class Stack:
         values = [float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if re.match(rf"{name}(\{{.*\}})? ", line)]
         return sum(values)
 
+    def database(self) -> dict:
+        """Every row but those of the audit trail, read from a copy: {(table, key): value}."""
+        copy = self.folder / "copy.db"
+        for suffix in ("", "-wal"):
+            source = self.etc / f"mef.db{suffix}"
+            if source.exists():
+                shutil.copyfile(source, f"{copy}{suffix}")
+            else:
+                Path(f"{copy}{suffix}").unlink(missing_ok=True)
+        with contextlib.closing(sqlite3.connect(copy)) as db:
+            tables = [t for (t,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'") if t != "audit"]
+            return {(t, bytes(k)): bytes(v) for t in tables for k, v in db.execute(f'SELECT k, v FROM "{t}"')}
+
     # --- the device and the AE -----------------------------------------------------------------------------------------
 
     def join(self, eui64: str, code: str, *options) -> Process:
@@ -366,7 +395,7 @@ def http_status(port: int, path: str) -> int:
     return int(answer[1]) if answer else 0
 
 
-def tcp_open(port: int) -> bool:
+def tcp_listening(port: int) -> bool:
     """Is someone listening? Looked up without connecting: a serial-like server takes one client."""
     wanted = f"0100007F:{port:04X}"
     with open("/proc/net/tcp") as table:

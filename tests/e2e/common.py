@@ -1,0 +1,67 @@
+"""What the end-to-end tests share: a running stack for each class, and the folder of the build under test."""
+import os
+import shutil
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+from stack import SIM, Stack
+
+SHORT_CODES = {("eg", "allow-short-install-codes"): "yes"}
+
+
+def build() -> Path:
+    return Path(os.environ.get("MEF_BUILD", "build/demo")).resolve()
+
+
+class StackTest(unittest.TestCase):
+    """setUpClass starts everything; prepare() of the class follows; tearDownClass ends it and keeps the logs of a failure."""
+
+    options = SHORT_CODES
+    gateway = True
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = Path(tempfile.mkdtemp(prefix="mef-e2e-"))
+        cls.stack = Stack(build(), cls.folder)
+        try:
+            cls.stack.init(cls.options)
+            cls.stack.start_mefd()
+            cls.stack.make_credentials()
+            if cls.gateway:
+                cls.stack.start_gateway()
+            cls.prepare()
+        except BaseException:
+            cls._end(failed=True)
+            raise
+
+    @classmethod
+    def prepare(cls):
+        pass
+
+    @classmethod
+    def tearDownClass(cls):
+        cls._end(failed=False)
+
+    @classmethod
+    def _end(cls, failed: bool):
+        try:
+            cls.stack.stop()
+        except Exception as e:
+            if not failed:
+                raise
+            print(e, file=sys.stderr)
+        finally:
+            if failed or os.environ.get("MEF_KEEP"):
+                print(f"logs are in {cls.folder}", file=sys.stderr)
+            else:
+                shutil.rmtree(cls.folder, ignore_errors=True)
+
+
+def open_transport_key(frame: bytes, code: str, eui: str) -> tuple[bytes, int]:
+    """(network key, APS counter) of a first Transport-Key, by the simulated joiner's own codec."""
+    sys.path.insert(0, str(SIM))
+    import zbcodec
+    tk = zbcodec.open_transport_key(zbcodec.parse_nwk(frame), zbcodec.link_key_of(bytes.fromhex(code)), int(eui, 16), 0)
+    return tk.key, tk.counter

@@ -1,0 +1,150 @@
+"""The main job: the demonstration for every length of install code, and devices of several kinds."""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+import common
+from stack import ROOT, SIM, Stack, install_code, keys_by_tshark, random_eui64
+
+sys.path.insert(0, str(SIM))
+
+
+class Demonstration(unittest.TestCase):
+    def run_demo(self, *args, stdin: str = "") -> tuple[int, Path, str]:
+        out = Path(self.enterContext(tempfile.TemporaryDirectory(prefix="mef-demo-out-"))) / "out"
+        done = subprocess.run(["/usr/bin/python3", ROOT / "tests/e2e/demo.py", "--build", common.build(), "--out", out, *args], input=stdin,
+                              capture_output=True, text=True, timeout=60)
+        return done.returncode, out, done.stdout + done.stderr
+
+    def test_all_code_lengths(self):
+        for length in (6, 8, 12, 16):
+            with self.subTest(length=length):
+                eui, code = random_eui64(), install_code(length)
+                began = time.monotonic()
+                status, out, text = self.run_demo("--eui64", eui, "--install-code", code)
+                self.assertEqual(status, 0, text)
+                self.assertLess(time.monotonic() - began, 15)
+                key = (out / "ae-key.hex").read_text()
+                self.assertRegex(key, r"\A[0-9a-f]{32}\Z")
+                self.assertEqual((out / "ae-key.hex").stat().st_mode & 0o777, 0o600)
+                link_key = Stack(common.build(), out / "tool").link_key(code)
+                self.assertEqual(keys_by_tshark(out / "enrolment.pcap", link_key, out / "home"), {key})
+                reading = json.loads((out / "reading.json").read_text())
+                self.assertEqual(set(reading), {"eui64", "cluster", "attribute", "value", "unit", "nwk_frame"})
+                self.assertEqual((reading["eui64"], reading["value"], reading["unit"]), (eui, 21.5, "°C"))
+                self.assertIn(bytes.fromhex(reading["nwk_frame"]), (out / "enrolment.pcap").read_bytes())
+                self.assertNotIn(code.lower(), (out / "transcript.log").read_text().lower())
+
+    def test_code_from_standard_input(self):
+        code = install_code()
+        status, _, text = self.run_demo("--install-code", "-", "--application", "from-stdin", stdin=code[:8] + "-" + code[8:] + "\n")
+        self.assertEqual(status, 0, text)
+
+    def test_usage(self):
+        for args in (("--eui64", "12"), ("--install-code", "zz"), ("--install-code", "00"), ("--nonsense",)):
+            self.assertEqual(self.run_demo(*args)[0], 2, args)
+
+    def test_bad_crc_fails(self):
+        status, out, text = self.run_demo("--install-code", "83FED3407A939723A5C639B26916D505C3B6")
+        self.assertEqual(status, 1, text)
+        self.assertIn("bad-crc", text)
+
+    def test_nothing_is_left_behind(self):
+        def ours():
+            found = set()
+            for d in Path("/proc").iterdir():
+                try:
+                    if d.name.isdigit() and any(n in (d / "cmdline").read_bytes() for n in (b"mef-demo-",)):
+                        found.add(d.name)
+                except OSError:
+                    pass
+            return found
+        before = ours()
+        self.run_demo()
+        self.assertEqual(ours() - before, set())
+
+
+class Devices(common.StackTest):
+    def enrol(self, *options) -> tuple[str, str]:
+        s, eui, code = self.stack, random_eui64(), install_code()
+        s.register_code(eui, code)
+        key = self.folder / f"{eui}.key"
+        joiner = s.join(eui, code, "--report", "0x0402/0/s16/-512/0.5", "--key-out", key, *options)
+        self.addCleanup(joiner.stop)
+        self.assertIsNotNone(joiner.wait_event(10, event="joined"), joiner.tail())
+        s.wait_state(eui, "enrolled")
+        ae_key = self.folder / f"{eui}.ae"
+        self.assertEqual(s.mefkey("get", eui, "--out", ae_key)[0], 0)
+        self.assertEqual(ae_key.read_text(), key.read_text().strip())
+        follow = s.follow(eui, "--count", "1")
+        self.assertEqual(follow.wait_event(8, cluster=0x0402)["value"], -5.12, follow.tail())
+        return eui, ae_key.read_text(), joiner
+
+    def command(self, eui: str, joiner):
+        for on in (1, 0, 1):
+            status, _, err = self.stack.mefkey("send", eui, "--cluster", "0x0006", "--command", str(on))
+            self.assertEqual(status, 0, err)
+            self.assertIsNotNone(joiner.wait_event(5, event="on-off", on=bool(on)), joiner.tail())
+
+    def test_awake_end_device(self):
+        eui, _, joiner = self.enrol()
+        self.command(eui, joiner)
+
+    def test_sleepy_device_that_takes_only_the_plain_form(self):
+        eui, _, joiner = self.enrol("--sleepy", "--picky")
+        self.command(eui, joiner)
+
+    def test_router(self):
+        eui, _, joiner = self.enrol("--router", "--picky")
+        self.command(eui, joiner)
+
+    def test_each_device_has_its_own_key(self):
+        keys = {self.enrol()[1] for _ in range(3)}
+        self.assertEqual(len(keys), 3)
+
+    def test_device_with_another_code(self):
+        s, eui = self.stack, random_eui64()
+        s.register_code(eui, install_code())
+        joiner = s.join(eui, install_code(), "--attempts", "1")
+        self.assertEqual((joiner.wait_event(6, event="frame-refused") or {}).get("reason"), "bad MIC", joiner.tail())
+        self.assertIsNone(joiner.wait_event(4, event="joined"))
+        self.assertNotEqual(s.device(eui)["state"], "enrolled")
+
+    def test_mefd_killed_while_an_ae_follows(self):
+        s = self.stack
+        eui, _, joiner = self.enrol()
+        follow = s.follow(eui)
+        self.assertIsNotNone(follow.wait_event(8, cluster=0x0402), follow.tail())
+        s.restart_mefd()
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            follow.wait_event(0.2, cluster=-1)
+        self.assertIsNotNone(follow.wait_event(60, cluster=0x0402), follow.tail())
+        follow.stop()
+
+
+class Joiner(unittest.TestCase):
+    """The simulated joiner's own code against the vectors: a wrong oracle is worse than none."""
+
+    def test_vectors(self):
+        import zbcodec
+        vectors = json.loads((ROOT / "tests/vectors/zigbee.json").read_text())
+        checked = 0
+        for v in vectors["frames"]:
+            if v["kind"] != "transport-key-nwk":
+                continue
+            i, frame = v["inputs"], bytes.fromhex(v["expect"]["nwk_frame"])
+            tk = zbcodec.open_transport_key(zbcodec.parse_nwk(frame), bytes.fromhex(i["link_key"]),
+                                            int(i["device_eui64_text"].replace(":", ""), 16), 0)
+            self.assertEqual(tk.key.hex(), i["transported_key"])
+            checked += 1
+        self.assertGreaterEqual(checked, 5)
+
+
+if __name__ == "__main__":
+    unittest.main()
