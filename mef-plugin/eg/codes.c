@@ -170,32 +170,33 @@ static void refuse_code(struct eg *e, struct store_txn *t, struct code *c)
 }
 
 /* The registration takes the place of d's old one. A key awaiting proof under the old link key is given up; a device
- * that is enrolled keeps its network key, published anew when other AEs may have it. */
+ * that is enrolled keeps its network key, published anew when other AEs may have it. Takes over c. */
 static bool replace_code(struct eg *e, struct store_txn *t, struct device *d, struct code *c, struct mef_result *r)
 {
     struct code *old = d->code;
-    bool other_key = !vault_same(e->d.vault, old->key, c->key);
-    if (!other_key) {
+    struct assoc published = d->row.current;
+    bool republish = d->row.has_current && !same_access(old, c);
+    d->code = c;
+    if (republish && device_publish_key(d, t, &published) != ST_OK) {
+        d->code = old;
+        refuse_code(e, t, c);
+        return mef_refuse(r, ST_UNAVAILABLE, NULL, NULL, "the key can not be published again");
+    }
+    if (republish) {
+        mef_keyreg_remove(e->d.mef, t, d->row.current.relkeyid);
+        d->row.current = published;
+        device_store(d, t);
+    }
+    c->created = old->created;
+    if (vault_same(e->d.vault, old->key, c->key)) {
         vault_delete(e->d.vault, t, c->key);
         c->key = old->key;
-    }
-    bool other_access = !same_access(old, c);
-    c->created = old->created;
-    d->code = c;
-    if (other_key) {
+    } else {
         if (d->row.has_pending)
             device_pending_drop(d, t, WHY_CODE_CHANGED);
         device_release_link_key(d, t, old->key);
     }
     code_discard(old);
-    if (other_access && d->row.has_current && !d->row.revoked) {
-        char before[MEF_RELKEYID];
-        memcpy(before, d->row.current.relkeyid, sizeof before);
-        if (device_publish_key(d, t, &d->row.current) != ST_OK)
-            return mef_refuse(r, ST_UNAVAILABLE, NULL, NULL, "the key can not be published again");
-        mef_keyreg_remove(e->d.mef, t, before);
-        device_store(d, t);
-    }
     return true;
 }
 
@@ -229,6 +230,7 @@ static void put_code(struct eg *e, struct store_txn *t, const char *actor, eui64
         return;
     }
     store_code(d, t);
+    eg_gauges(e);
     eg_audit(e, t, d->row.admin, actor, "install-code.put", eui, "ok");
     if (!is_new)
         device_changed_later(d);
@@ -308,6 +310,7 @@ void eg_code_delete(struct eg *e, struct store_txn *t, const char *admin, const 
         store_del(t, STORE_DEVICE, eui_key(eui, kb));
         device_drop(e, d);
     }
+    eg_gauges(e);
     r->st = ST_DELETED;
 }
 

@@ -111,6 +111,7 @@ void downlink_ticket(struct eg *e, struct cse_request *req, eui64_t eui)
         return;
     }
     if (!bucket_take(&d->ticket_rate, eg_now(e), e->ticket_rate, e->ticket_burst, count)) {
+        eg_count(e, "eg_tickets_refused_total");
         eg_respond(e, req, ST_TOO_MANY, "ticket-rate");
         return;
     }

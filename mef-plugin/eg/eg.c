@@ -25,6 +25,14 @@ uint64_t eg_now(struct eg *e) { return e->d.ops->now(e->d.host); }
 int64_t eg_time(struct eg *e) { return e->d.ops->time(e->d.host); }
 void eg_count(struct eg *e, const char *metric) { e->d.ops->count(e->d.host, metric, 1); }
 
+void eg_gauges(struct eg *e)
+{
+    e->d.ops->gauge(e->d.host, "eg_gateways", (int64_t)map64_count(e->gateways));
+    e->d.ops->gauge(e->d.host, "eg_devices", (int64_t)map64_count(e->devices));
+    e->d.ops->gauge(e->d.host, "eg_install_codes", (int64_t)e->ncodes);
+    e->d.ops->gauge(e->d.host, "eg_observations", (int64_t)map64_count(e->observers));
+}
+
 struct span eui_key(eui64_t eui, uint8_t buf[8])
 {
     struct wr w = wr_of(buf, 8);
@@ -309,8 +317,10 @@ struct eg *eg_open(const struct eg_deps *d, char *err, size_t errlen)
         ok = gateways_load(e) == ST_OK && transactions_load(e) == ST_OK && codes_load(e) == ST_OK &&
              devices_load(e) == ST_OK;
     }
-    if (ok)
+    if (ok) {
+        eg_gauges(e);
         return e;
+    }
     snprintf(err, errlen, "%s", what);
     eg_close(e);
     return NULL;

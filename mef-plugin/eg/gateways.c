@@ -189,6 +189,7 @@ void eg_gateway_put(struct eg *e, struct store_txn *t, const char *admin, const 
         gateway_row_free(&g->row);
         g->row = row;
         store_gateway(g, t);
+        eg_gauges(e);
         eg_audit(e, t, admin, actor, "gateway.put", eui, "ok");
     } else {
         gateway_row_free(&row);
@@ -211,6 +212,7 @@ void eg_gateway_delete(struct eg *e, struct store_txn *t, const char *admin, con
     eg_audit(e, t, admin, actor, "gateway.delete", eui, "ok");
     map64_del(e->gateways, eui);
     gateway_free(g);
+    eg_gauges(e);
     r->st = ST_DELETED;
 }
 

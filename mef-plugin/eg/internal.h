@@ -90,6 +90,7 @@ struct eg {
 uint64_t eg_now(struct eg *e);  /* ms monotonic */
 int64_t eg_time(struct eg *e);  /* ms since 1970 */
 void eg_count(struct eg *e, const char *metric);
+void eg_gauges(struct eg *e); /* how full the tables are; after each change of one */
 struct span eui_key(eui64_t eui, uint8_t buf[8]); /* a row's key; sorts as the number */
 /* Answer with a status alone, or with bytes. code: token or NULL. */
 void eg_respond(struct eg *e, struct cse_request *req, enum st st, const char *code);

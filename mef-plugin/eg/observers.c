@@ -15,8 +15,10 @@ bool observer_add(struct device *d, struct cse_request *req, bool frames, const 
 {
     struct eg *e = d->eg;
     struct observer *o = d->nobservers < e->max_observers ? calloc(1, sizeof *o) : NULL;
-    if (o == NULL)
+    if (o == NULL) {
+        eg_count(e, "eg_observations_refused_total");
         return false;
+    }
     o->device = d->eui;
     o->frames = frames;
     o->principal = strdup(p->id);
@@ -35,6 +37,7 @@ bool observer_add(struct device *d, struct cse_request *req, bool frames, const 
     o->next = d->observers;
     d->observers = o;
     d->nobservers++;
+    eg_gauges(e);
     return true;
 }
 
@@ -57,6 +60,7 @@ void eg_observe_end(struct eg *e, uint64_t observation)
     if (d != NULL)
         unlink_observer(d, o);
     observer_free(o);
+    eg_gauges(e);
 }
 
 static void cancel(struct device *d, struct observer *o)

@@ -47,6 +47,8 @@ static void relay_durable(void *user, enum st st)
 {
     struct relay *x = user;
     struct device *d = st == ST_OK ? device_find(x->e, x->device) : NULL;
+    if (st != ST_OK) /* nothing was expected of the store but to keep it: memory is ahead of it now */
+        x->e->d.ops->fatal(x->e->d.host, "a device's key could not be stored");
     if (d != NULL && x->committed)
         device_changed(d);
     if (d != NULL && d->row.has_current && x->application) {
@@ -131,8 +133,9 @@ static bool opens(struct device *d, const struct assoc *a, eui64_t gateway, stru
            vault_nwk_open(d->eg->d.vault, a->network_key, x->frame, &x->nwk, &x->aux, &x->out) == ZB_OK;
 }
 
-/* The pending key is proved: it takes the place of the current one, in one transaction with its publication. */
-static bool commit_pending(struct device *d, uint32_t counter, struct relay *x)
+/* The pending key is proved: it takes the place of the current one, in one transaction with its publication. The short
+ * address is the one in the frame, which the key authenticates; that of the request was anybody's. */
+static bool commit_pending(struct device *d, const struct heard *h, struct relay *x)
 {
     struct eg *e = d->eg;
     struct assoc proved = d->row.pending, old = d->row.current;
@@ -145,7 +148,8 @@ static bool commit_pending(struct device *d, uint32_t counter, struct relay *x)
         return false;
     }
     device_pending_unwatch(d);
-    proved.counter_next = counter + 1;
+    proved.counter_next = h->aux.counter + 1;
+    proved.address = proved.next_hop = h->nwk.src;
     d->row.current = proved;
     d->row.has_current = true;
     d->row.has_pending = d->row.revoked = false;
@@ -187,11 +191,11 @@ static void drop(struct eg *e, struct cse_request *req, eui64_t device)
     eg_respond(e, req, ST_UPDATED, NULL);
 }
 
-static bool accept(struct device *d, eui64_t gateway, struct heard *h, struct relay *x)
+static bool take_frame(struct device *d, eui64_t gateway, struct heard *h, struct relay *x)
 {
     if (d->row.has_pending && opens(d, &d->row.pending, gateway, h)) {
         x->committed = true;
-        if (!commit_pending(d, h->aux.counter, x))
+        if (!commit_pending(d, h, x))
             return false;
         x->application = inspect(d, &h->nwk, wr_span(&h->out));
         return true;
@@ -221,7 +225,7 @@ void uplink_frame(struct eg *e, struct gateway *g, struct cse_request *req, cons
     }
     *x = (struct relay){.e = e, .req = req, .device = d->eui, .frame.n = (uint8_t)frame.n};
     memcpy(x->frame.bytes, frame.p, frame.n);
-    if (!accept(d, g->eui, &h, x)) {
+    if (!take_frame(d, g->eui, &h, x)) {
         free(x);
         drop(e, req, m->env.device);
     }

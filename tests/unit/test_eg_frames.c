@@ -141,6 +141,25 @@ static void an_unproven_association_changes_nothing(void **state)
     assert_string_equal(before, after);
 }
 
+static void the_proving_frame_gives_the_address(void **state)
+{
+    struct world *w = *state;
+    struct call c;
+    assert_int_equal(put_code(w, DEV, A_CODE), ST_CREATED);
+    assert_int_equal(ask(w, GW, DEV, 1, &c), EGP_OK);
+    struct first_key k = learn(w, &c, CODE_KEY);
+    struct egp_message spoofed = request_message(GW, DEV, 2); /* another radio with the device's EUI-64 */
+    spoofed.u.request.device_short = 0x6666;
+    send_message(w, &spoofed, &c);
+    assert_int_equal(reason_of(&c), EGP_OK);
+    struct frame_bytes f = reading(w, k.key, DEV, 1);
+    uplink(w, GW, &f);
+    get(w, DEVICE, w->ae, false, &c);
+    assert_string_equal(cJSON_GetObjectItem(c.pc, "state")->valuestring, "enrolled");
+    assert_int_equal(cJSON_GetObjectItem(c.pc, "nwkAddress")->valueint, SHORT);
+    cJSON_Delete(c.pc);
+}
+
 static void a_proved_association_replaces_the_key(void **state)
 {
     struct world *w = *state;
@@ -470,6 +489,7 @@ int main(void)
         T(the_first_frame_commits_and_publishes_the_key),
         T(frames_that_prove_nothing_change_nothing),
         T(an_unproven_association_changes_nothing),
+        T(the_proving_frame_gives_the_address),
         T(a_proved_association_replaces_the_key),
         T(replays_are_dropped),
         T(the_newest_frame_is_there_for_a_new_observer),
