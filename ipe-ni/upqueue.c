@@ -84,7 +84,10 @@ bool upqueue_add(struct upqueue *q, const struct egp_envelope *env, struct span 
         return false;
     e->m = (struct upmsg){.env = *env, .at = now, .n = bytes.n};
     memcpy(e->m.bytes, bytes.p, bytes.n);
-    TAILQ_INSERT_TAIL(list_of(q, env), e, link);
+    if (env->type == EGP_HELLO) /* it says where answers go */
+        TAILQ_INSERT_HEAD(&q->urgent, e, link);
+    else
+        TAILQ_INSERT_TAIL(list_of(q, env), e, link);
     q->n++;
     return true;
 }
