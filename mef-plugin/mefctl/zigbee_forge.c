@@ -228,7 +228,6 @@ static void build_aps(struct forge *f)
 
     uint8_t fallback = v[IN_APS_KEY_ID].is_null ? NO_APS_KEY : f->kind->aps_key_id;
     uint8_t key_id = (uint8_t)inputs_or(f->in, IN_APS_KEY_ID, fallback);
-    f->aps_w = wr_of(f->aps, sizeof f->aps);
     if (key_id == NO_APS_KEY) {
         zb_aps_build(&f->aps_w, &h);
         wr_spanb(&f->aps_w, payload);
@@ -248,10 +247,11 @@ static void build_aps(struct forge *f)
 /* What NWK carries: the APS frame, or the Tunnel command to the parent around it, itself without APS security. */
 static struct span nwk_payload(struct forge *f, struct wr *w)
 {
+    struct span aps = span_of(f->aps, f->aps_w.n);
     if (!is_tunnel(f))
-        return wr_span(&f->aps_w);
+        return aps;
     struct zb_aps h = {.fcf = ZB_APS_COMMAND, .counter = (uint8_t)need(f, IN_TUNNEL_APS_COUNTER)};
-    struct zb_cmd cmd = {.id = ZB_TUNNEL, .dst = need(f, IN_DEVICE_EUI64), .tunnelled = wr_span(&f->aps_w)};
+    struct zb_cmd cmd = {.id = ZB_TUNNEL, .dst = need(f, IN_DEVICE_EUI64), .tunnelled = aps};
     zb_aps_build(w, &h);
     if (zb_cmd_build(w, &cmd) != ZB_OK)
         inputs_fail(f->in, "range", IN_TRANSPORTED_KEY);
@@ -286,7 +286,6 @@ static void build_nwk(struct forge *f)
     struct span payload = nwk_payload(f, &tunnel);
     struct zb_nwk h = nwk_header(f);
     const struct value *key = &f->in->v[IN_NETWORK_KEY];
-    f->nwk_w = wr_of(f->nwk, sizeof f->nwk);
     if (!key->present && f->kind->nwk_clear) {
         zb_nwk_build(&f->nwk_w, &h);
         wr_spanb(&f->nwk_w, payload);
@@ -300,6 +299,8 @@ static void build_nwk(struct forge *f)
 
 static void forge(struct forge *f)
 {
+    f->aps_w = wr_of(f->aps, sizeof f->aps);
+    f->nwk_w = wr_of(f->nwk, sizeof f->nwk);
     choose_parties(f);
     choose_destination(f);
     build_aps(f);

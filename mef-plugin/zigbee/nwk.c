@@ -20,7 +20,7 @@ static bool routing_parse(struct rd *r, struct zb_nwk *h)
     if (h->multicast && !rd_u8(r, &control))
         return false;
     if ((h->fcf & ZB_FCF_SOURCE_ROUTE) != 0 &&
-        !(rd_u8(r, &h->nrelays) && rd_u8(r, &h->relay_index) && rd_span(r, 2u * h->nrelays, &relays)))
+        !(rd_u8(r, &h->nrelays) && rd_u8(r, &h->relay_index) && rd_span(r, (size_t)2 * h->nrelays, &relays)))
         return false;
     h->relays = relays.p;
     return true;
@@ -64,7 +64,7 @@ void zb_nwk_build(struct wr *w, const struct zb_nwk *h)
     if ((h->fcf & ZB_FCF_SOURCE_ROUTE) != 0) {
         wr_u8(w, h->nrelays);
         wr_u8(w, h->relay_index);
-        wr_bytes(w, h->relays, 2u * h->nrelays);
+        wr_bytes(w, h->relays, (size_t)2 * h->nrelays);
     }
 }
 

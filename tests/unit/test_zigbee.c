@@ -334,6 +334,37 @@ static void headers(void **state)
     }
 }
 
+/* What the largest radio frame can not carry is refused, and so is opening what is not secured. */
+static void limits(void **state)
+{
+    struct fixture *f = *state;
+    const uint8_t key[ZB_KEY] = {1};
+    uint8_t text[ZB_NWK_MAX] = {0}, out[256], plain[ZB_NWK_MAX];
+    struct zb_nwk nwk = {.fcf = 0x0008, .dst = 1, .radius = 30}, back;
+    struct zb_aps aps = {.fcf = ZB_APS_COMMAND};
+    struct zb_aux aux;
+    const size_t most = ZB_NWK_MAX - 8 - 14 - ZB_MIC;
+    struct wr w = wr_of(out, sizeof out), p = wr_of(plain, sizeof plain);
+    assert_int_equal(zb_nwk_seal(f->crypto, key, &nwk, 7, 9, 0, span_of(text, most), &w), ZB_OK);
+    assert_int_equal(w.n, ZB_NWK_MAX);
+    assert_int_equal(zb_nwk_open(f->crypto, key, wr_span(&w), &back, &aux, &p), ZB_OK);
+    assert_true(p.n == most && aux.counter == 7 && aux.src64 == 9);
+    w = wr_of(out, sizeof out);
+    assert_int_equal(zb_nwk_seal(f->crypto, key, &nwk, 7, 9, 0, span_of(text, most + 1), &w), ZB_NO_SPACE);
+    w = wr_of(out, 40);
+    assert_int_equal(zb_nwk_seal(f->crypto, key, &nwk, 7, 9, 0, span_of(text, most), &w), ZB_NO_SPACE);
+    w = wr_of(out, sizeof out);
+    assert_int_equal(zb_aps_seal(f->crypto, key, &aps, 1, 7, 9, span_of(text, 2), &w), ZB_NO_KEY);
+    nwk.multicast = true;
+    w = wr_of(out, sizeof out);
+    zb_nwk_build(&w, &nwk);
+    assert_false(wr_ok(&w));
+    const uint8_t clear_nwk[] = {0x08, 0, 1, 0, 0, 0, 30, 1, 0x01, 1, 9, 1}, clear_aps[] = {0x01, 1, 9, 1};
+    assert_int_equal(zb_nwk_open(f->crypto, key, span_of(clear_nwk, sizeof clear_nwk), &back, &aux, &p), ZB_MALFORMED);
+    assert_int_equal(zb_aps_open(f->crypto, key, span_of(clear_aps, sizeof clear_aps), 0, &aps, &aux, &p),
+                     ZB_MALFORMED);
+}
+
 static void public_keys(void **state)
 {
     (void)state;
@@ -350,9 +381,10 @@ static void public_keys(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(primitives),        cmocka_unit_test(ccm_empty), cmocka_unit_test(install_codes),
-        cmocka_unit_test(install_code_text), cmocka_unit_test(labels),    cmocka_unit_test(frames),
-        cmocka_unit_test(counters),          cmocka_unit_test(headers),   cmocka_unit_test(public_keys)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(primitives),    cmocka_unit_test(ccm_empty),
+                                       cmocka_unit_test(install_codes), cmocka_unit_test(install_code_text),
+                                       cmocka_unit_test(labels),        cmocka_unit_test(frames),
+                                       cmocka_unit_test(counters),      cmocka_unit_test(headers),
+                                       cmocka_unit_test(limits),        cmocka_unit_test(public_keys)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
