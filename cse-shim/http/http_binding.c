@@ -338,7 +338,7 @@ static struct MHD_Daemon *start_daemon(struct http_binding *b, const struct http
                             MHD_OPTION_URI_LOG_CALLBACK, on_target, b, MHD_OPTION_NOTIFY_COMPLETED, on_completed, b,
                             MHD_OPTION_NOTIFY_CONNECTION, on_connection, b, MHD_OPTION_CONNECTION_LIMIT,
                             (unsigned)cfg->tls.max_connections + 1, MHD_OPTION_CONNECTION_TIMEOUT,
-                            cfg->tls.idle_seconds, MHD_OPTION_CONNECTION_MEMORY_LIMIT, cfg->max_header + 4096,
+                            cfg->tls.idle_seconds, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)2 * cfg->max_header,
                             MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
 }
 
