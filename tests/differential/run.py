@@ -6,7 +6,8 @@ Prints the seed and lines a second, then 'N passed, N failed'.
 
 usage: run.py BUILD-DIR
 environment: MEF_TIER=short|long (short: 2,000 cases and 100 frames of each kind; long: 10,000 and 1,000),
-  ZIGBEE_CASES, ZIGBEE_FRAMES (other counts), MEF_SEED, MEF_NPM (folder that holds node_modules)
+  ZIGBEE_CASES, ZIGBEE_FRAMES (other counts), ZIGBEE_RATE (lines a second that forge must reach; lower it for a build
+  with sanitizers), MEF_SEED, MEF_NPM (folder that holds node_modules)
 """
 import json
 import os
@@ -25,6 +26,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 LONG = os.environ.get("MEF_TIER") == "long"
 CASES = int(os.environ.get("ZIGBEE_CASES", 10000 if LONG else 2000))
 FRAMES = int(os.environ.get("ZIGBEE_FRAMES", 1000 if LONG else 100))
+RATE = int(os.environ.get("ZIGBEE_RATE", 20000))
 KEYS_PER_CAPTURE = 10
 
 
@@ -270,14 +272,19 @@ def frames_by_others(count, build, rng):
 
 
 def bench(build):
+    """Lines a second, the best of three: others may use the machine."""
     vectors = json.loads((HERE.parent / "vectors/zigbee.json").read_text())["frames"]
     lines = [json.dumps({"kind": v["kind"], "inputs": v["inputs"]}) + "\n" for v in vectors] * 10000
     with tempfile.TemporaryFile() as file:
         file.write("".join(lines).encode())
-        file.seek(0)
-        start = time.monotonic()
-        subprocess.run([build / "mef-plugin/mefctl/mefctl", "zigbee", "forge"], stdin=file, stdout=subprocess.DEVNULL, check=True)
-        return len(lines) / (time.monotonic() - start)
+        best = 0
+        for _ in range(3):
+            file.seek(0)
+            start = time.monotonic()
+            subprocess.run([build / "mef-plugin/mefctl/mefctl", "zigbee", "forge"], stdin=file, stdout=subprocess.DEVNULL,
+                           check=True)
+            best = max(best, len(lines) / (time.monotonic() - start))
+        return best
 
 
 def main():
@@ -290,7 +297,9 @@ def main():
     install_codes_by_zigpy(count, build, rng)
     print(f"python: {count.passed} passed, {count.failed} failed", flush=True)
     frames_by_others(count, build, rng)
-    print(f"forge: {bench(build):.0f} lines a second (wanted: 20000)")
+    rate = bench(build)
+    print(f"forge: {rate:.0f} lines a second (wanted: {RATE})")
+    count.check("forge rate", rate >= RATE, True, rate)
     print(f"{count.passed} passed, {count.failed} failed")
     sys.exit(1 if count.failed or not count.passed else 0)
 
