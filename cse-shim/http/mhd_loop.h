@@ -14,4 +14,4 @@ struct MHD_Daemon *mhd_loop_daemon(const struct mhd_loop *m);
 void mhd_loop_kick(struct mhd_loop *m);
 
 /* Log hook for MHD_OPTION_EXTERNAL_LOGGER. */
-void mhd_log(void *user, const char *fmt, va_list ap);
+__attribute__((format(printf, 2, 0))) void mhd_log(void *user, const char *fmt, va_list ap);
