@@ -17,6 +17,8 @@ enum { FORMAT_OCTETS = 42, FORMAT_JSON = 50 };
 #define RELEASE "3"
 #define QUEUE 64
 #define RETRY_MS 1000 /* between attempts to set up a lost observation */
+#define QUIET_MS 10000 /* without a notification, then the MEF is asked whether it is still there */
+#define PROBE_MS 4000 /* to answer that; else the session is given up */
 
 struct aec {
     sd_event *loop;
@@ -36,6 +38,8 @@ struct aec {
     uint64_t retry_at;      /* monotonic ms, when to set a lost one up again */
     enum st watch_st;       /* ST_OK, or why the MEF refused it */
     bool watch_answered;
+    uint64_t heard_at;      /* monotonic ms, the latest sign of life while watching */
+    uint64_t probe;         /* cep handle of the question whether the MEF is there; 0: none */
     uint8_t frames[QUEUE][AEC_FRAME_MAX];
     size_t lengths[QUEUE];
     size_t head, waiting;
@@ -265,6 +269,8 @@ static enum st perform(struct aec *c, const struct spec *s, struct call *out)
     if (!out->done) {
         cep_cancel(to, handle); /* `to` lives: its end would have finished the call */
         out->st = ST_TIMEOUT;
+        c->session = 0;
+        cep_session_close(to); /* the MEF may have forgotten it: the next call makes a new one */
     }
     if (succeeded(out->st))
         return ST_OK;
@@ -367,6 +373,7 @@ static void enqueue(struct aec *c, struct span frame)
 static void on_frame(void *user, enum st st, const struct cep_message *rsp)
 {
     struct aec *c = user;
+    c->heard_at = now_ms();
     c->watch_answered = true;
     c->watch_st = st == ST_OK ? answer_status(rsp) : st;
     if (succeeded(c->watch_st)) {
@@ -394,7 +401,8 @@ static enum st observe(struct aec *c)
     const struct cep_message m = {s.method, r.opts, r.n, s.body};
     struct cep_session *to = session(c);
     c->watch_answered = false;
-    c->retry_at = now_ms() + RETRY_MS;
+    c->heard_at = now_ms();
+    c->retry_at = c->heard_at + RETRY_MS;
     c->observation = to != NULL ? cep_request(to, &m, true, true, on_frame, c) : 0;
     return c->observation != 0 ? ST_OK : ST_UNREACHABLE;
 }
@@ -417,6 +425,38 @@ enum st aec_watch(struct aec *c, eui64_t device)
     return succeeded(c->watch_st) ? ST_OK : c->watch_st;
 }
 
+static void on_probe(void *user, enum st st, const struct cep_message *rsp)
+{
+    struct aec *c = user;
+    (void)rsp;
+    c->probe = 0;
+    if (st == ST_OK)
+        c->heard_at = now_ms();
+}
+
+/* A MEF that was restarted knows nothing of our session, and DTLS does not say so: ask when it is quiet, and give the
+ * session up when no answer comes, which ends the observation and has it set up again. */
+static void check_quiet(struct aec *c, uint64_t now)
+{
+    struct cep_session *s = c->session != 0 ? cep_session_find(c->ep, c->session) : NULL;
+    if (s == NULL || c->observation == 0 || now < c->heard_at + QUIET_MS)
+        return;
+    if (now >= c->heard_at + QUIET_MS + PROBE_MS) {
+        c->session = 0;
+        cep_session_close(s);
+        return;
+    }
+    if (c->probe != 0)
+        return;
+    char path[64];
+    struct request r = {.n = 0};
+    eg_path(path, "devices", c->watched, "");
+    const struct spec spec = {.method = CEP_GET, .path = path, .accept = FORMAT_JSON};
+    build(c, &spec, &r);
+    const struct cep_message m = {spec.method, r.opts, r.n, spec.body};
+    c->probe = cep_request(s, &m, false, false, on_probe, c);
+}
+
 /* Will trying again help? Not when the MEF said no. */
 static bool transient(enum st st)
 {
@@ -433,6 +473,7 @@ enum st aec_next(struct aec *c, int timeout_ms, uint8_t frame[AEC_FRAME_MAX], si
             return c->watched == 0 ? fail(c, ST_BAD_REQUEST, "nothing is watched") : c->watch_st;
         if (c->observation == 0 && now >= c->retry_at)
             (void)observe(c); /* tried again at retry_at */
+        check_quiet(c, now);
         if (now > end || (now == end && timeout_ms > 0))
             return fail(c, ST_TIMEOUT, "no frame");
         uint64_t left = end - now < RETRY_MS ? end - now : RETRY_MS;
