@@ -73,11 +73,13 @@ class CoapClient:
     """One DTLS session. The pre-shared key stands in openssl's arguments: a test's key, of no other use."""
 
     def __init__(self, port: int, identity: str, kpm_hex: str, timeout: float = 5):
-        self.inbox, outbox = os.pipe2(os.O_DIRECT)  # packets: a read gives one datagram
+        self.inbox, outbox = os.pipe2(os.O_DIRECT)  # packets: what is written at once is read at once,
+        inlet, self.outbox = os.pipe2(os.O_DIRECT)  # so that each is one DTLS record
         self.child = subprocess.Popen(
             ["openssl", "s_client", "-dtls1_2", "-quiet", "-nocommands", "-connect", f"127.0.0.1:{port}", "-psk_identity", identity,
              "-psk", kpm_hex, "-cipher", "PSK-AES128-CCM8:@SECLEVEL=0"],
-            stdin=subprocess.PIPE, stdout=outbox, stderr=subprocess.PIPE)
+            stdin=inlet, stdout=outbox, stderr=subprocess.PIPE)
+        os.close(inlet)
         os.close(outbox)
         self.mid = secrets.randbelow(65536)
         self.peer = f"127.0.0.1:{port}"
@@ -91,13 +93,12 @@ class CoapClient:
         if answer is None:
             self.child.kill()
             errors = self.child.communicate()[1].decode(errors="replace")
-            os.close(self.inbox)
+            self._close_pipes()
             raise HandshakeRefused(errors)
 
     def _send(self, data: bytes):
         try:
-            self.child.stdin.write(data)
-            self.child.stdin.flush()
+            os.write(self.outbox, data)
         except BrokenPipeError:
             pass
 
@@ -108,13 +109,13 @@ class CoapClient:
         return Answer(data) if len(data) >= 4 else None
 
     def request(self, code: int, path: str, options: list = (), payload: bytes = b"", origin: str | None = None,
-                timeout: float = 5) -> Answer | None:
+                rqi: str | None = None, timeout: float = 5) -> Answer | None:
         """One confirmable request; its (piggybacked or separate) answer, or None."""
         self.mid = self.mid + 1 & 0xFFFF
         token = secrets.token_bytes(4)
         all_options = [(URI_PATH, s.encode()) for s in path.split("/")] + list(options)
         if origin is not None:
-            all_options += [(FR, origin.encode()), (RVI, b"3"), (RQI, secrets.token_hex(4).encode())]
+            all_options += [(FR, origin.encode()), (RVI, b"3"), (RQI, (rqi or secrets.token_hex(4)).encode())]
         self._send(encode(code, self.mid, token, all_options, payload))
         end = time.monotonic() + timeout
         while (left := end - time.monotonic()) > 0:
@@ -131,7 +132,11 @@ class CoapClient:
     def close(self):
         self.child.kill()
         self.child.communicate()
+        self._close_pipes()
+
+    def _close_pipes(self):
         os.close(self.inbox)
+        os.close(self.outbox)
 
 
 # --- EG messages (docs/eg-protocol.cddl) ----------------------------------------------------------------------------------

@@ -310,7 +310,7 @@ class Stack:
         return sum(values)
 
     def database(self) -> dict:
-        """Every row but those of the audit trail, read from a copy: {(table, key): value}."""
+        """Every row, read from a copy: {(table, key): value}. Not the audit trail, and not which session speaks for a gateway."""
         copy = self.folder / "copy.db"
         for suffix in ("", "-wal"):
             source = self.etc / f"mef.db{suffix}"
@@ -319,7 +319,7 @@ class Stack:
             else:
                 Path(f"{copy}{suffix}").unlink(missing_ok=True)
         with contextlib.closing(sqlite3.connect(copy)) as db:
-            tables = [t for (t,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'") if t != "audit"]
+            tables = [t for (t,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'") if t not in ("audit", "gateway_epoch")]
             return {(t, bytes(k)): bytes(v) for t in tables for k, v in db.execute(f'SELECT k, v FROM "{t}"')}
 
     # --- the device and the AE -----------------------------------------------------------------------------------------

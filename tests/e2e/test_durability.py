@@ -74,10 +74,10 @@ class Kills(common.StackTest):
     def test_twenty_kills_lose_nothing_acknowledged(self):
         rng = random.Random(int(os.environ.get("MEF_SEED", "1")))
         self.codes, self.answers, self.counters, self.lock = {}, {}, {}, threading.Lock()
-        self.transaction = 1 << 20
+        self.transaction, self.errors = 1 << 20, []
         for kill in range(KILLS):
             stop = threading.Event()
-            workers = [threading.Thread(target=w, args=(stop,)) for w in (self.register, self.join)]
+            workers = [threading.Thread(target=self.guarded, args=(w, stop)) for w in (self.register, self.join)]
             for w in workers:
                 w.start()
             time.sleep(rng.uniform(0.15, 0.6))
@@ -85,12 +85,19 @@ class Kills(common.StackTest):
             stop.set()
             for w in workers:
                 w.join()
+            self.assertEqual(self.errors, [])
             self.stack.processes.remove(self.stack.mefd)
             self.stack.start_mefd()
             self.verify(kill)
         print(f"{KILLS} kills: {len(self.codes)} registrations and {len(self.answers)} EgResponses acknowledged, none lost", flush=True)
         self.assertGreater(len(self.codes), KILLS)
         self.assertGreater(len(self.answers), KILLS)
+
+    def guarded(self, work, stop):
+        try:
+            work(stop)
+        except Exception as e:  # of another thread: shown by the test's own
+            self.errors.append(repr(e))
 
     def register(self, stop):
         while not stop.is_set():

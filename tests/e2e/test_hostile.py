@@ -84,10 +84,9 @@ class Hostile(common.StackTest):
         self.assertEqual((answer.dotted, answer.rsc), ("4.03", 4103))
         for path in (f"mef/eg/frames/{eui}", f"mef/eg/devices/{eui}"):
             answer = c.request(GET, path, [(ACCEPT, uint(OCTETS if "frames" in path else JSON))], origin=OTHER_AE)
-            self.assertIn(answer.rsc, (4103, 4004), path)
-            self.assertGreaterEqual(answer.code, 4 << 5, path)
+            self.assertIn(answer.dotted, ("4.03", "4.04"), path)
         answer = c.request(POST, f"mef/eg/devices/{eui}/ticket", [(CONTENT_FORMAT, uint(JSON))], b'{"count":1}', origin=OTHER_AE)
-        self.assertIn(answer.rsc, (4103, 4004))
+        self.assertIn(answer.dotted, ("4.03", "4.04"))
         status, out, err = self.stack.mefkey("get", self.key_id, "--stdout", credential=self.other, ae_id=OTHER_AE)
         self.assertEqual((status, out), (5, ""))
         self.assertIn("4103", err)
@@ -156,7 +155,7 @@ class Hostile(common.StackTest):
         for number in range(MEBIBYTE // 1024):
             more = 8 if number < MEBIBYTE // 1024 - 1 else 0
             answer = c.request(POST, "mef", [(CONTENT_FORMAT, uint(JSON)), (BLOCK1, uint(number << 4 | more | 6)), (TY, uint(60002))],
-                               b"x" * 1024, origin=AE_ID)
+                               b"x" * 1024, origin=AE_ID, rqi="large")
             if answer.code != 0x5F:  # 2.31 Continue
                 break
         self.assertEqual(answer.dotted, "4.13")
