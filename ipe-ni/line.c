@@ -68,7 +68,8 @@ static bool make_raw(int fd)
     return tcsetattr(fd, TCSANOW, &t) == 0;
 }
 
-/* The slave is opened once, to make it raw, and closed, so that the master reports "hung up" until a peer opens it. */
+/* The slave is opened once, to make it raw, and closed, so that the master reports "hung up" until a peer opens
+ * it. */
 static const char *prepare_pty(struct line *l)
 {
     char name[128];
@@ -78,7 +79,8 @@ static const char *prepare_pty(struct line *l)
         ptsname_r(l->held_fd, name, sizeof name) != 0)
         return "cannot make a pseudo-terminal";
     int slave = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC);
-    bool raw = slave >= 0 && make_raw(slave);
+    /* The peer may run as another user of our group. */
+    bool raw = slave >= 0 && make_raw(slave) && fchown(slave, (uid_t)-1, getegid()) == 0 && fchmod(slave, 0660) == 0;
     if (slave >= 0)
         close(slave);
     if (lstat(l->path, &st) == 0 && (!S_ISLNK(st.st_mode) || unlink(l->path) != 0))

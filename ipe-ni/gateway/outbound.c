@@ -255,7 +255,7 @@ static bool counter_waits(const struct peer *p, eui64_t source, uint32_t counter
 }
 
 /* --- the air ---------------------------------------------------------------------------------------------------------- */
-static struct mac_addr our_address(const struct outbound *o, enum mac_mode mode)
+static struct mac_addr our_address(const struct outbound *o, uint8_t mode)
 {
     return (struct mac_addr){mode, o->cfg.net.pan, o->cfg.net.short_, o->cfg.net.ext};
 }
