@@ -72,7 +72,7 @@ static void test_tokens(void **state)
     open_admin(&w, *state);
     assert_int_equal(GET(NULL, "v1/devices"), 401);
     assert_string_equal(w.host.code, "no-token");
-    const char *bad[] = {"", "x", OPS_TOKEN "x", "ops-token-012345678", " " OPS_TOKEN};
+    const char *bad[] = {"", "x", (OPS_TOKEN "x"), "ops-token-012345678", (" " OPS_TOKEN)};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_int_equal(GET(bad[i], "v1/devices"), 401);
         assert_string_equal(w.host.code, "bad-token");
