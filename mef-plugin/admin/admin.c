@@ -35,7 +35,8 @@ struct ask {
     struct store_txn *t;    /* of a change, else NULL */
     struct mef_result r;
     /* query parameters */
-    eui64_t after;
+    eui64_t after;          /* ..as an EUI-64 */
+    const char *after_text; /* ..as it is */
     uint64_t before;
     unsigned limit;
     bool replace;
@@ -78,7 +79,7 @@ static void device_act(struct ask *q)
     eg_device_action(q->a->d.eg, q->t, q->who->admin, q->actor, q->eui, q->action, &q->r);
 }
 
-static void applications_list(struct ask *q) { found(q, mef_application_list(q->a->d.mef, q->who->admin)); }
+static void applications_list(struct ask *q) { found(q, mef_application_list(q->a->d.mef, q->who->admin, q->after_text, q->limit)); }
 static void application_get(struct ask *q) { found(q, mef_application_get(q->a->d.mef, q->who->admin, q->id)); }
 static void application_put(struct ask *q)
 {
@@ -89,7 +90,7 @@ static void application_delete(struct ask *q)
     mef_application_delete(q->a->d.mef, q->t, q->who->admin, q->actor, q->id, &q->r);
 }
 
-static void credentials_list(struct ask *q) { found(q, mef_credential_list(q->a->d.mef, q->who->admin)); }
+static void credentials_list(struct ask *q) { found(q, mef_credential_list(q->a->d.mef, q->who->admin, q->after_text, q->limit)); }
 static void credential_get(struct ask *q) { found(q, mef_credential_get(q->a->d.mef, q->who->admin, q->id)); }
 static void credential_create(struct ask *q)
 {
@@ -105,7 +106,7 @@ static void events(struct ask *q) { mef_refuse(&q->r, ST_NOT_IMPLEMENTED, "not-i
 
 /* --- routes --------------------------------------------------------------------------------------------------------- */
 
-enum query { Q_AFTER = 1, Q_LIMIT = 2, Q_BEFORE = 4, Q_REPLACE = 8 };
+enum query { Q_AFTER = 1, Q_LIMIT = 2, Q_BEFORE = 4, Q_REPLACE = 8, Q_AFTER_TEXT = 16 };
 enum { ADMIN = ROLE_ADMIN, INSTALLS = ROLE_ADMIN | ROLE_INSTALLER, READS = ROLE_ADMIN | ROLE_VIEWER,
        ALL = ROLE_ADMIN | ROLE_INSTALLER | ROLE_VIEWER };
 
@@ -130,11 +131,11 @@ static const struct route {
     {CSE_RETRIEVE, "v1/devices", ALL, Q_AFTER | Q_LIMIT, NULL, devices_list},
     {CSE_RETRIEVE, "v1/devices/{eui64}", ALL, 0, NULL, device_get},
     {CSE_CREATE, "v1/devices/{eui64}/{action}", INSTALLS, 0, NULL, device_act},
-    {CSE_RETRIEVE, "v1/applications", READS, 0, NULL, applications_list},
+    {CSE_RETRIEVE, "v1/applications", READS, Q_AFTER_TEXT | Q_LIMIT, NULL, applications_list},
     {CSE_RETRIEVE, "v1/applications/{id}", READS, 0, NULL, application_get},
     {CSE_UPDATE, "v1/applications/{id}", ADMIN, 0, NULL, application_put},
     {CSE_DELETE, "v1/applications/{id}", ADMIN, 0, NULL, application_delete},
-    {CSE_RETRIEVE, "v1/credentials", READS, 0, NULL, credentials_list},
+    {CSE_RETRIEVE, "v1/credentials", READS, Q_AFTER_TEXT | Q_LIMIT, NULL, credentials_list},
     {CSE_CREATE, "v1/credentials", ADMIN, 0, "kpmId", credential_create},
     {CSE_RETRIEVE, "v1/credentials/{id}", READS, 0, NULL, credential_get},
     {CSE_DELETE, "v1/credentials/{id}", ADMIN, 0, NULL, credential_delete},
@@ -206,6 +207,9 @@ static bool parse_param(struct ask *q, unsigned which, const char *value)
     switch (which) {
     case Q_AFTER:
         return eui64_parse(value, &q->after);
+    case Q_AFTER_TEXT:
+        q->after_text = value;
+        return true;
     case Q_BEFORE:
         return parse_number(value, 1, INT64_MAX, &q->before);
     case Q_LIMIT:
@@ -221,14 +225,17 @@ static bool parse_param(struct ask *q, unsigned which, const char *value)
 
 static bool read_query(struct ask *q, unsigned allowed)
 {
-    static const char *const names[] = {"after", "limit", "before", "replace"};
+    static const struct {
+        const char *name;
+        unsigned which;
+    } all[] = {{"after", Q_AFTER}, {"after", Q_AFTER_TEXT}, {"limit", Q_LIMIT}, {"before", Q_BEFORE}, {"replace", Q_REPLACE}};
     for (size_t i = 0; i < q->req->nparams; i++) {
         const struct cse_param *p = &q->req->params[i];
         unsigned which = 0;
-        for (unsigned j = 0; j < sizeof names / sizeof *names; j++)
-            if (strcmp(p->name, names[j]) == 0)
-                which = 1u << j;
-        if ((which & allowed) == 0)
+        for (size_t j = 0; j < sizeof all / sizeof *all; j++)
+            if (strcmp(p->name, all[j].name) == 0)
+                which |= all[j].which & allowed;
+        if (which == 0)
             return mef_refuse(&q->r, ST_BAD_REQUEST, "unknown-parameter", p->name, "there is no such parameter here");
         if (!parse_param(q, which, p->value))
             return mef_refuse(&q->r, ST_BAD_REQUEST, "bad-value", p->name, "the parameter's value is out of range");
@@ -319,7 +326,7 @@ static const char *location(const struct ask *q, const struct route *r, char out
 
 void admin_handle(struct admin *a, struct cse_request *req)
 {
-    struct ask q = {.a = a, .req = req, .limit = PAGE_DEFAULT};
+    struct ask q = {.a = a, .req = req, .after_text = "", .limit = PAGE_DEFAULT};
     char where[MAX_LOCATION];
     const struct route *r = check(&q);
     uint64_t seq = 0;

@@ -224,12 +224,16 @@ cJSON *mef_application_get(struct mef *m, const char *admin, const char *name)
     return a == NULL ? NULL : to_json(a);
 }
 
-cJSON *mef_application_list(struct mef *m, const char *admin)
+cJSON *mef_application_list(struct mef *m, const char *admin, const char *after, unsigned limit)
 {
     size_t n = strlen(admin);
-    cJSON *list = cJSON_CreateArray();
-    for (const struct application *a = m->applications; a != NULL; a = a->hh.next)
+    struct page page;
+    cJSON *list = page_open(&page, after, limit) ? cJSON_CreateArray() : NULL;
+    for (const struct application *a = m->applications; list != NULL && a != NULL; a = a->hh.next)
         if (strncmp(a->key, admin, n) == 0 && a->key[n] == '/')
-            cJSON_AddItemToArray(list, to_json(a));
+            page_offer(&page, a->key + n + 1);
+    for (size_t i = 0; i < page.n; i++)
+        cJSON_AddItemToArray(list, to_json(find(m, admin, page.v[i])));
+    page_close(&page);
     return list;
 }

@@ -262,11 +262,15 @@ cJSON *mef_credential_get(struct mef *m, const char *admin, const char *kpm_id)
     return c == NULL ? NULL : to_json(c);
 }
 
-cJSON *mef_credential_list(struct mef *m, const char *admin)
+cJSON *mef_credential_list(struct mef *m, const char *admin, const char *after, unsigned limit)
 {
-    cJSON *list = cJSON_CreateArray();
-    for (const struct credential *c = m->credentials; c != NULL; c = c->hh.next)
+    struct page page;
+    cJSON *list = page_open(&page, after, limit) ? cJSON_CreateArray() : NULL;
+    for (const struct credential *c = m->credentials; list != NULL && c != NULL; c = c->hh.next)
         if (strcmp(c->admin, admin) == 0)
-            cJSON_AddItemToArray(list, to_json(c));
+            page_offer(&page, c->kpm_id);
+    for (size_t i = 0; i < page.n; i++)
+        cJSON_AddItemToArray(list, to_json(find(m, page.v[i])));
+    page_close(&page);
     return list;
 }

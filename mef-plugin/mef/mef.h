@@ -51,7 +51,8 @@ struct mef_result { enum st st; cJSON *body; const char *code, *field, *detail; 
 /* {"for":ID,"kind":"psk","kpm"?:hex,"expiresAt"?} -> {"kpmId","kpm",..}. For a gateway: {"for":"gateway:<name or EUI-64>"}.*/
 void mef_credential_create(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const cJSON *in, struct mef_result *r);
 void mef_credential_delete(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *kpm_id, struct mef_result *r);
-cJSON *mef_credential_list(struct mef *m, const char *admin);                     /* never the key */
+/* Never the key. Lists page by KpmID and by name: at most `limit` above `after` ("": from the start). */
+cJSON *mef_credential_list(struct mef *m, const char *admin, const char *after, unsigned limit);
 cJSON *mef_credential_get(struct mef *m, const char *admin, const char *kpm_id);  /* NULL: none */
 /* The role a credential's identity has; for binding gateways. */
 enum mef_role mef_credential_role(struct mef *m, const char *admin, const char *kpm_id);
@@ -60,7 +61,7 @@ enum mef_role mef_credential_role(struct mef *m, const char *admin, const char *
 void mef_application_put(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *name, const cJSON *in, struct mef_result *r);
 void mef_application_delete(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *name, struct mef_result *r);
 cJSON *mef_application_get(struct mef *m, const char *admin, const char *name);
-cJSON *mef_application_list(struct mef *m, const char *admin);
+cJSON *mef_application_list(struct mef *m, const char *admin, const char *after, unsigned limit);
 /* Is the absolute id a member? */
 bool mef_application_member(struct mef *m, const char *admin, const char *name, const char *id);
 

@@ -245,6 +245,20 @@ static void test_objects(void **state)
     assert_int_equal(GET(OPS_TOKEN, "v1/install-codes?after=00124b0001020304&limit=10"), 200);
     assert_int_equal(cJSON_GetArraySize(w.host.rsp.pc), 1);
     assert_string_equal(text_of(cJSON_GetArrayItem(w.host.rsp.pc, 0), "eui64"), "00124b0001020305");
+    const char *names[] = {"z", "b", "m", "a", "q"};
+    for (size_t i = 0; i < 5; i++) {
+        snprintf(body, sizeof body, "v1/applications/%s", names[i]);
+        assert_int_equal(PUT(OPS_TOKEN, body, "{'members':[]}"), 201);
+    }
+    assert_int_equal(GET(OPS_TOKEN, "v1/applications?limit=2"), 200);
+    assert_int_equal(cJSON_GetArraySize(w.host.rsp.pc), 2);
+    assert_string_equal(text_of(cJSON_GetArrayItem(w.host.rsp.pc, 1), "name"), "b");
+    assert_int_equal(GET(OPS_TOKEN, "v1/applications?limit=3&after=b"), 200);
+    const char *middle[] = {"lights", "m", "q"};
+    for (int i = 0; i < 3; i++)
+        assert_string_equal(text_of(cJSON_GetArrayItem(w.host.rsp.pc, i), "name"), middle[i]);
+    assert_int_equal(GET(OPS_TOKEN, "v1/applications?after=q"), 200);
+    assert_int_equal(cJSON_GetArraySize(w.host.rsp.pc), 1);
     /* all of it is there after a restart, and in the trail */
     world_close(&w);
     open_admin(&w, *state);

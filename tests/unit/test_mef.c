@@ -193,7 +193,7 @@ static void test_credential_refusals(void **state)
             assert_string_equal(r.field, rows[i].field);
         cJSON_Delete(in);
     }
-    cJSON *list = mef_credential_list(w.mef, ADMIN);
+    cJSON *list = mef_credential_list(w.mef, ADMIN, "", 10);
     assert_int_equal(cJSON_GetArraySize(list), 0);
     cJSON_Delete(list);
     world_close(&w);
