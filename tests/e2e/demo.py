@@ -200,11 +200,16 @@ class Demo:
         return code_
 
 
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
 def main() -> int:
     args = arguments()
     if args.usage_only:
         return OK
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    for sig in (signal.SIGINT, signal.SIGTERM):  # also where a shell started us in the background, with SIGINT ignored
+        signal.signal(sig, interrupt)
     work = None
     try:
         args.out.mkdir(parents=True, exist_ok=True)
@@ -220,7 +225,8 @@ def main() -> int:
     try:
         status = demo.run()
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for sig in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(sig, signal.SIG_IGN)
         try:
             demo.stack.stop()
         except StackError as e:

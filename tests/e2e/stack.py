@@ -74,7 +74,7 @@ class Process:
         with open(log, "ab") as out:
             self.child = subprocess.Popen([str(a) for a in argv], stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
                                           stdout=subprocess.PIPE if events else out, stderr=out, pass_fds=pass_fds,
-                                          preexec_fn=_die_with_parent)
+                                          start_new_session=True, preexec_fn=_die_with_parent)
         if stdin is not None:
             self.child.stdin.write(stdin.encode())
             self.child.stdin.close()
@@ -213,22 +213,22 @@ class Stack:
     def start_zbgwd(self):
         conf = self.folder / "zbgwd.conf"
         conf.write_text(f"[gateway]\neui64 = {self.gateway_eui}\npan-id = {self.pan:04x}\nchannel = {self.channel}\n"
-                        f"[radio]\ndriver = udp:{self.medium}\n[egp]\nline = tcp-listen:127.0.0.1:{self.egp_port}\n")
+                        f"[radio]\ndriver = udp:{self.medium}\n[egp]\nline = {self.egp}\n")
         self.gateway = self.spawn("zbgwd", [self.program("zbgwd"), "--config", conf])
-        self._until(lambda: tcp_listening(self.egp_port), self.gateway, "zbgwd does not listen")
 
     def start_ipe(self):
         psk = write_private(self.folder / "gateway.psk", self.gw_credential["kpm"] + "\n")
         conf = self.folder / "ipe-nid.conf"
-        conf.write_text(f"[egp]\nline = {self.egp}\n[mef]\nuri = {self.mef_uri}\n"
+        conf.write_text(f"[egp]\nline = tcp-listen:127.0.0.1:{self.egp_port}\n[mef]\nuri = {self.mef_uri}\n"
                         f"identity = {self.gw_credential['kpmId']}\npsk-file = {psk}\n")
         self.ipe = self.spawn("ipe-nid", [self.program("ipe-nid"), "--config", conf])
+        self._until(lambda: tcp_listening(self.egp_port), self.ipe, "ipe-nid does not listen")
 
     def start_gateway(self):
         """zbgwd and ipe-nid, until the Enrolment Gateway has heard of them; the gateway's credential must exist."""
-        self.start_zbgwd()
         self.start_ipe()
-        self._until(lambda: self.must("GET", f"/v1/gateways/{self.gateway_eui}").get("connected"), self.ipe,
+        self.start_zbgwd()
+        self._until(lambda: self.must("GET", f"/v1/gateways/{self.gateway_eui}").get("connected"), self.gateway,
                     "the gateway's Hello did not arrive")
 
     def start(self, extra: dict | None = None):
