@@ -1,5 +1,5 @@
-/* mef-plugin.so as its host sees it: one symbol; rooms opened in the order of their needs and closed in the reverse one;
- * requests handed to the room that owns the path. */
+/* mef-plugin.so as its host sees it: one symbol; rooms opened in the order of their needs and closed in the reverse
+ * one; requests handed to the room that owns the path. */
 #include "mef-plugin/admin/admin.h"
 
 #include <stdio.h>
@@ -38,7 +38,7 @@ __attribute__((constructor)) static void merge_options(void)
             all_options[n++] = *o;
 }
 
-/* --- what the inner rooms need of the host -------------------------------------------------------------------------- */
+/* --- what the inner rooms need of the host ------------------------------------------------------------------------ */
 
 static void host_post(void *user, void (*fn)(void *arg), void *arg)
 {
@@ -65,7 +65,7 @@ static int64_t host_time(void *user)
     return p->ops->time(p->host);
 }
 
-/* --- life ----------------------------------------------------------------------------------------------------------- */
+/* --- life --------------------------------------------------------------------------------------------------------- */
 
 static void plugin_free(void *self)
 {
@@ -134,7 +134,7 @@ static void *plugin_init(struct cse_host *h, const struct cse_host_ops *ops, con
     return p;
 }
 
-/* --- while it runs -------------------------------------------------------------------------------------------------- */
+/* --- while it runs ------------------------------------------------------------------------------------------------ */
 
 static void plugin_handle(void *self, struct cse_request *req)
 {

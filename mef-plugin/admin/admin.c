@@ -8,7 +8,8 @@
 
 const struct conf_option admin_options[] = {
     {"token.*", "file", CONF_PATH, "!", 0, 0, "file with the bearer token in one line, mode 0600"},
-    {"token.*", "admin-fqdn", CONF_STRING, "!", 0, 0, "FQDN of the administrating stakeholder whose objects it governs"},
+    {"token.*", "admin-fqdn", CONF_STRING, "!", 0, 0,
+     "FQDN of the administrating stakeholder whose objects it governs"},
     {"token.*", "role", CONF_STRING, "viewer", 0, 0, "admin, installer (install codes and devices) or viewer (reads)"},
     {NULL, NULL, CONF_STRING, NULL, 0, 0, NULL},
 };
@@ -19,7 +20,7 @@ const struct conf_option admin_options[] = {
 
 struct admin {
     struct admin_deps d;
-    struct operator *operators;
+    struct rest_operator *operators;
     struct answers answers;
 };
 
@@ -27,12 +28,12 @@ struct admin {
 struct ask {
     struct admin *a;
     struct cse_request *req;
-    const struct operator *who;
-    char actor[96];         /* "operator:NAME" */
-    char id[300];           /* what the pattern's first {} stands for */
-    char action[16];        /* ..and its second one */
-    eui64_t eui;            /* id as an EUI-64, where the route says so */
-    struct store_txn *t;    /* of a change, else NULL */
+    const struct rest_operator *who;
+    char actor[96];      /* "operator:NAME" */
+    char id[300];        /* what the pattern's first {} stands for */
+    char action[16];     /* ..and its second one */
+    eui64_t eui;         /* id as an EUI-64, where the route says so */
+    struct store_txn *t; /* of a change, else NULL */
     struct mef_result r;
     /* query parameters */
     eui64_t after;          /* ..as an EUI-64 */
@@ -42,7 +43,7 @@ struct ask {
     bool replace;
 };
 
-/* --- what the routes do --------------------------------------------------------------------------------------------- */
+/* --- what the routes do ------------------------------------------------------------------------------------------- */
 
 /* An object or list found: NULL is "not found". */
 static void found(struct ask *q, cJSON *body)
@@ -52,6 +53,7 @@ static void found(struct ask *q, cJSON *body)
         mef_refuse(&q->r, ST_NOT_FOUND, "not-found", NULL, "there is no such object");
 }
 
+/* clang-format off */
 static void codes_list(struct ask *q) { found(q, eg_code_list(q->a->d.eg, q->who->admin, q->after, q->limit)); }
 static void code_get(struct ask *q) { found(q, eg_code_get(q->a->d.eg, q->who->admin, q->eui)); }
 static void code_put(struct ask *q)
@@ -70,7 +72,10 @@ static void gateway_put(struct ask *q)
 {
     eg_gateway_put(q->a->d.eg, q->t, q->who->admin, q->actor, q->eui, q->req->pc, &q->r);
 }
-static void gateway_delete(struct ask *q) { eg_gateway_delete(q->a->d.eg, q->t, q->who->admin, q->actor, q->eui, &q->r); }
+static void gateway_delete(struct ask *q)
+{
+    eg_gateway_delete(q->a->d.eg, q->t, q->who->admin, q->actor, q->eui, &q->r);
+}
 
 static void devices_list(struct ask *q) { found(q, eg_device_list(q->a->d.eg, q->who->admin, q->after, q->limit)); }
 static void device_get(struct ask *q) { found(q, eg_device_get(q->a->d.eg, q->who->admin, q->eui)); }
@@ -79,7 +84,10 @@ static void device_act(struct ask *q)
     eg_device_action(q->a->d.eg, q->t, q->who->admin, q->actor, q->eui, q->action, &q->r);
 }
 
-static void applications_list(struct ask *q) { found(q, mef_application_list(q->a->d.mef, q->who->admin, q->after_text, q->limit)); }
+static void applications_list(struct ask *q)
+{
+    found(q, mef_application_list(q->a->d.mef, q->who->admin, q->after_text, q->limit));
+}
 static void application_get(struct ask *q) { found(q, mef_application_get(q->a->d.mef, q->who->admin, q->id)); }
 static void application_put(struct ask *q)
 {
@@ -90,7 +98,10 @@ static void application_delete(struct ask *q)
     mef_application_delete(q->a->d.mef, q->t, q->who->admin, q->actor, q->id, &q->r);
 }
 
-static void credentials_list(struct ask *q) { found(q, mef_credential_list(q->a->d.mef, q->who->admin, q->after_text, q->limit)); }
+static void credentials_list(struct ask *q)
+{
+    found(q, mef_credential_list(q->a->d.mef, q->who->admin, q->after_text, q->limit));
+}
 static void credential_get(struct ask *q) { found(q, mef_credential_get(q->a->d.mef, q->who->admin, q->id)); }
 static void credential_create(struct ask *q)
 {
@@ -102,13 +113,21 @@ static void credential_delete(struct ask *q)
 }
 
 static void audit_list(struct ask *q) { found(q, audit_page(q->a->d.audit, q->who->admin, q->before, q->limit)); }
-static void events(struct ask *q) { mef_refuse(&q->r, ST_NOT_IMPLEMENTED, "not-implemented", NULL, "events are not served"); }
+static void events(struct ask *q)
+{
+    mef_refuse(&q->r, ST_NOT_IMPLEMENTED, "not-implemented", NULL, "events are not served");
+}
+/* clang-format on */
 
-/* --- routes --------------------------------------------------------------------------------------------------------- */
+/* --- routes ------------------------------------------------------------------------------------------------------- */
 
 enum query { Q_AFTER = 1, Q_LIMIT = 2, Q_BEFORE = 4, Q_REPLACE = 8, Q_AFTER_TEXT = 16 };
-enum { ADMIN = ROLE_ADMIN, INSTALLS = ROLE_ADMIN | ROLE_INSTALLER, READS = ROLE_ADMIN | ROLE_VIEWER,
-       ALL = ROLE_ADMIN | ROLE_INSTALLER | ROLE_VIEWER };
+enum {
+    ADMIN = ROLE_ADMIN,
+    INSTALLS = ROLE_ADMIN | ROLE_INSTALLER,
+    READS = ROLE_ADMIN | ROLE_VIEWER,
+    ALL = ROLE_ADMIN | ROLE_INSTALLER | ROLE_VIEWER
+};
 
 /* {eui64} and {id} take one segment each, {action} the last one. A create names its object by the body's `made`. */
 static const struct route {
@@ -188,7 +207,7 @@ static const struct route *route_of(struct ask *q)
     return NULL;
 }
 
-/* --- query ---------------------------------------------------------------------------------------------------------- */
+/* --- query -------------------------------------------------------------------------------------------------------- */
 
 static bool parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *out)
 {
@@ -228,7 +247,8 @@ static bool read_query(struct ask *q, unsigned allowed)
     static const struct {
         const char *name;
         unsigned which;
-    } all[] = {{"after", Q_AFTER}, {"after", Q_AFTER_TEXT}, {"limit", Q_LIMIT}, {"before", Q_BEFORE}, {"replace", Q_REPLACE}};
+    } all[] = {
+        {"after", Q_AFTER}, {"after", Q_AFTER_TEXT}, {"limit", Q_LIMIT}, {"before", Q_BEFORE}, {"replace", Q_REPLACE}};
     for (size_t i = 0; i < q->req->nparams; i++) {
         const struct cse_param *p = &q->req->params[i];
         unsigned which = 0;
@@ -243,13 +263,15 @@ static bool read_query(struct ask *q, unsigned allowed)
     return true;
 }
 
-/* --- handling ------------------------------------------------------------------------------------------------------- */
+/* --- handling ----------------------------------------------------------------------------------------------------- */
 
 static void refused(struct ask *q, const char *outcome)
 {
-    audit_note(q->a->d.audit,
-               &(struct audit_event){.admin = q->who == NULL ? "" : q->who->admin, .actor = q->who == NULL ? "" : q->actor,
-                                     .action = "operator.refused", .object = q->req->path, .outcome = outcome});
+    audit_note(q->a->d.audit, &(struct audit_event){.admin = q->who == NULL ? "" : q->who->admin,
+                                                    .actor = q->who == NULL ? "" : q->actor,
+                                                    .action = "operator.refused",
+                                                    .object = q->req->path,
+                                                    .outcome = outcome});
     q->a->d.ops->count(q->a->d.host, "mef_operator_refused_total", 1);
 }
 
@@ -336,14 +358,18 @@ void admin_handle(struct admin *a, struct cse_request *req)
     } else if (r != NULL) {
         seq = change(&q, r);
     }
-    struct cse_response rsp = {.status = q.r.st, .pc = q.r.body, .code = q.r.code, .field = q.r.field,
-                               .detail = q.r.detail, .sensitive = q.r.sensitive};
+    struct cse_response rsp = {.status = q.r.st,
+                               .pc = q.r.body,
+                               .code = q.r.code,
+                               .field = q.r.field,
+                               .detail = q.r.detail,
+                               .sensitive = q.r.sensitive};
     if (r != NULL)
         rsp.location = location(&q, r, where);
     answers_give(&a->answers, req, &rsp, seq);
 }
 
-/* --- life ----------------------------------------------------------------------------------------------------------- */
+/* --- life --------------------------------------------------------------------------------------------------------- */
 
 struct admin *admin_open(const struct admin_deps *d, char *err, size_t errlen)
 {
@@ -363,7 +389,7 @@ struct admin *admin_open(const struct admin_deps *d, char *err, size_t errlen)
 
 bool admin_reload(struct admin *a, const struct conf *conf, char *err, size_t errlen)
 {
-    struct operator *list;
+    struct rest_operator *list;
     if (!operators_read(a->d.vault, conf, &list, err, errlen))
         return false;
     operators_free(a->operators);

@@ -18,7 +18,7 @@ static const struct {
     enum admin_role role;
 } roles[] = {{"admin", ROLE_ADMIN}, {"installer", ROLE_INSTALLER}, {"viewer", ROLE_VIEWER}};
 
-static void operator_free(struct operator *o)
+static void operator_free(struct rest_operator *o)
 {
     free(o->name);
     free(o->admin);
@@ -26,10 +26,10 @@ static void operator_free(struct operator *o)
     free(o);
 }
 
-void operators_free(struct operator *list)
+void operators_free(struct rest_operator *list)
 {
     while (list != NULL) {
-        struct operator *next = list->next;
+        struct rest_operator *next = list->next;
         operator_free(list);
         list = next;
     }
@@ -67,13 +67,13 @@ static const char *read_token(const char *path, char token[MAX_TOKEN + 2], size_
 struct reading {
     struct vault *v;
     const struct conf *conf;
-    struct operator *list;
+    struct rest_operator *list;
     char *err;
     size_t errlen;
     bool ok;
 };
 
-static bool fill(struct reading *r, const char *section, struct operator *o)
+static bool fill(struct reading *r, const char *section, struct rest_operator *o)
 {
     char fqdn[256], token[MAX_TOKEN + 2];
     size_t len = 0;
@@ -105,7 +105,7 @@ static bool fill(struct reading *r, const char *section, struct operator *o)
 static bool read_section(void *user, const char *section)
 {
     struct reading *r = user;
-    struct operator *o = calloc(1, sizeof *o);
+    struct rest_operator *o = calloc(1, sizeof *o);
     r->ok = o != NULL && fill(r, section, o);
     if (!r->ok) {
         if (o != NULL)
@@ -117,7 +117,7 @@ static bool read_section(void *user, const char *section)
     return true;
 }
 
-bool operators_read(struct vault *v, const struct conf *conf, struct operator **list, char *err, size_t errlen)
+bool operators_read(struct vault *v, const struct conf *conf, struct rest_operator **list, char *err, size_t errlen)
 {
     struct reading r = {v, conf, NULL, err, errlen, true};
     conf_sections(conf, "token.", read_section, &r);
@@ -129,11 +129,11 @@ bool operators_read(struct vault *v, const struct conf *conf, struct operator **
     return true;
 }
 
-const struct operator *operator_find(struct vault *v, const struct operator *list, const char *authorization,
-                                     const char **code)
+const struct rest_operator *operator_find(struct vault *v, const struct rest_operator *list, const char *authorization,
+                                          const char **code)
 {
     uint8_t mac[32];
-    const struct operator *found = NULL;
+    const struct rest_operator *found = NULL;
     *code = "no-token";
     if (authorization == NULL || strncasecmp(authorization, "Bearer ", 7) != 0)
         return NULL;

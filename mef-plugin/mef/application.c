@@ -11,8 +11,8 @@
 #define MAX_KEY (MEF_ID + MAX_NAME + 1)
 
 struct application {
-    char *key; /* "adminFQDN/name" */
-    uint64_t lifetime; /* of a key made for it, seconds; 0: the MEF's longest */
+    char *key;              /* "adminFQDN/name" */
+    uint64_t lifetime;      /* of a key made for it, seconds; 0: the MEF's longest */
     struct strings members; /* absolute ids */
     UT_hash_handle hh;
 };
@@ -64,7 +64,10 @@ static bool load_row(void *user, struct span key, struct span val)
     return a != NULL;
 }
 
-bool applications_load(struct mef *m) { return mef_load(m, STORE_APPLICATION, load_row); }
+bool applications_load(struct mef *m)
+{
+    return mef_load(m, STORE_APPLICATION, load_row);
+}
 
 void applications_free(struct mef *m)
 {
@@ -107,7 +110,7 @@ uint64_t mef_application_lifetime(struct mef *m, const char *admin, const char *
     return a == NULL ? 0 : a->lifetime;
 }
 
-/* --- operator REST -------------------------------------------------------------------------------------------------- */
+/* --- operator REST ------------------------------------------------------------------------------------------------ */
 
 static cJSON *to_json(const struct application *a)
 {

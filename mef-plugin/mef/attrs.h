@@ -29,8 +29,8 @@ struct attr_value {
     const cJSON *array;
 };
 
-/* Fill values[0..n) from obj. On failure: false, and st, code ("unknown-member", "not-permitted", "missing", "bad-type",
- * "bad-value", "duplicate"), field and detail of r are set; `field` may point into obj. */
+/* Fill values[0..n) from obj. On failure: false, and st, code ("unknown-member", "not-permitted", "missing",
+ * "bad-type", "bad-value", "duplicate"), field and detail of r are set; `field` may point into obj. */
 MUST_USE bool attrs_read(const struct attr *table, size_t n, const cJSON *obj, bool create, struct attr_value *values,
                          struct mef_result *r);
 /* The shorthand for a failed result. Returns false. */

@@ -12,7 +12,10 @@ void mef_committed(void *user, enum st st)
         m->d.ops->fatal(m->d.host, "a change of the MEF's resources could not be stored");
 }
 
-void call_finish(struct call *c) { answers_give(&c->m->answers, c->req, &c->rsp, c->seq); }
+void call_finish(struct call *c)
+{
+    answers_give(&c->m->answers, c->req, &c->rsp, c->seq);
+}
 
 bool call_fail(struct call *c, enum st st, const char *code, const char *field, const char *detail)
 {
@@ -20,7 +23,10 @@ bool call_fail(struct call *c, enum st st, const char *code, const char *field, 
     return false;
 }
 
-bool call_fault(struct call *c, const struct mef_result *r) { return call_fail(c, r->st, r->code, r->field, r->detail); }
+bool call_fault(struct call *c, const struct mef_result *r)
+{
+    return call_fail(c, r->st, r->code, r->field, r->detail);
+}
 
 bool call_answer(struct call *c, enum st st, const char *name, cJSON *obj)
 {
@@ -52,11 +58,13 @@ void call_refused(struct call *c, const char *action, const char *object, const 
 {
     const char *admin = c->who.role == MEF_ROLE_NONE ? "" : c->who.admin;
     const char *actor = c->who.role == MEF_ROLE_NONE ? c->req->peer.identity : c->who.id;
-    audit_note(c->m->d.audit, &(struct audit_event){.admin = admin, .actor = actor == NULL ? "" : actor, .action = action,
-                                                    .object = object, .outcome = outcome});
+    audit_note(c->m->d.audit, &(struct audit_event){.admin = admin,
+                                                    .actor = actor == NULL ? "" : actor,
+                                                    .action = action,
+                                                    .object = object,
+                                                    .outcome = outcome});
     c->m->d.ops->count(c->m->d.host, "mef_requests_refused_total", 1);
 }
-
 
 void call_broken(struct call *c, struct store_txn *t)
 {

@@ -8,7 +8,7 @@ struct call {
     struct mef_principal who;
     struct cse_response rsp; /* ST_INTERNAL until somebody says more */
     char location[MEF_ID + MEF_RELKEYID];
-    uint64_t seq;            /* answer when this is durable */
+    uint64_t seq; /* answer when this is durable */
 };
 /* Hand the answer to the store's queue: it leaves when c->seq is durable. */
 void call_finish(struct call *c);
@@ -29,8 +29,8 @@ void call_commit(struct call *c, struct store_txn *t, const char *action, const 
 /* Memory ran out after memory and transaction began to differ: ends the process. */
 void call_broken(struct call *c, struct store_txn *t);
 
-/* Checks that set the failure: the adminFQDN is that of the credential; the expirationTime is to come (and is cut to the
- * longest life); the labels as a list that the caller owns. */
+/* Checks that set the failure: the adminFQDN is that of the credential; the expirationTime is to come (and is cut to
+ * the longest life); the labels as a list that the caller owns. */
 MUST_USE bool call_stakeholder(struct call *c, const char *admin);
 MUST_USE bool call_expiry(struct call *c, int64_t asked, int64_t max_ms, int64_t *expires);
 MUST_USE bool call_labels(struct call *c, const struct attr_value *v, struct strings *out);

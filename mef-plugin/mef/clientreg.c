@@ -33,7 +33,8 @@ static void create(struct call *c, const struct attr_value *v)
         return;
     struct res *old = res_registration(m, c->who.admin, c->who.id);
     if (old != NULL && old->expires > mef_now(m)) {
-        call_fail(c, ST_ALREADY_REGISTERED, "already-registered", NULL, "this client is registered for this stakeholder");
+        call_fail(c, ST_ALREADY_REGISTERED, "already-registered", NULL,
+                  "this client is registered for this stakeholder");
         return;
     }
     if (res_count(m) >= m->max_resources) {
@@ -74,8 +75,11 @@ static void update(struct call *c, struct res *r, const struct attr_value *v)
 {
     if (may(c, r))
         call_update(c, r,
-                    &(struct update){.name = MEF_SN_CLIENT_REG, .action = "registration.update", .et = &v[ET],
-                                     .lbl = &v[LBL], .max_ms = c->m->max_registration_ms});
+                    &(struct update){.name = MEF_SN_CLIENT_REG,
+                                     .action = "registration.update",
+                                     .et = &v[ET],
+                                     .lbl = &v[LBL],
+                                     .max_ms = c->m->max_registration_ms});
 }
 
 static void remove_it(struct call *c, struct res *r)

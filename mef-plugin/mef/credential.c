@@ -1,5 +1,5 @@
-/* Credentials: what a peer proves in the handshake, and whom it then is. A KpmID names one pre-shared key (Kpm); the key
- * itself is in the vault. */
+/* Credentials: what a peer proves in the handshake, and whom it then is. A KpmID names one pre-shared key (Kpm); the
+ * key itself is in the vault. */
 #include "mef-plugin/mef/internal.h"
 #include "mef-plugin/mef/when.h"
 
@@ -14,8 +14,8 @@
 
 struct credential {
     char *kpm_id;
-    char *admin;      /* adminFQDN */
-    char *id;         /* whom it authenticates, in stored spelling */
+    char *admin; /* adminFQDN */
+    char *id;    /* whom it authenticates, in stored spelling */
     bool gateway;
     vault_id key;
     int64_t created, expires; /* expires 0: never */
@@ -78,7 +78,10 @@ static bool load_row(void *user, struct span key, struct span val)
     return c != NULL;
 }
 
-bool credentials_load(struct mef *m) { return mef_load(m, STORE_CREDENTIAL, load_row); }
+bool credentials_load(struct mef *m)
+{
+    return mef_load(m, STORE_CREDENTIAL, load_row);
+}
 
 void credentials_free(struct mef *m)
 {
@@ -90,7 +93,7 @@ void credentials_free(struct mef *m)
     }
 }
 
-/* --- who is this? --------------------------------------------------------------------------------------------------- */
+/* --- who is this? ------------------------------------------------------------------------------------------------- */
 
 static struct credential *find(const struct mef *m, const char *kpm_id)
 {
@@ -99,7 +102,10 @@ static struct credential *find(const struct mef *m, const char *kpm_id)
     return c;
 }
 
-static bool expired(const struct mef *m, const struct credential *c) { return c->expires != 0 && c->expires <= mef_now(m); }
+static bool expired(const struct mef *m, const struct credential *c)
+{
+    return c->expires != 0 && c->expires <= mef_now(m);
+}
 
 struct mef_principal mef_principal(struct mef *m, const struct cse_peer *peer)
 {
@@ -108,8 +114,10 @@ struct mef_principal mef_principal(struct mef *m, const struct cse_peer *peer)
     const struct credential *c = find(m, peer->identity);
     if (c == NULL || expired(m, c))
         return (struct mef_principal){.role = MEF_ROLE_NONE};
-    return (struct mef_principal){.role = c->gateway ? MEF_ROLE_GATEWAY : MEF_ROLE_CLIENT, .id = c->id,
-                                  .credential = c->kpm_id, .admin = c->admin};
+    return (struct mef_principal){.role = c->gateway ? MEF_ROLE_GATEWAY : MEF_ROLE_CLIENT,
+                                  .id = c->id,
+                                  .credential = c->kpm_id,
+                                  .admin = c->admin};
 }
 
 size_t mef_psk(struct mef *m, const char *identity, uint8_t *key, size_t cap)
@@ -126,7 +134,7 @@ enum mef_role mef_credential_role(struct mef *m, const char *admin, const char *
     return c->gateway ? MEF_ROLE_GATEWAY : MEF_ROLE_CLIENT;
 }
 
-/* --- operator REST -------------------------------------------------------------------------------------------------- */
+/* --- operator REST ------------------------------------------------------------------------------------------------ */
 
 static cJSON *to_json(const struct credential *c)
 {
@@ -174,7 +182,8 @@ static bool check(struct mef *m, const cJSON *in, struct attr_value v[MEMBERS], 
 }
 
 /* The Kpm, given in hex or made here. */
-static bool make_key(struct mef *m, struct store_txn *t, const struct attr_value *kpm, vault_id *key, struct mef_result *r)
+static bool make_key(struct mef *m, struct store_txn *t, const struct attr_value *kpm, vault_id *key,
+                     struct mef_result *r)
 {
     uint8_t bytes[KPM_MAX];
     enum st st;
@@ -190,7 +199,8 @@ static bool make_key(struct mef *m, struct store_txn *t, const struct attr_value
     return st == ST_OK || mef_refuse(r, st, "bad-value", "kpm", "the vault does not take this key");
 }
 
-static struct credential *credential_new(struct mef *m, const char *admin, const char *id, bool gateway, int64_t expires)
+static struct credential *credential_new(struct mef *m, const char *admin, const char *id, bool gateway,
+                                         int64_t expires)
 {
     char hex[25];
     struct credential *c = calloc(1, sizeof *c);

@@ -28,7 +28,10 @@ static size_t host_name(const char *text, char end, char out[MEF_ID])
     return label > 0 && dots > 0 ? n : 0;
 }
 
-bool mef_fqdn_parse(const char *text, char *out) { return host_name(text, '\0', out) > 0; }
+bool mef_fqdn_parse(const char *text, char *out)
+{
+    return host_name(text, '\0', out) > 0;
+}
 
 /* One path segment of unreserved characters (RFC 3986 2.3); its length, 0: none. */
 static size_t segment(const char *text)

@@ -9,13 +9,13 @@
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
-#define MEF_MAX_ID 255            /* bytes of an M2M-ID, FQDN or gateway name */
+#define MEF_MAX_ID 255 /* bytes of an M2M-ID, FQDN or gateway name */
 #define MEF_ID (MEF_MAX_ID + 1)
 #define MEF_MAX_LABELS 16
 #define MEF_MAX_TARGETS 64
 #define MEF_MAX_MEMBERS 200
-#define MEF_MAX_RECORD 65536      /* bytes of a stored record; 200 members of 255 bytes fit */
-#define MEF_MAX_FOUND 1000        /* elements of one m2m:uril */
+#define MEF_MAX_RECORD 65536 /* bytes of a stored record; 200 members of 255 bytes fit */
+#define MEF_MAX_FOUND 1000   /* elements of one m2m:uril */
 
 struct res_index;
 
@@ -31,13 +31,16 @@ struct mef {
     struct credential *credentials;   /* by KpmID */
     struct application *applications; /* by "adminFQDN/name" */
     struct res_index *resources;
-    struct map64 *exported;           /* sessions whose exporter output became a key */
+    struct map64 *exported; /* sessions whose exporter output became a key */
     struct answers answers;
-    uint64_t sweeper;                 /* timer */
-    uint8_t record[MEF_MAX_RECORD];   /* scratch for one encoded record */
+    uint64_t sweeper;               /* timer */
+    uint8_t record[MEF_MAX_RECORD]; /* scratch for one encoded record */
 };
 
-static inline int64_t mef_now(const struct mef *m) { return m->d.ops->time(m->d.host); }
+static inline int64_t mef_now(const struct mef *m)
+{
+    return m->d.ops->time(m->d.host);
+}
 
 /* When a record that was changed is durable: its sequence number is 0 until somebody asks, and then that of the newest
  * transaction handed over, for the change was committed by the time the loop came back. */
@@ -53,14 +56,20 @@ void mef_committed(void *user, enum st st);
 MUST_USE bool mef_random_hex(struct mef *m, size_t n, char *out);
 
 /* --- ids.c --- */
-enum id_kind { ID_NONE, ID_ENTITY /* AE-ID or CSE-ID */, ID_FQDN /* a MAF */, ID_GATEWAY /* "gateway:..", "node:.." */ };
+enum id_kind {
+    ID_NONE,
+    ID_ENTITY, /* AE-ID or CSE-ID */
+    ID_FQDN,   /* a MAF */
+    ID_GATEWAY /* "gateway:..", "node:.." */
+};
 /* The kind of an id and its one stored spelling (absolute, FQDNs in lower case, EUI-64s as 16 lower-case digits). */
 enum id_kind mef_id(const struct mef *m, const char *id, char out[MEF_ID]);
 
 /* Visit a table's rows; false: it can not be read, or fn returned false. */
 MUST_USE bool mef_load(struct mef *m, enum store_table table, bool (*fn)(void *user, struct span key, struct span val));
 /* An operator's act, in the transaction of its change. */
-void mef_audit(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *action, const char *object);
+void mef_audit(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *action,
+               const char *object);
 
 /* --- credential.c, application.c --- */
 MUST_USE bool credentials_load(struct mef *m);

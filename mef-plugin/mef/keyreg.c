@@ -61,10 +61,11 @@ static bool read_targets(struct call *c, const struct attr_value *v, const struc
     if (out->n == 1 || (out->n > 1 && u->several))
         return true;
     strings_free(out);
-    return call_fail(c, ST_BAD_REQUEST, "bad-value", MEF_SN_TARGET_IDS, "this security usage takes another number of targets");
+    return call_fail(c, ST_BAD_REQUEST, "bad-value", MEF_SN_TARGET_IDS,
+                     "this security usage takes another number of targets");
 }
 
-/* --- the key -------------------------------------------------------------------------------------------------------- */
+/* --- the key ------------------------------------------------------------------------------------------------------ */
 
 struct key {
     uint8_t bytes[MAX_KEY + 2]; /* the decoder writes whole groups of three */
@@ -120,7 +121,7 @@ static bool read_key(struct call *c, const struct attr_value *kv, struct key *k)
     return mef_random_hex(c->m, 16, k->id);
 }
 
-/* --- operations of the source --------------------------------------------------------------------------------------- */
+/* --- operations of the source ------------------------------------------------------------------------------------- */
 
 /* What both the source sees and a target gets. */
 static cJSON *key_json(const struct mef *m, const struct res *r)
@@ -184,8 +185,8 @@ static void create(struct call *c, const struct attr_value *v)
         call_fail(c, ST_BAD_REQUEST, "bad-value", MEF_SN_SUID, "a security usage of 21 to 25 is served");
         return;
     }
-    if (!call_stakeholder(c, v[ADFQ].text) || !check_source(c) || !call_expiry(c, v[ET].number, m->max_key_ms, &expires) ||
-        !read_targets(c, &v[TGIS], u, &targets))
+    if (!call_stakeholder(c, v[ADFQ].text) || !check_source(c) ||
+        !call_expiry(c, v[ET].number, m->max_key_ms, &expires) || !read_targets(c, &v[TGIS], u, &targets))
         return;
     struct res *r = NULL;
     if (call_labels(c, &v[LBL], &labels) && read_key(c, &v[KV], &k))
@@ -217,8 +218,12 @@ static void update(struct call *c, struct res *r, const struct attr_value *v)
     if (!is_source(c, r, "key.update") || (v[TGIS].present && !read_targets(c, &v[TGIS], usage_of(r->suid), &targets)))
         return;
     call_update(c, r,
-                &(struct update){.name = MEF_SN_KEY_REG, .action = "key.update", .et = &v[ET], .lbl = &v[LBL],
-                                 .targets = v[TGIS].present ? &targets : NULL, .max_ms = c->m->max_key_ms});
+                &(struct update){.name = MEF_SN_KEY_REG,
+                                 .action = "key.update",
+                                 .et = &v[ET],
+                                 .lbl = &v[LBL],
+                                 .targets = v[TGIS].present ? &targets : NULL,
+                                 .max_ms = c->m->max_key_ms});
     strings_free(&targets);
 }
 
@@ -228,7 +233,7 @@ static void remove_it(struct call *c, struct res *r)
         call_delete(c, r, "key.delete");
 }
 
-/* --- retrieving ------------------------------------------------------------------------------------------------------ */
+/* --- retrieving --------------------------------------------------------------------------------------------------- */
 
 /* The policy of retrieval: targets and the members of the application, of one stakeholder. */
 static bool is_target(struct mef *m, const struct res *r, const struct mef_principal *p)
@@ -291,7 +296,7 @@ const struct res_type keyreg_type = {
     .remove = remove_it,
 };
 
-/* --- keys that the Enrolment Gateway publishes ---------------------------------------------------------------------- */
+/* --- keys that the Enrolment Gateway publishes -------------------------------------------------------------------- */
 
 static bool copy(struct strings *to, const char *const *from, size_t n)
 {

@@ -10,10 +10,12 @@
 const struct conf_option mef_options[] = {
     {"mef", "base", CONF_STRING, "mef", 0, 0, "path segment of the MEFBase resource"},
     {"mef", "fqdn", CONF_STRING, "!", 0, 0, "this MEF's FQDN, its MEF-ID; key identifiers end in @FQDN"},
-    {"mef", "sp-id", CONF_STRING, NULL, 0, 0, "M2M-SP-ID //FQDN that completes short ids; absent: // and the parent domain of fqdn"},
+    {"mef", "sp-id", CONF_STRING, NULL, 0, 0,
+     "M2M-SP-ID //FQDN that completes short ids; absent: // and the parent domain of fqdn"},
     {"mef", "cse-id", CONF_STRING, "/in-cse", 0, 0, "SP-relative CSE-ID that completes AE-IDs beginning with C"},
     {"mef", "max-key-lifetime", CONF_INT, "31536000", 60, 3153600000, "longest life of a key registration, seconds"},
-    {"mef", "max-registration-lifetime", CONF_INT, "31536000", 60, 3153600000, "longest life of a client registration, seconds"},
+    {"mef", "max-registration-lifetime", CONF_INT, "31536000", 60, 3153600000,
+     "longest life of a client registration, seconds"},
     {"mef", "max-registrations", CONF_INT, "1000000", 1, 100000000, "client and key registrations together"},
     {"mef", "max-credentials", CONF_INT, "1000000", 1, 100000000, "credentials of clients and gateways"},
     {"mef", "max-applications", CONF_INT, "100000", 1, 10000000, "applications"},
@@ -22,7 +24,7 @@ const struct conf_option mef_options[] = {
 
 static const struct res_type *const types[] = {&clientreg_type, &keyreg_type};
 
-/* --- opening -------------------------------------------------------------------------------------------------------- */
+/* --- opening ------------------------------------------------------------------------------------------------------ */
 
 static char *lower_fqdn(const char *text)
 {
@@ -49,6 +51,22 @@ static char *sp_id(const struct mef *m, const char *configured)
     return asprintf(&out, "//%s", host) < 0 ? NULL : out;
 }
 
+/* The first option whose value is no good; NULL: none. */
+static const char *bad_option(struct mef *m)
+{
+    char id[MEF_ID];
+    if (m->fqdn == NULL)
+        return "fqdn";
+    if (m->sp_id == NULL)
+        return "sp-id";
+    if (m->base == NULL || m->base[0] == '\0' || strpbrk(m->base, "/%?#") != NULL)
+        return "base";
+    if (m->cse_id == NULL || m->cse_id[0] != '/' || strrchr(m->cse_id, '/') != m->cse_id ||
+        !mef_absolute(m, m->cse_id, id, sizeof id))
+        return "cse-id";
+    return NULL;
+}
+
 static bool read_options(struct mef *m, char *err, size_t errlen)
 {
     const struct conf *c = m->d.conf;
@@ -61,14 +79,7 @@ static bool read_options(struct mef *m, char *err, size_t errlen)
     m->max_resources = (size_t)conf_int(c, "mef", "max-registrations");
     m->max_credentials = (size_t)conf_int(c, "mef", "max-credentials");
     m->max_applications = (size_t)conf_int(c, "mef", "max-applications");
-    char id[MEF_ID];
-    const char *bad = m->fqdn == NULL                                                       ? "fqdn"
-                      : m->sp_id == NULL                                                    ? "sp-id"
-                      : m->base == NULL || m->base[0] == '\0' || strpbrk(m->base, "/%?#")   ? "base"
-                      : m->cse_id == NULL || m->cse_id[0] != '/' || strrchr(m->cse_id, '/') != m->cse_id ||
-                              !mef_absolute(m, m->cse_id, id, sizeof id)
-                          ? "cse-id"
-                          : NULL;
+    const char *bad = bad_option(m);
     if (bad != NULL)
         snprintf(err, errlen, "[mef] %s: not a valid value", bad);
     return bad == NULL;
@@ -114,9 +125,18 @@ void mef_close(struct mef *m)
     free(m);
 }
 
-const char *mef_base(const struct mef *m) { return m->base; }
-const char *mef_fqdn(const struct mef *m) { return m->fqdn; }
-void mef_session_end(struct mef *m, uint64_t session) { map64_del(m->exported, session); }
+const char *mef_base(const struct mef *m)
+{
+    return m->base;
+}
+const char *mef_fqdn(const struct mef *m)
+{
+    return m->fqdn;
+}
+void mef_session_end(struct mef *m, uint64_t session)
+{
+    map64_del(m->exported, session);
+}
 
 struct rows {
     struct mef *m;
@@ -136,10 +156,12 @@ bool mef_load(struct mef *m, enum store_table table, bool (*fn)(void *user, stru
     return store_each(m->d.store, table, load_row, &l) == ST_OK && l.ok;
 }
 
-void mef_audit(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *action, const char *object)
+void mef_audit(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *action,
+               const char *object)
 {
-    audit_add(m->d.audit, t,
-              &(struct audit_event){.admin = admin, .actor = actor, .action = action, .object = object, .outcome = "ok"});
+    audit_add(
+        m->d.audit, t,
+        &(struct audit_event){.admin = admin, .actor = actor, .action = action, .object = object, .outcome = "ok"});
 }
 
 bool mef_random_hex(struct mef *m, size_t n, char *out)
@@ -151,7 +173,7 @@ bool mef_random_hex(struct mef *m, size_t n, char *out)
     return true;
 }
 
-/* --- asking --------------------------------------------------------------------------------------------------------- */
+/* --- asking ------------------------------------------------------------------------------------------------------- */
 
 /* The identity of the security association is the one that counts; From has to agree with it (TS-0004 7.3.2.1). */
 static bool authenticated(struct call *c)
@@ -159,13 +181,15 @@ static bool authenticated(struct call *c)
     c->who = mef_principal(c->m, &c->req->peer);
     if (c->who.role == MEF_ROLE_NONE) {
         call_refused(c, "mef.request", c->req->path, "not-authenticated");
-        return call_fail(c, ST_ASSOCIATION_REQUIRED, "not-authenticated", NULL, "no known credential authenticated this peer");
+        return call_fail(c, ST_ASSOCIATION_REQUIRED, "not-authenticated", NULL,
+                         "no known credential authenticated this peer");
     }
     if (c->req->from == NULL || c->req->from[0] == '\0')
         return call_fail(c, ST_BAD_REQUEST, "from-missing", "fr", "the originator is missing");
     if (!mef_is_from(c->m, &c->who, c->req->from)) {
         call_refused(c, "mef.request", c->req->path, "from-mismatch");
-        return call_fail(c, ST_NOT_AUTHENTICATED, "from-mismatch", "fr", "the originator is not the authenticated identity");
+        return call_fail(c, ST_NOT_AUTHENTICATED, "from-mismatch", "fr",
+                         "the originator is not the authenticated identity");
     }
     return true;
 }
@@ -185,7 +209,8 @@ static bool read_content(struct call *c, const struct res_type *t, struct attr_v
     const cJSON *root = c->req->pc;
     if (!cJSON_IsObject(root) || root->child == NULL || root->child->next != NULL ||
         strcmp(root->child->string, t->name) != 0)
-        return call_fail(c, ST_BAD_REQUEST, "bad-content", t->name, "the content is not one object of the resource type");
+        return call_fail(c, ST_BAD_REQUEST, "bad-content", t->name,
+                         "the content is not one object of the resource type");
     return attrs_read(t->attrs, t->nattrs, root->child, c->req->op == CSE_CREATE, v, &r) || call_fault(c, &r);
 }
 

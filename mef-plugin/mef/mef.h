@@ -25,7 +25,7 @@ const char *mef_fqdn(const struct mef *m);
 void mef_handle(struct mef *m, struct cse_request *req);
 void mef_session_end(struct mef *m, uint64_t session);
 
-/* --- principals ---------------------------------------------------------------------------------------------------- */
+/* --- principals --------------------------------------------------------------------------------------------------- */
 enum mef_role { MEF_ROLE_NONE, MEF_ROLE_CLIENT /* AE, CSE, MAF */, MEF_ROLE_GATEWAY /* node that carries EG messages */ };
 struct mef_principal {
     enum mef_role role;
@@ -44,7 +44,7 @@ bool mef_fqdn_parse(const char *text, char *out);
 /* Key of a PSK identity; 0: refuse. */
 size_t mef_psk(struct mef *m, const char *identity, uint8_t *key, size_t cap);
 
-/* --- credentials (admin REST) --------------------------------------------------------------------------------------- */
+/* --- credentials (admin REST) ------------------------------------------------------------------------------------- */
 /* Each *_json function takes the request body and gives the response body; on failure it sets code/field/detail in rsp
  * (static strings). They add to the transaction and change memory; the caller commits and then answers. */
 struct mef_result { enum st st; cJSON *body; const char *code, *field, *detail; bool sensitive; const char *location; };
@@ -57,7 +57,7 @@ cJSON *mef_credential_get(struct mef *m, const char *admin, const char *kpm_id);
 /* The role a credential's identity has; for binding gateways. */
 enum mef_role mef_credential_role(struct mef *m, const char *admin, const char *kpm_id);
 
-/* --- applications --------------------------------------------------------------------------------------------------- */
+/* --- applications ------------------------------------------------------------------------------------------------- */
 void mef_application_put(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *name, const cJSON *in, struct mef_result *r);
 void mef_application_delete(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *name, struct mef_result *r);
 cJSON *mef_application_get(struct mef *m, const char *admin, const char *name);
@@ -68,7 +68,7 @@ bool mef_application_member(struct mef *m, const char *admin, const char *name, 
 /* Life of a key made for the application, seconds; 0: none set. */
 uint64_t mef_application_lifetime(struct mef *m, const char *admin, const char *name);
 
-/* --- key registrations made by the EG ------------------------------------------------------------------------------- */
+/* --- key registrations made by the EG ----------------------------------------------------------------------------- */
 struct mef_keyreg_new {
     const char *admin;
     vault_id key;

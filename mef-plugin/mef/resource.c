@@ -35,7 +35,7 @@ static enum store_table table_of(const struct res *r)
     return r->ty == MEF_TY_KEY_REG ? STORE_KEY_REG : STORE_CLIENT_REG;
 }
 
-/* --- record --------------------------------------------------------------------------------------------------------- */
+/* --- record ------------------------------------------------------------------------------------------------------- */
 
 static void encode(struct wr *w, const struct res *r)
 {
@@ -102,7 +102,7 @@ static bool save(struct mef *m, struct store_txn *t, struct res *r)
     return true;
 }
 
-/* --- index ---------------------------------------------------------------------------------------------------------- */
+/* --- index -------------------------------------------------------------------------------------------------------- */
 
 static void unindex_labels(struct res_index *x, struct res *r)
 {
@@ -194,7 +194,7 @@ static void index_remove(struct res_index *x, struct res *r)
     x->count--;
 }
 
-/* --- life ----------------------------------------------------------------------------------------------------------- */
+/* --- life --------------------------------------------------------------------------------------------------------- */
 
 struct res *res_new(struct mef *m, int ty, const char *ri, const char *admin, const char *owner)
 {
@@ -288,7 +288,7 @@ static void sweep(void *user)
     m->sweeper = m->d.ops->timer(m->d.host, n == SWEEP_BATCH ? 100 : SWEEP_MS, sweep, m);
 }
 
-/* --- finding -------------------------------------------------------------------------------------------------------- */
+/* --- finding ------------------------------------------------------------------------------------------------------ */
 
 struct res *res_find(const struct mef *m, const char *ri)
 {
@@ -307,7 +307,10 @@ struct res *res_registration(const struct mef *m, const char *admin, const char 
     return r;
 }
 
-size_t res_count(const struct mef *m) { return m->resources->count; }
+size_t res_count(const struct mef *m)
+{
+    return m->resources->count;
+}
 
 /* Several labels are alternatives (TS-0001 8.1.2, conditions with the same tag): merge their lists by age. */
 static void each_labelled(const struct mef *m, const struct strings *labels,
@@ -334,7 +337,8 @@ static void each_labelled(const struct mef *m, const struct strings *labels,
     }
 }
 
-void res_each(const struct mef *m, const struct strings *labels, bool (*fn)(void *user, const struct res *r), void *user)
+void res_each(const struct mef *m, const struct strings *labels, bool (*fn)(void *user, const struct res *r),
+              void *user)
 {
     if (labels->n > 0) {
         each_labelled(m, labels, fn, user);
@@ -365,7 +369,7 @@ cJSON *res_json(const struct mef *m, const struct res *r)
     return o;
 }
 
-/* --- loading -------------------------------------------------------------------------------------------------------- */
+/* --- loading ------------------------------------------------------------------------------------------------------ */
 
 struct loading {
     struct res *all; /* linked by next */
@@ -388,7 +392,10 @@ static bool load_row(void *user, struct span key, struct span val)
     return true;
 }
 
-static int by_serial(const struct res *a, const struct res *b) { return a->serial < b->serial ? -1 : a->serial > b->serial; }
+static int by_serial(const struct res *a, const struct res *b)
+{
+    return a->serial < b->serial ? -1 : a->serial > b->serial;
+}
 
 bool resources_open(struct mef *m)
 {

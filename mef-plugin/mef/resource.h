@@ -1,24 +1,24 @@
-/* The registrations of mef/ in memory and in the store: found by id, by registrant, by label, in order of age; gone when
- * their expirationTime passes. */
+/* The registrations of mef/ in memory and in the store: found by id, by registrant, by label, in order of age; gone
+ * when their expirationTime passes. */
 #pragma once
 #include "mef-plugin/mef/internal.h"
 
 struct label_use;
 
 struct res {
-    int ty;                  /* MEF_TY_CLIENT_REG or MEF_TY_KEY_REG */
-    char ri[MEF_RELKEYID];   /* resourceID; of a symmKeyReg its RelativeKeyID */
-    char *admin;             /* adminFQDN */
-    char *owner;             /* registrant, or source of the key (the MEF's FQDN: published by the gateway room) */
+    int ty;                /* MEF_TY_CLIENT_REG or MEF_TY_KEY_REG */
+    char ri[MEF_RELKEYID]; /* resourceID; of a symmKeyReg its RelativeKeyID */
+    char *admin;           /* adminFQDN */
+    char *owner;           /* registrant, or source of the key (the MEF's FQDN: published by the gateway room) */
     int64_t created, modified, expires;
-    uint64_t serial;         /* order of creation */
-    uint64_t seq;            /* see mef_settle() */
+    uint64_t serial; /* order of creation */
+    uint64_t seq;    /* see mef_settle() */
     struct strings labels;
     /* symmKeyReg only */
     unsigned suid;
     vault_id key;
-    char *application;       /* its members may retrieve, too; "": none */
-    struct strings targets;  /* absolute ids */
+    char *application;      /* its members may retrieve, too; "": none */
+    struct strings targets; /* absolute ids */
     /* index */
     char *registrant;        /* "adminFQDN owner", key of a client registration */
     struct label_use *uses;  /* nlabels of them */
@@ -45,7 +45,8 @@ struct res *res_find(const struct mef *m, const char *ri);
 struct res *res_registration(const struct mef *m, const char *admin, const char *owner);
 
 /* Visit in order of age, newest first: all, or those with one of the labels (each once). fn returns false to stop. */
-void res_each(const struct mef *m, const struct strings *labels, bool (*fn)(void *user, const struct res *r), void *user);
+void res_each(const struct mef *m, const struct strings *labels, bool (*fn)(void *user, const struct res *r),
+              void *user);
 
 /* The attributes that every type shows: ty, ri, rn, pi, ct, lt, et, lbl, adfq, srci. NULL: out of memory. */
 MUST_USE cJSON *res_json(const struct mef *m, const struct res *r);

@@ -23,7 +23,10 @@ static bool append(struct strings *s, char *text)
     return true;
 }
 
-bool strings_add(struct strings *s, const char *text) { return strings_has(s, text) || append(s, strdup(text)); }
+bool strings_add(struct strings *s, const char *text)
+{
+    return strings_has(s, text) || append(s, strdup(text));
+}
 
 bool strings_equal(const struct strings *a, const struct strings *b)
 {
@@ -75,7 +78,10 @@ void page_offer(struct page *p, const char *text)
     p->v[low] = text;
 }
 
-void page_close(struct page *p) { free(p->v); }
+void page_close(struct page *p)
+{
+    free(p->v);
+}
 
 void rec_text(struct wr *w, const char *text)
 {

@@ -57,7 +57,7 @@ static inline cJSON *json(const char *text)
     return j;
 }
 
-/* --- the host's functions ------------------------------------------------------------------------------------------- */
+/* --- the host's functions ----------------------------------------------------------------------------------------- */
 
 static void host_forget(struct cse_host *h)
 {
@@ -169,7 +169,7 @@ static inline void pass(struct cse_host *h, int64_t ms)
         due[i].fn(due[i].user);
 }
 
-/* --- the plugin's rooms ---------------------------------------------------------------------------------------------- */
+/* --- the plugin's rooms ------------------------------------------------------------------------------------------- */
 
 static const struct conf_option fixture_options[] = {{"store", "url", CONF_STRING, NULL, 0, 0, ""},
                                                      {NULL, NULL, CONF_STRING, NULL, 0, 0, NULL}};

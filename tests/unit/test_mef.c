@@ -86,7 +86,7 @@ static void enrol(struct world *w, const struct who *who)
     assert_int_equal(create(w, who, MEF_TY_CLIENT_REG, "{'sec:mecr':{'et':'" LATER "','adfq':'sp.example.com'}}"), ST_CREATED);
 }
 
-/* --- who asks ------------------------------------------------------------------------------------------------------- */
+/* --- who asks ----------------------------------------------------------------------------------------------------- */
 
 static void test_identity(void **state)
 {
@@ -199,7 +199,7 @@ static void test_credential_refusals(void **state)
     world_close(&w);
 }
 
-/* --- client registration -------------------------------------------------------------------------------------------- */
+/* --- client registration ------------------------------------------------------------------------------------------ */
 
 static void test_registration(void **state)
 {
@@ -315,7 +315,7 @@ static void test_malformed(void **state)
     world_close(&w);
 }
 
-/* --- keys ----------------------------------------------------------------------------------------------------------- */
+/* --- keys --------------------------------------------------------------------------------------------------------- */
 
 #define SKR(suid, tgis, more) "{'sec:skr':{'et':'" LATER "','adfq':'sp.example.com','suid':" suid ",'tgis':" tgis more "}}"
 
@@ -478,7 +478,7 @@ static void test_published(void **state)
     world_close(&w);
 }
 
-/* --- discovery ------------------------------------------------------------------------------------------------------ */
+/* --- discovery ---------------------------------------------------------------------------------------------------- */
 
 static int find(struct world *w, const struct who *who, const struct cse_param *params, size_t n)
 {
@@ -548,7 +548,7 @@ static void test_result_content(void **state)
     world_close(&w);
 }
 
-/* --- the trail, and memory ------------------------------------------------------------------------------------------ */
+/* --- the trail, and memory ---------------------------------------------------------------------------------------- */
 
 static bool in_trail(struct world *w, const char *admin, const char *action, const char *outcome)
 {
@@ -584,7 +584,7 @@ static void test_trail(void **state)
     world_close(&w);
 }
 
-/* --- ids and times --------------------------------------------------------------------------------------------------- */
+/* --- ids and times ------------------------------------------------------------------------------------------------ */
 
 static void test_ids(void **state)
 {
