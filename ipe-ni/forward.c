@@ -39,11 +39,6 @@ struct forward {
     uint64_t up, down, refused, dropped, full;
 };
 
-struct sent { /* rides with a CoAP request */
-    struct forward *f;
-    struct upmsg *m;
-};
-
 static void pump(struct forward *f);
 
 static uint64_t now_us(const struct forward *f)
@@ -55,8 +50,8 @@ static uint64_t now_us(const struct forward *f)
 
 static void count_refused(struct forward *f, const char *from, const char *why)
 {
-    f->refused++;
-    log_event(LOG_WARN, "egp.refused", "from=%s why=%s", from, why);
+    if ((++f->refused & (f->refused - 1)) == 0) /* a noisy line must not fill the log */
+        log_event(LOG_WARN, "egp.refused", "from=%s why=%s count=%llu", from, why, (unsigned long long)f->refused);
 }
 
 /* --- to the MEF ------------------------------------------------------------------------------------------------------- */
@@ -109,10 +104,8 @@ static const char *deliver(struct forward *f, struct span m)
 
 static void on_response(void *user, enum st st, const struct cep_message *rsp)
 {
-    struct sent *s = user;
-    struct forward *f = s->f;
-    struct upmsg *m = s->m;
-    free(s);
+    struct upmsg *m = user;
+    struct forward *f = m->user;
     if (st != ST_OK) { /* the MEF does not answer: keep the message, make a new session */
         upqueue_retry(f->queue, m);
         struct cep_session *session = cep_session_find(f->coap, f->session);
@@ -148,15 +141,9 @@ static bool post(struct forward *f, struct cep_session *session, struct upmsg *m
     struct cep_option opts[MAX_SEGMENTS + 1];
     uint8_t format[4];
     struct cep_message req = {.code = CEP_POST, .opts = opts, .payload = span_of(m->bytes, m->n)};
-    struct sent *s = malloc(sizeof *s);
-    if (s == NULL)
-        return false;
-    *s = (struct sent){f, m};
     req.nopts = post_options(f, opts, format);
-    if (cep_request(session, &req, false, false, on_response, s) != 0)
-        return true;
-    free(s);
-    return false;
+    m->user = f;
+    return cep_request(session, &req, false, false, on_response, m) != 0;
 }
 
 static void pump(struct forward *f)

@@ -9,6 +9,7 @@ struct upmsg {
     struct egp_envelope env;
     uint64_t at;             /* when it came, us */
     bool in_flight;
+    void *user;              /* the sender's own, while in flight */
     size_t n;
     uint8_t bytes[EGP_MAX_MESSAGE];
 };
