@@ -13,7 +13,8 @@ static const uint8_t nwk[62] = {0x08, 0x00, 0x2e, 0x1f, 0x00, 0x00, 0x1e, 0x70};
 
 static struct egp_envelope envelope(enum egp_type t, enum egp_direction d)
 {
-    return (struct egp_envelope){EGP_VERSION, t, 0x1122334455667788, 0x00124b001ca1b2c3, 0x00158d0003123456, d, 15, -61};
+    return (struct egp_envelope){EGP_VERSION, (uint8_t)t, 0x1122334455667788, 0x00124b001ca1b2c3,
+                                 0x00158d0003123456, (uint8_t)d, 15, -61};
 }
 
 static struct egp_message sample(enum egp_type t)
