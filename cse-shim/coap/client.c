@@ -399,6 +399,18 @@ void client_response(struct cep_session *s, const struct pdu *p)
     take_piece(r, &p->msg);
 }
 
+void client_token(const struct cep_session *s, unsigned nth, uint8_t token[8])
+{
+    const struct request *r;
+    TAILQ_FOREACH (r, &s->active, link)
+        if (nth-- == 0)
+            break;
+    if (r == NULL)
+        return;
+    struct token t = token_of(r->fetch != 0 ? r->fetch : r->token);
+    memcpy(token, t.b, sizeof t.b);
+}
+
 /* --- public --- */
 
 uint64_t cep_request(struct cep_session *s, const struct cep_message *req, bool observe, bool ordered,

@@ -156,6 +156,8 @@ bool client_knows(const struct cep_session *s, const struct token *token);
 void client_response(struct cep_session *s, const struct pdu *p);
 void client_pump(struct cep_session *s);    /* begin waiting requests as far as NSTART allows */
 void client_end_all(struct cep_session *s); /* the session ended */
+/* The token of the nth request begun; unchanged when there is none. For tests. */
+void client_token(const struct cep_session *s, unsigned nth, uint8_t token[8]);
 
 /* --- server.c --- */
 

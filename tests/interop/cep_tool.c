@@ -1,0 +1,162 @@
+/* The CoAP endpoint as a command, for interop tests.
+ *   cep_tool server HOST PORT [IDENTITY KEY]     /echo /big /whoami /state; plain without a key; until killed
+ *   cep_tool client HOST PORT METHOD PATH [IDENTITY KEY]  body from stdin unless GET; body of the answer to stdout
+ *   cep_tool observe HOST PORT COUNT PATH [IDENTITY KEY]  ends after COUNT notifications, one a line
+ * Exit: 0 done, 1 no or a failed answer, 2 usage. Test keys only: they are in argv. */
+#include "cse-shim/coap/coap.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+struct tool {
+    sd_event *loop;
+    struct cep_endpoint *ep;
+    const char *identity, *key;
+    uint64_t observations[16];
+    unsigned nobservations;
+    unsigned counter, left;
+    bool observing;
+};
+
+/* --- server --- */
+
+static void respond(struct cep_exchange *ex, uint8_t code, struct span body)
+{
+    uint8_t buf[4];
+    struct cep_option opt = cep_option_make_uint(12, 42, buf);
+    cep_respond(ex, &(struct cep_message){code, &opt, 1, body}, false);
+}
+
+static void on_request(void *user, struct cep_exchange *ex, const struct cep_message *req)
+{
+    static uint8_t big[10000];
+    struct tool *t = user;
+    const struct cep_option *path = cep_option_find(req, 11);
+    struct span name = path != NULL ? path->val : span_of(NULL, 0);
+    char text[16];
+    if (span_eq(name, span_str("echo"))) {
+        respond(ex, CEP_CODE(2, 4), req->payload);
+    } else if (span_eq(name, span_str("big"))) {
+        for (size_t i = 0; i < sizeof big; i++)
+            big[i] = (uint8_t)('a' + i % 26);
+        respond(ex, CEP_CODE(2, 5), span_of(big, sizeof big));
+    } else if (span_eq(name, span_str("whoami"))) {
+        respond(ex, CEP_CODE(2, 5), span_str(cep_exchange_peer(ex)->identity));
+    } else if (span_eq(name, span_str("state"))) {
+        uint64_t id = t->nobservations < 16 ? cep_observe(ex) : 0;
+        if (id != 0)
+            t->observations[t->nobservations++] = id;
+        snprintf(text, sizeof text, "%u\n", t->counter);
+        respond(ex, CEP_CODE(2, 5), span_str(text));
+    } else {
+        respond(ex, CEP_CODE(4, 4), span_of(NULL, 0));
+    }
+}
+
+static void on_observe_end(void *user, uint64_t id)
+{
+    struct tool *t = user;
+    for (unsigned i = 0; i < t->nobservations; i++)
+        if (t->observations[i] == id)
+            t->observations[i] = t->observations[--t->nobservations];
+    fprintf(stderr, "observation ended\n");
+}
+
+static size_t on_psk(void *user, const char *identity, uint8_t *key, size_t cap)
+{
+    struct tool *t = user;
+    size_t n = t->key != NULL ? strlen(t->key) : 0;
+    if (n == 0 || n > cap || strcmp(identity, t->identity) != 0)
+        return 0;
+    memcpy(key, t->key, n);
+    return n;
+}
+
+static int on_tick(sd_event_source *source, uint64_t usec, void *user)
+{
+    struct tool *t = user;
+    char text[16];
+    snprintf(text, sizeof text, "%u\n", ++t->counter);
+    struct cep_message n = {.code = CEP_CODE(2, 5), .payload = span_str(text)};
+    for (unsigned i = 0; i < t->nobservations; i++)
+        cep_notify(t->ep, t->observations[i], &n, t->counter % 2 == 0, false);
+    sd_event_source_set_time(source, usec + 200000);
+    return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+static int serve(struct tool *t, const char *host, const char *port)
+{
+    uint16_t bound;
+    int err = cep_listen(t->ep, host, (uint16_t)atoi(port), t->key != NULL, &bound);
+    if (err < 0 || sd_event_add_time_relative(t->loop, NULL, CLOCK_MONOTONIC, 200000, 1000, on_tick, t) < 0) {
+        fprintf(stderr, "cannot listen: %s\n", strerror(-err));
+        return 1;
+    }
+    printf("%u\n", bound);
+    fflush(stdout);
+    return sd_event_loop(t->loop) < 0;
+}
+
+/* --- client --- */
+
+static void on_response(void *user, enum st st, const struct cep_message *rsp)
+{
+    struct tool *t = user;
+    if (rsp == NULL) {
+        fprintf(stderr, "failed: %s\n", st_map(st)->text);
+        sd_event_exit(t->loop, 1);
+        return;
+    }
+    fprintf(stderr, "%u.%02u\n", rsp->code >> 5, rsp->code & 31u);
+    fwrite(rsp->payload.p, 1, rsp->payload.n, stdout);
+    fflush(stdout);
+    if (!t->observing || --t->left == 0)
+        sd_event_exit(t->loop, rsp->code >> 5 != 2);
+}
+
+static int run_client(struct tool *t, const char *host, const char *port, const char *what, const char *path)
+{
+    static uint8_t body[1 << 20];
+    static const char *const methods[] = {"GET", "POST", "PUT", "DELETE"};
+    struct cep_message req = {.code = CEP_GET};
+    for (uint8_t i = 0; !t->observing && i < 4; i++)
+        if (strcmp(what, methods[i]) == 0)
+            req.code = (uint8_t)(i + 1);
+    t->left = (unsigned)atoi(what);
+    if (req.code == CEP_POST || req.code == CEP_PUT)
+        req.payload = span_of(body, fread(body, 1, sizeof body, stdin));
+    struct cep_option opt = {11, span_str(path)};
+    req.opts = &opt;
+    req.nopts = 1;
+    int err;
+    struct cep_session *s =
+        cep_connect(t->ep, host, (uint16_t)atoi(port), t->identity, span_str(t->key != NULL ? t->key : ""), &err);
+    if (s == NULL || cep_request(s, &req, t->observing, false, on_response, t) == 0) {
+        fprintf(stderr, "cannot ask: %s\n", strerror(-err));
+        return 1;
+    }
+    return sd_event_loop(t->loop) != 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 4)
+        return 2;
+    bool server = strcmp(argv[1], "server") == 0;
+    int fixed = server ? 4 : 6;
+    if (argc != fixed && argc != fixed + 2)
+        return 2;
+    struct tool t = {.observing = strcmp(argv[1], "observe") == 0};
+    if (argc > fixed) {
+        t.identity = argv[fixed];
+        t.key = argv[fixed + 1];
+    }
+    struct cep_callbacks cb = {.user = &t, .request = on_request, .psk = on_psk, .observe_end = on_observe_end};
+    struct cep_config cfg = {.max_body = 1 << 20};
+    if (sd_event_new(&t.loop) < 0 || (t.ep = cep_endpoint_new(t.loop, &cfg, &cb)) == NULL)
+        return 1;
+    int rc = server ? serve(&t, argv[2], argv[3]) : run_client(&t, argv[2], argv[3], argv[4], argv[5]);
+    cep_endpoint_free(t.ep);
+    sd_event_unref(t.loop);
+    return rc;
+}
