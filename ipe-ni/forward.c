@@ -50,7 +50,8 @@ static uint64_t now_us(const struct forward *f)
 
 static void count_refused(struct forward *f, const char *from, const char *why)
 {
-    if ((++f->refused & (f->refused - 1)) == 0) /* a noisy line must not fill the log */
+    f->refused++;
+    if ((f->refused & (f->refused - 1)) == 0) /* 1, 2, 4, ..: a noisy line must not fill the log */
         log_event(LOG_WARN, "egp.refused", "from=%s why=%s count=%llu", from, why, (unsigned long long)f->refused);
 }
 

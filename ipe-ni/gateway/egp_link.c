@@ -57,7 +57,8 @@ static void on_message(void *user, struct span in)
     if (bad == NULL && m.env.gateway != l->cfg.gateway)
         bad = "other-gateway";
     if (bad != NULL) {
-        if ((++l->refused & (l->refused - 1)) == 0) /* a noisy line must not fill the log */
+        l->refused++;
+        if ((l->refused & (l->refused - 1)) == 0) /* 1, 2, 4, ..: a noisy line must not fill the log */
             log_event(LOG_WARN, "egp.refused", "why=%s count=%llu", bad, (unsigned long long)l->refused);
         return;
     }
