@@ -120,5 +120,6 @@ struct cse_plugin {
     void (*session_end)(void *self, uint64_t session);
     bool (*reload)(void *self, const struct conf *conf, char *err, size_t errlen); /* SIGHUP */
     bool (*ready)(void *self);            /* for /readyz */
-    void (*free)(void *self);             /* after draining; flushes what is accepted */
+    /* After draining; flushes what is accepted. Calls posted before are still run afterwards. */
+    void (*free)(void *self);
 };

@@ -15,7 +15,7 @@
 #define LINGER_MS 200 /* after the last answer, for its bytes to leave */
 
 const struct conf_option host_options[] = {
-    {"daemon", "plugin", CONF_PATH, MEF_PLUGIN_PATH, 0, 0, "Plugin to load"},
+    {"daemon", "plugin", CONF_PATH, NULL, 0, 0, "Plugin to load; absent: the one installed with mefd"},
     {"daemon", "log-level", CONF_STRING, "info", 0, 0, "error, warning, notice, info or debug"},
     {"daemon", "drain-seconds", CONF_INT, "10", 0, 600, "Longest wait for requests in flight at shutdown, seconds"},
     {"coap", "listen", CONF_STRING, "[::]:5684, 0.0.0.0:5684", 0, 0, "CoAP over DTLS addresses; empty: none"},
@@ -385,14 +385,16 @@ void host_free(struct cse_host *h)
 {
     if (h == NULL)
         return;
+    h->draining = true; /* what still comes in while the listeners close is refused */
     if (h->instance != NULL)
         h->plugin->free(h->instance);
     h->instance = NULL;
     status_server_free(h->status);
     http_binding_free(h->http);
     coap_binding_free(h->coap);
-    loop_work_free(h->work);
+    struct loop_work *work = h->work;
     h->work = NULL;
+    loop_work_free(work);
     while (h->requests != NULL)
         request_drop(h->requests);
     metrics_free(h->metrics);

@@ -42,19 +42,24 @@ static struct posted *take_posted(struct loop_work *w)
     return p;
 }
 
-static int on_wake(sd_event_source *s, int fd, uint32_t revents, void *user)
+static void run_posted(struct loop_work *w)
 {
-    (void)s;
-    (void)revents;
-    eventfd_t n;
-    (void)eventfd_read(fd, &n);
-    struct posted *p = take_posted(user);
+    struct posted *p = take_posted(w);
     while (p != NULL) {
         struct posted *next = p->next;
         p->fn(p->user);
         free(p);
         p = next;
     }
+}
+
+static int on_wake(sd_event_source *s, int fd, uint32_t revents, void *user)
+{
+    (void)s;
+    (void)revents;
+    eventfd_t n;
+    (void)eventfd_read(fd, &n);
+    run_posted(user);
     return 0;
 }
 
@@ -96,10 +101,7 @@ void loop_work_free(struct loop_work *w)
     sd_event_source_disable_unref(w->wake_source);
     if (w->wake >= 0)
         close(w->wake);
-    for (struct posted *p = take_posted(w), *next; p != NULL; p = next) {
-        next = p->next;
-        free(p);
-    }
+    run_posted(w);
     pthread_mutex_destroy(&w->lock);
     sd_event_unref(w->loop);
     free(w);

@@ -6,7 +6,8 @@
 
 struct loop_work;
 MUST_USE struct loop_work *loop_work_new(sd_event *loop);
-void loop_work_free(struct loop_work *w); /* what is still waiting is dropped; NULL is fine */
+/* What was posted runs a last time (its poster may wait for that to free its memory); timers are dropped. NULL is fine. */
+void loop_work_free(struct loop_work *w);
 
 /* One-shot, after ms milliseconds. Returns an id > 0, 0: out of memory. */
 uint64_t loop_timer(struct loop_work *w, uint64_t ms, void (*fn)(void *user), void *user);
