@@ -138,6 +138,8 @@ static void apply(const struct attribute *a, struct zcl_reading *out)
     out->number = a->scale > 0 ? out->number * a->scale : pow(10, (out->number - 1) / 10000);
     if (integer || a->scale > 1)
         out->decimals = a->decimals;
+    if (!isfinite(out->number)) /* no sensor measures that */
+        out->kind = ZCL_NONE;
 }
 
 static bool read_value(struct rd *r, struct zcl_reading *out)
