@@ -259,6 +259,59 @@ static void test_expiry(void **state)
     world_close(&w);
 }
 
+/* Time alone ends things, whether or not they were swept. */
+static void test_expired_unswept(void **state)
+{
+    struct world w = {0};
+    struct people p;
+    char path[128];
+    world_open(&w, *state);
+    meet(&w, &p);
+    const char *brief = "{'sec:mecr':{'et':'20261121T000010','adfq':'sp.example.com'}}";
+    const char *key = "{'sec:skr':{'et':'20261121T000010','adfq':'sp.example.com','suid':24,'tgis':['C-b'],'kv':'" KEY16 "'}}";
+    assert_int_equal(create(&w, &p.a, MEF_TY_CLIENT_REG, brief), ST_CREATED);
+    assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, key), ST_CREATED);
+    location(&w, path);
+    assert_int_equal(get(&w, &p.b, path), ST_OK);
+    w.host.wall += 10000;
+    assert_int_equal(get(&w, &p.b, path), ST_NOT_FOUND);
+    key = "{'sec:skr':{'et':'20261122T000000','adfq':'sp.example.com','suid':24,'tgis':['C-b'],'kv':'" KEY16 "'}}";
+    assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, key), ST_NO_PRIVILEGE);
+    assert_string_equal(w.host.code, "not-registered");
+    enrol(&w, &p.a); /* over the expired one */
+    assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, key), ST_CREATED);
+    world_close(&w);
+}
+
+/* No answer leaves before what it tells is on disk: a change, and a read of what was just changed. */
+static void test_durable_first(void **state)
+{
+    struct world w = {0};
+    struct people p;
+    world_open(&w, *state);
+    meet(&w, &p);
+    cJSON *pc = json("{'sec:mecr':{'et':'" LATER "','adfq':'sp.example.com'}}");
+    struct cse_request req = {.mount = CSE_PRIMITIVE, .op = CSE_CREATE, .path = "mef", .from = "C-a",
+                              .ty = MEF_TY_CLIENT_REG, .pc = pc, .peer = {1, CSE_CRED_PSK, p.a_id, ""}};
+    struct cse_request find_all = req, absent = req;
+    const struct cse_param fu[] = {{"fu", "1"}};
+    find_all.op = absent.op = CSE_RETRIEVE;
+    find_all.params = fu;
+    find_all.nparams = 1;
+    absent.path = "mef/none";
+    host_forget(&w.host);
+    unsigned before = w.host.respond_count;
+    mef_handle(w.mef, &req);
+    mef_handle(w.mef, &find_all);
+    mef_handle(w.mef, &absent);
+    assert_int_equal(w.host.respond_count, before);
+    while (w.host.respond_count < before + 3)
+        loop_step(&w.host.f->loop);
+    assert_int_equal(w.host.rsp.status, ST_NOT_FOUND); /* in order */
+    cJSON_Delete(pc);
+    world_close(&w);
+}
+
 static void test_malformed(void **state)
 {
     static const struct {
@@ -523,10 +576,16 @@ static void test_discovery(void **state)
     /* labels that went away are not found, also after a restart */
     assert_int_equal(ask(&w, &p.a, CSE_UPDATE, second, -1, "{'sec:skr':{'lbl':['d:3']}}", NULL, 0), ST_UPDATED);
     assert_int_equal(find(&w, &p.b, one, 2), 1);
+    for (int i = 0; i < 6; i++)
+        assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, SKR("24", "['C-b']", ",'kv':'" KEY16 "'")), ST_CREATED);
+    assert_int_equal(find(&w, &p.a, all, 1), 10);
+    cJSON *order = cJSON_Duplicate(w.host.rsp.pc, true);
     world_close(&w);
     world_open(&w, *state);
     assert_int_equal(find(&w, &p.b, one, 2), 1);
-    assert_int_equal(find(&w, &p.a, all, 1), 4);
+    assert_int_equal(find(&w, &p.a, all, 1), 10);
+    assert_true(cJSON_Compare(order, w.host.rsp.pc, true));
+    cJSON_Delete(order);
     world_close(&w);
 }
 
@@ -675,7 +734,7 @@ static void test_options(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_identity),  T(test_credentials), T(test_credential_refusals), T(test_registration), T(test_expiry),
+        T(test_identity),  T(test_credentials), T(test_credential_refusals), T(test_registration), T(test_expiry), T(test_expired_unswept), T(test_durable_first),
         T(test_malformed), T(test_key),         T(test_key_refusals),        T(test_export),       T(test_published),
         T(test_discovery), T(test_result_content), T(test_trail),            T(test_ids),          T(test_times),
         T(test_options),
