@@ -39,8 +39,10 @@ static void fuzz_json(struct span in)
         abort();
     if (aec_parse_ticket(in, &ticket) == ST_OK && (ticket.count == 0 || ticket.count > 16))
         abort();
-    (void)aec_parse_device(in, &ticket);
-    (void)aec_parse_registration(in, id);
+    if (aec_parse_device(in, &ticket) == ST_OK && ticket.relkeyid[0] == '\0')
+        abort();
+    if (aec_parse_registration(in, id) == ST_OK && id[0] == '\0')
+        abort();
     aec_parse_detail(in, text);
 }
 
