@@ -257,6 +257,34 @@ static void reopen(struct world *w)
     world_open(w);
 }
 
+/* The process is killed: what is in the files now is all there is afterwards. */
+static void crash(struct world *w)
+{
+    static const char *const names[] = {"db", "db-wal", "db-shm"};
+    static uint8_t copy[3][4 << 20];
+    size_t n[3] = {0};
+    char path[128];
+    store_flush(w->store);
+    for (size_t i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s/%s", w->f->dir, names[i]);
+        FILE *file = fopen(path, "r");
+        n[i] = file != NULL ? fread(copy[i], 1, sizeof copy[i], file) : 0;
+        assert_true(n[i] < sizeof copy[i]);
+        if (file != NULL)
+            fclose(file);
+    }
+    settle(w);
+    world_close(w);
+    for (size_t i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s/%s", w->f->dir, names[i]);
+        unlink(path);
+        if (n[i] > 0 && i < 2) /* the index of the log is made anew */
+            write_file(path, copy[i], n[i]);
+    }
+    memset(w->h.timers, 0, sizeof w->h.timers);
+    world_open(w);
+}
+
 static void pass(struct world *w, uint64_t ms)
 {
     uint64_t end = w->h.clock + ms;
@@ -518,14 +546,12 @@ static struct first_key learn(struct world *w, const struct call *c, const char 
 static struct frame_bytes {
     uint8_t p[ZB_NWK_MAX];
     size_t n;
-} seal(struct world *w, const uint8_t key[ZB_KEY], eui64_t source, uint16_t src, uint16_t dst, uint32_t counter,
-       uint8_t endpoint, struct span payload)
+} seal_aps(struct world *w, const uint8_t key[ZB_KEY], eui64_t source, uint16_t src, uint16_t dst, uint32_t counter,
+           const struct zb_aps *a, struct span payload)
 {
     uint8_t buf[ZB_NWK_MAX];
     struct wr aps = wr_of(buf, sizeof buf);
-    struct zb_aps a = {.fcf = ZB_APS_DATA, .dst_endpoint = endpoint, .src_endpoint = endpoint, .counter = (uint8_t)counter,
-                       .cluster = endpoint == 0 ? 0x0013 : 0x0402, .profile = endpoint == 0 ? 0 : 0x0104};
-    zb_aps_build(&aps, &a);
+    zb_aps_build(&aps, a);
     wr_spanb(&aps, payload);
     struct zb_nwk h = {.fcf = 0x0208, .dst = dst, .src = src, .radius = 30, .seq = (uint8_t)counter};
     struct frame_bytes f = {.n = 0};
@@ -533,6 +559,15 @@ static struct frame_bytes {
     assert_int_equal(zb_nwk_seal(w->crypto, key, &h, counter, source, 0, wr_span(&aps), &out), ZB_OK);
     f.n = out.n;
     return f;
+}
+
+/* Endpoint 0: ZDP (a Device_annce), else Temperature Measurement of Home Automation. */
+static struct frame_bytes seal(struct world *w, const uint8_t key[ZB_KEY], eui64_t source, uint16_t src, uint16_t dst,
+                               uint32_t counter, uint8_t endpoint, struct span payload)
+{
+    struct zb_aps a = {.fcf = ZB_APS_DATA, .dst_endpoint = endpoint, .src_endpoint = endpoint, .counter = (uint8_t)counter,
+                       .cluster = endpoint == 0 ? 0x0013 : 0x0402, .profile = endpoint == 0 ? 0 : 0x0104};
+    return seal_aps(w, key, source, src, dst, counter, &a, payload);
 }
 
 static struct frame_bytes reading(struct world *w, const uint8_t key[ZB_KEY], eui64_t device, uint32_t counter)

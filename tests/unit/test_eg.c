@@ -66,7 +66,10 @@ static void same_transaction_gives_same_bytes(void **state)
         send_message(w, &m, &again);
         assert_int_equal(again.n, first.n);
         assert_memory_equal(again.body, first.body, first.n);
-        reopen(w);
+        if (i == 0)
+            reopen(w);
+        else
+            crash(w);
     }
     assert_int_equal(metric(w, "eg_keys_sent_total"), 1);
     m.u.request.device_short++;
@@ -79,20 +82,22 @@ static void same_transaction_gives_same_bytes(void **state)
 static void only_the_newest_responses_are_kept(void **state)
 {
     struct world *w = *state;
-    struct call first, c;
+    struct call c, again;
     assert_int_equal(put_code(w, DEV, A_CODE), ST_CREATED);
-    assert_int_equal(ask(w, GW, DEV, 1000, &first), EGP_OK);
-    for (uint64_t i = 1; i <= 64; i++) {
+    uint64_t number = 1000; /* downwards: the order of making counts, not the numbers */
+    for (int i = 0; i <= 64; i++, number--) {
         pass(w, 1000);
-        assert_int_equal(ask(w, GW, DEV, 1000 + i, &c), EGP_OK);
+        assert_int_equal(ask(w, GW, DEV, number, &c), EGP_OK);
     }
-    reopen(w);
-    struct call again;
-    assert_int_equal(ask(w, GW, DEV, 1064, &again), EGP_OK);
+    uint32_t last = learn(w, &c, CODE_KEY).counter;
+    crash(w);
+    pass(w, 5000);
+    assert_int_equal(ask(w, GW, DEV, number + 1, &again), EGP_OK);
     assert_memory_equal(again.body, c.body, c.n); /* the newest is there */
-    pass(w, 1000);
     assert_int_equal(ask(w, GW, DEV, 1000, &again), EGP_OK); /* the oldest is not: made anew, under a new counter */
-    assert_int_equal(learn(w, &again, CODE_KEY).counter, learn(w, &c, CODE_KEY).counter + 1);
+    assert_int_equal(learn(w, &again, CODE_KEY).counter, last + 1);
+    assert_int_equal(ask(w, GW, DEV, 998, &again), EGP_OK); /* which displaced 999, not this one */
+    assert_int_equal(learn(w, &again, CODE_KEY).counter, 3);
 }
 
 static void a_repeat_while_pending_gets_the_same_key_under_a_new_counter(void **state)
@@ -258,6 +263,40 @@ static void undecodable_messages_change_nothing(void **state)
     assert_int_equal(learn(w, &c, CODE_KEY).counter, 1);
 }
 
+static bool read_epoch(void *user, struct span key, struct span val)
+{
+    uint64_t *want = user, eui = 0, epoch = 0;
+    struct rd k = rd_of(key), v = rd_of(val);
+    assert_true(rd_be64(&k, &eui) && rd_be64(&v, &epoch));
+    if (eui == want[0])
+        want[1] = epoch;
+    return true;
+}
+static uint64_t epoch_of(struct world *w, eui64_t gateway)
+{
+    uint64_t found[2] = {gateway, 0};
+    assert_int_equal(store_each(w->store, STORE_GATEWAY_EPOCH, read_epoch, found), ST_OK);
+    return found[1];
+}
+
+static void each_session_of_a_gateway_is_an_epoch(void **state)
+{
+    struct world *w = *state;
+    struct call c;
+    struct egp_message hello = {.env = {EGP_VERSION, EGP_HELLO, 1, GW, 0, EGP_TO_EG, 0, 0}};
+    hello.u.hello = (struct egp_hello){PAN, 15, 1, 0};
+    static const struct {
+        uint64_t session, epoch;
+    } steps[] = {{50, 1}, {50, 1}, {51, 2}, {51, 2}, {52, 3}};
+    for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
+        send_as(w, &hello, steps[i].session, w->gw, &c);
+        assert_int_equal(epoch_of(w, GW), steps[i].epoch);
+    }
+    crash(w);
+    send_as(w, &hello, 52, w->gw, &c);
+    assert_int_equal(epoch_of(w, GW), 4);
+}
+
 static void a_lost_gateway_is_unavailable(void **state)
 {
     struct world *w = *state;
@@ -350,7 +389,10 @@ static void interleave(struct world *w, uint64_t seed, struct used *seen, size_t
             put_code_as(w, ADMIN, devices[d], json, true, NULL);
             break;
         case 1:
-            reopen(w);
+            if (x >> 24 & 1)
+                reopen(w);
+            else
+                crash(w);
             break;
         case 2:
             pass(w, x >> 24 & 0xffff);
@@ -405,6 +447,7 @@ int main(void)
         T(another_stakeholders_device_is_unknown),
         T(only_the_bound_identity_speaks_for_a_gateway),
         T(undecodable_messages_change_nothing),
+        T(each_session_of_a_gateway_is_an_epoch),
         T(a_lost_gateway_is_unavailable),
         T(pending_ends_without_a_frame),
         T(counters_are_never_used_twice),

@@ -78,6 +78,10 @@ static void the_first_frame_commits_and_publishes_the_key(void **state)
     assert_int_equal(told.u.state.state, EGP_ST_ENROLLED);
     assert_int_equal(told.u.state.device_short, SHORT);
 
+    crash(w);
+    expect_device(w, DEV, "enrolled", NULL);
+    uplink(w, GW, &f); /* its counter is kept with the proof */
+    assert_int_equal(metric(w, "eg_uplink_dropped_total"), 1);
     char id[MEF_RELKEYID];
     key_id(w, DEV, id);
     struct mef_principal p = ae_of(w, w->ae), q = ae_of(w, w->ae2);
@@ -259,9 +263,21 @@ static void zdp_is_the_egs_own(void **state)
     get(w, DEVICE, w->ae, false, &c);
     assert_int_equal(cJSON_GetObjectItem(c.pc, "nwkAddress")->valueint, 0x4321);
     cJSON_Delete(c.pc);
+    /* Endpoint 0 in an application's profile, and profile 0 at an application's endpoint. */
+    struct zb_aps odd[2] = {{.fcf = ZB_APS_DATA, .dst_endpoint = 0, .src_endpoint = 1, .cluster = 6, .profile = 0x0104},
+                            {.fcf = ZB_APS_DATA, .dst_endpoint = 1, .src_endpoint = 1, .cluster = 6, .profile = 0}};
+    for (uint32_t i = 0; i < 2; i++) {
+        f = seal_aps(w, k.key, DEV, SHORT, 0, 40 + i, &odd[i], span_of("\x01\x02\x03", 3));
+        uplink(w, GW, &f);
+    }
+    struct zb_aps command_frame = {.fcf = ZB_APS_COMMAND, .counter = 1};
+    f = seal_aps(w, k.key, DEV, SHORT, 0, 42, &command_frame, span_of("\x08\x04", 2)); /* Request-Key */
+    uplink(w, GW, &f);
+    assert_int_equal(metric(w, "eg_uplink_dropped_total"), 0);
+    assert_int_equal(w->h.nnotes, n);
     annce[3] ^= 1; /* of another device */
     annce[1] = 0x22;
-    f = seal(w, k.key, DEV, 0x4321, 0xfffd, 31, 0, span_of(annce, 12));
+    f = seal(w, k.key, DEV, 0x4321, 0xfffd, 50, 0, span_of(annce, 12));
     uplink(w, GW, &f);
     reopen(w);
     get(w, DEVICE, w->ae, false, &c);
@@ -288,6 +304,7 @@ static void who_may_see_a_device(void **state)
         {FRAMES, w->foreign, ST_NOT_FOUND},
         {DEVICE, "nobody", ST_NOT_AUTHENTICATED},
         {"mef/eg/frames/00158d0003ffffff", w->ae, ST_NOT_FOUND},
+        {"mef/eg/frames/00158d0003ffffff", w->gw, ST_NO_PRIVILEGE}, /* ..and learns nothing */
         {"mef/eg/frames/00158d000312345", w->ae, ST_NOT_FOUND},
         {"mef/eg/frames/00158d0003123456/x", w->ae, ST_NOT_FOUND},
         {"mef/eg/nothing", w->ae, ST_NOT_FOUND},
@@ -299,6 +316,14 @@ static void who_may_see_a_device(void **state)
         assert_int_equal(c.observation != 0, c.st == ST_OK);
         cJSON_Delete(c.pc);
     }
+    /* Once published, the key's registration decides, not the install code's, which may go. */
+    struct mef_result r = {0};
+    struct store_txn *t = store_begin(w->store);
+    eg_code_delete(w->eg, t, ADMIN, "operator:test", DEV, &r);
+    finish(w, t, &r);
+    crash(w);
+    get(w, FRAMES, w->ae, false, &c);
+    assert_int_equal(c.st, ST_OK);
 }
 
 static void an_observer_that_lost_its_right_hears_no_more(void **state)
@@ -425,6 +450,28 @@ static void a_frame_under_a_ticket_goes_down(void **state)
     take_ticket(w, w->ae, "", ST_UNREACHABLE);
 }
 
+static void a_ticket_is_for_its_holder(void **state)
+{
+    struct world *w = *state;
+    struct call c;
+    struct first_key k = enrol(w, DEV, 1);
+    assert_int_equal(put_code_as(w, ADMIN, DEV, "{\"installCode\":\"" CODE "\",\"targets\":[\"" AE "\",\"/in-cse/Cae2\"]}", true,
+                                 NULL), ST_OK);
+    uint32_t first = take_ticket(w, w->ae, "", ST_OK);
+    struct frame_bytes f = command(w, k.key, first);
+    post(w, FRAMES, w->ae2, span_of(f.p, f.n), &c);
+    assert_int_equal(c.st, ST_CONFLICT);
+    assert_string_equal(c.code, "counter-not-granted");
+    /* A gateway that another replica took gives none. */
+    uint8_t key[8], other[16] = {9};
+    struct wr row = wr_of(key, sizeof key);
+    wr_be64(&row, GW);
+    struct store_txn *t = store_begin(w->store);
+    store_put(t, STORE_GATEWAY_EPOCH, wr_span(&row), span_of(other, sizeof other));
+    store_commit(t, NULL, NULL);
+    take_ticket(w, w->ae, "", ST_UNAVAILABLE);
+}
+
 static void what_an_ae_may_not_send(void **state)
 {
     struct world *w = *state;
@@ -498,6 +545,7 @@ int main(void)
         T(an_observer_that_lost_its_right_hears_no_more),
         T(revoked_until_rearmed),
         T(a_frame_under_a_ticket_goes_down),
+        T(a_ticket_is_for_its_holder),
         T(what_an_ae_may_not_send),
         T(tickets_end_with_the_process_but_counters_go_on),
 #undef T
