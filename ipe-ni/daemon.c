@@ -31,7 +31,11 @@ static bool level_of(const struct conf *c, enum log_level *out)
     static const struct {
         const char *name;
         enum log_level level;
-    } levels[] = {{"error", LOG_ERROR}, {"warn", LOG_WARN}, {"notice", LOG_NOTICE}, {"info", LOG_INFO}, {"debug", LOG_DEBUG}};
+    } levels[] = {{"error", LOG_ERROR},
+                  {"warn", LOG_WARN},
+                  {"notice", LOG_NOTICE},
+                  {"info", LOG_INFO},
+                  {"debug", LOG_DEBUG}};
     for (size_t i = 0; i < sizeof levels / sizeof *levels; i++)
         if (strcmp(conf_str(c, "log", "level"), levels[i].name) == 0) {
             *out = levels[i].level;

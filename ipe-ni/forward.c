@@ -55,7 +55,7 @@ static void count_refused(struct forward *f, const char *from, const char *why)
         log_event(LOG_WARN, "egp.refused", "from=%s why=%s count=%llu", from, why, (unsigned long long)f->refused);
 }
 
-/* --- to the MEF ------------------------------------------------------------------------------------------------------- */
+/* --- to the MEF --------------------------------------------------------------------------------------------------- */
 static void enqueue(struct forward *f, const struct egp_envelope *env, struct span m)
 {
     if (!upqueue_add(f->queue, env, m, now_us(f), &f->dropped))
@@ -158,7 +158,7 @@ static void pump(struct forward *f)
         }
 }
 
-/* --- from the MEF ------------------------------------------------------------------------------------------------------ */
+/* --- from the MEF ------------------------------------------------------------------------------------------------- */
 static uint8_t answer_code(struct forward *f, const struct cep_message *req)
 {
     const struct cep_option *path = cep_option_find(req, OPT_URI_PATH);
@@ -180,7 +180,7 @@ static void on_request(void *user, struct cep_exchange *ex, const struct cep_mes
     cep_respond(ex, &(struct cep_message){.code = answer_code(f, req)}, false);
 }
 
-/* --- the session ------------------------------------------------------------------------------------------------------- */
+/* --- the session -------------------------------------------------------------------------------------------------- */
 static void schedule_retry(struct forward *f)
 {
     uint64_t jitter = 0;
@@ -299,11 +299,12 @@ static bool open_parts(struct forward *f, char *err, size_t errlen)
                                                                        .opened = on_opened, .closed = on_closed});
     if (f->queue == NULL || f->coap == NULL ||
         sd_event_add_time_relative(c->loop, &f->retry, CLOCK_MONOTONIC, 0, 1000, on_retry, f) < 0 ||
-        sd_event_add_time_relative(c->loop, &f->keepalive, CLOCK_MONOTONIC, c->keepalive_s * 1000000ull, 0, on_keepalive,
-                                   f) < 0)
+        sd_event_add_time_relative(c->loop, &f->keepalive, CLOCK_MONOTONIC, c->keepalive_s * 1000000ull, 0,
+                                   on_keepalive, f) < 0)
         return false;
     f->line = stream_new(c->loop, &c->line,
-                         &(struct stream_callbacks){.user = f, .message = on_line_message, .up = on_line_up}, err, errlen);
+                         &(struct stream_callbacks){.user = f, .message = on_line_message, .up = on_line_up}, err,
+                         errlen);
     return f->line != NULL;
 }
 

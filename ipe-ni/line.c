@@ -43,9 +43,8 @@ static const char *parse_host(struct line *l, const char *text)
 const char *line_parse(struct line *l, const char *spec, bool make_pty)
 {
     *l = (struct line){.held_fd = -1, .baud = 115200};
-    if (strlen(spec) >= sizeof l->spec)
+    if (snprintf(l->spec, sizeof l->spec, "%s", spec) >= (int)sizeof l->spec)
         return "too long";
-    strcpy(l->spec, spec);
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         size_t n = strlen(kinds[i].prefix);
         if (strncmp(spec, kinds[i].prefix, n) != 0)

@@ -119,7 +119,14 @@ static bool drained(void *user)
 int main(int argc, char **argv)
 {
     static const struct daemon_program program = {
-        "ipe-nid", "Forwards Enrolment Gateway messages between a Zigbee gateway and the MEF; never a key, never a body.",
-        "/etc/mef/ipe-nid.conf", options, check, start, reload, drained, stop};
+        "ipe-nid",
+        "Forwards Enrolment Gateway messages between a Zigbee gateway and the MEF; never a key, never a body.",
+        "/etc/mef/ipe-nid.conf",
+        options,
+        check,
+        start,
+        reload,
+        drained,
+        stop};
     return daemon_main(&program, argc, argv);
 }

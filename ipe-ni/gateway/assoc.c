@@ -39,7 +39,7 @@ struct assoc {
     uint64_t transaction;
 };
 
-/* --- devices ---------------------------------------------------------------------------------------------------------- */
+/* --- devices ------------------------------------------------------------------------------------------------------ */
 static uint64_t now_us(const struct assoc *a)
 {
     uint64_t now = 0;
@@ -108,7 +108,7 @@ static struct device *device_new(struct assoc *a, eui64_t eui)
     return d;
 }
 
-/* --- asking the EG ---------------------------------------------------------------------------------------------------- */
+/* --- asking the EG ------------------------------------------------------------------------------------------------ */
 static void ask(struct assoc *a, struct device *d)
 {
     struct egp_request req = {
@@ -169,7 +169,7 @@ static int on_repeat(sd_event_source *s, uint64_t now, void *user)
     return 0;
 }
 
-/* --- events ----------------------------------------------------------------------------------------------------------- */
+/* --- events ------------------------------------------------------------------------------------------------------- */
 static void respond(struct assoc *a, const struct device *d, enum mac_associated status)
 {
     if (!outbound_association(a->cfg.out, d->eui, d->short_, status))

@@ -27,7 +27,7 @@ struct gateway {
     struct heard heard[REPEATS];
 };
 
-/* --- up: radio to EG -------------------------------------------------------------------------------------------------- */
+/* --- up: radio to EG ---------------------------------------------------------------------------------------------- */
 static bool for_us(const struct gateway *g, const struct mac_addr *dst)
 {
     if (dst->mode == MAC_EXT)
@@ -124,7 +124,7 @@ static void on_ask(void *user, eui64_t device, uint64_t transaction, int8_t rssi
     egp_link_send(g->link, &m);
 }
 
-/* --- down: EG to radio ------------------------------------------------------------------------------------------------ */
+/* --- down: EG to radio -------------------------------------------------------------------------------------------- */
 static void on_done(void *user, const struct out_ticket *t, enum egp_tx result, unsigned tries)
 {
     struct gateway *g = user;
@@ -197,12 +197,13 @@ static void on_message(void *user, const struct egp_message *m)
     }
 }
 
-/* --- assembly --------------------------------------------------------------------------------------------------------- */
+/* --- assembly ----------------------------------------------------------------------------------------------------- */
 static bool open_parts(struct gateway *g, char *err, size_t errlen)
 {
     const struct gateway_config *c = &g->cfg;
     g->radio = radio_open(c->loop, c->radio, &c->net,
-                          &(struct radio_callbacks){g, on_rx, on_tx_done, c->capture != NULL ? on_air : NULL}, err, errlen);
+                          &(struct radio_callbacks){g, on_rx, on_tx_done, c->capture != NULL ? on_air : NULL}, err,
+                          errlen);
     if (g->radio == NULL)
         return false;
     struct out_config out = {.loop = c->loop,

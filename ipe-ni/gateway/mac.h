@@ -39,7 +39,7 @@ MUST_USE bool mac_fcs_strip(struct span psdu, struct span *frame);
 /* Append the FCS of all that w holds from byte `from` on. */
 void mac_fcs_append(struct wr *w, size_t from);
 
-/* --- command payloads ------------------------------------------------------------------------------------------------- */
+/* --- command payloads --------------------------------------------------------------------------------------------- */
 enum mac_command {
     MAC_ASSOCIATION_REQUEST = 0x01,
     MAC_ASSOCIATION_RESPONSE = 0x02,
@@ -59,7 +59,7 @@ bool mac_is_beacon_request(const struct mac_frame *f); /* 7.3.7 */
 /* Payload of an association response, 4 bytes (7.3.2). */
 void mac_association_response(struct wr *w, uint16_t short_, enum mac_associated status);
 
-/* --- Zigbee beacon (Zigbee 3.6.7; IEEE 802.15.4 7.2.2.1) --------------------------------------------------------------- */
+/* --- Zigbee beacon (Zigbee 3.6.7; IEEE 802.15.4 7.2.2.1) ---------------------------------------------------------- */
 struct mac_beacon {
     bool permit;            /* association permitted */
     bool router_capacity, end_device_capacity;

@@ -62,7 +62,7 @@ struct outbound {
     uint8_t dsn, bsn;
 };
 
-/* --- peers ------------------------------------------------------------------------------------------------------------ */
+/* --- peers -------------------------------------------------------------------------------------------------------- */
 static void peer_free(struct outbound *o, struct peer *p)
 {
     map64_del(o->by_short, p->short_);
@@ -144,7 +144,7 @@ static struct peer *peer_get(struct outbound *o, uint16_t short_, eui64_t ext)
     return peer_name(o, p, ext) ? p : NULL;
 }
 
-/* --- items ------------------------------------------------------------------------------------------------------------ */
+/* --- items -------------------------------------------------------------------------------------------------------- */
 static void arm_timer(struct outbound *o)
 {
     const struct item *first = TAILQ_FIRST(&o->time);
@@ -203,7 +203,7 @@ static void item_cancel(struct outbound *o, struct item *i)
     item_end(o, i, EGP_TX_EXPIRED);
 }
 
-/* --- order ------------------------------------------------------------------------------------------------------------ */
+/* --- order -------------------------------------------------------------------------------------------------------- */
 static bool order_last(const struct peer *p, eui64_t source, uint32_t *last)
 {
     for (unsigned i = 0; i < p->sources; i++)
@@ -254,7 +254,7 @@ static bool counter_waits(const struct peer *p, eui64_t source, uint32_t counter
     return false;
 }
 
-/* --- the air ---------------------------------------------------------------------------------------------------------- */
+/* --- the air ------------------------------------------------------------------------------------------------------ */
 static struct mac_addr our_address(const struct outbound *o, uint8_t mode)
 {
     return (struct mac_addr){mode, o->cfg.net.pan, o->cfg.net.short_, o->cfg.net.ext};
@@ -371,7 +371,7 @@ void outbound_tx_done(struct outbound *o, enum radio_tx result, unsigned tries)
     pump(o);
 }
 
-/* --- what the gateway asks for ------------------------------------------------------------------------------------------ */
+/* --- what the gateway asks for ------------------------------------------------------------------------------------ */
 bool outbound_beacon(struct outbound *o, const struct mac_beacon *b)
 {
     if (o->beacon_waits)

@@ -177,9 +177,8 @@ static void udp_close(struct radio *base)
 static bool parse_args(const char *args, struct sockaddr_in *group, struct in_addr *interface)
 {
     char buf[64], *rest = buf;
-    if (strlen(args) >= sizeof buf)
+    if (snprintf(buf, sizeof buf, "%s", args) >= (int)sizeof buf)
         return false;
-    strcpy(buf, args);
     const char *g = strsep(&rest, ":"), *port = strsep(&rest, ":"), *itf = strsep(&rest, ":");
     char *end = NULL;
     long p = port != NULL && *port != '\0' ? strtol(port, &end, 10) : 9000;

@@ -116,7 +116,7 @@ const char *egp_type_name(enum egp_type t) { return (unsigned)t < EGP_TYPES ? ty
 const char *egp_reason_name(enum egp_reason r) { return (unsigned)r < EGP_REASONS ? reason_names[r] : "?"; }
 const char *egp_state_name(enum egp_device_state s) { return (unsigned)s < EGP_STATES ? state_names[s] : "?"; }
 
-/* --- members of struct egp_message by table -------------------------------------------------------------------------- */
+/* --- members of struct egp_message by table ----------------------------------------------------------------------- */
 static uint64_t member_get(const struct egp_message *m, const struct field *f)
 {
     const uint8_t *p = (const uint8_t *)m + f->at;
@@ -174,7 +174,7 @@ static const char *body_consistent(const struct egp_message *m)
     return NULL;
 }
 
-/* --- encode ----------------------------------------------------------------------------------------------------------- */
+/* --- encode ------------------------------------------------------------------------------------------------------- */
 static void put_head(struct wr *w, enum major major, uint64_t v)
 {
     uint8_t head[9];
@@ -238,7 +238,7 @@ bool egp_encode(const struct egp_message *m, struct wr *out)
     return ok && wr_ok(out);
 }
 
-/* --- decode ----------------------------------------------------------------------------------------------------------- */
+/* --- decode ------------------------------------------------------------------------------------------------------- */
 /* A CBOR head of the given major type, in its shortest form; indefinite lengths are refused with the reserved ones. */
 static const char *get_head(struct rd *r, unsigned *major, uint64_t *arg)
 {

@@ -108,7 +108,7 @@ MUST_USE const char *egp_decode(struct span in, struct egp_message *out);
 /* Only the envelope (all that ipe-nid may read); the body is not looked into beyond its length. */
 MUST_USE const char *egp_decode_envelope(struct span in, struct egp_envelope *out);
 
-/* --- HDLC-lite framing (flag 0x7e, escape 0x7d, FCS CRC-16/X-25 low byte first), as Spinel uses it -------------------- */
+/* --- HDLC-lite framing (flag 0x7e, escape 0x7d, FCS CRC-16/X-25 low byte first), as Spinel uses it ---------------- */
 /* Append one frame; false when it does not fit. */
 MUST_USE bool hdlc_encode(struct span payload, struct wr *out);
 struct hdlc_decoder {

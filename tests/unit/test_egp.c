@@ -154,7 +154,7 @@ static void encoder_refuses_what_decoder_would(void **state)
     assert_false(egp_encode(&m, &w));
 }
 
-/* --- HDLC-lite -------------------------------------------------------------------------------------------------------- */
+/* --- HDLC-lite ---------------------------------------------------------------------------------------------------- */
 struct heard {
     unsigned frames;
     uint8_t last[EGP_MAX_MESSAGE];
@@ -223,7 +223,7 @@ static void noise_costs_at_most_itself(void **state)
     assert_true(d.bad_frames > 1000);
 }
 
-/* --- the document ----------------------------------------------------------------------------------------------------- */
+/* --- the document ------------------------------------------------------------------------------------------------- */
 /* A fenced block "```egp NAME" holds one message in hex; NAME is its type. A block "```hdlc NAME" holds it framed. */
 static size_t block_hex(FILE *f, uint8_t *out, size_t cap)
 {

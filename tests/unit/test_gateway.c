@@ -15,7 +15,7 @@
 enum { PAN = 0x1a62 };
 static const eui64_t device = 0x00158d0003123456, gateway = 0x00124b001ca1b2c3;
 
-/* --- MAC against the vectors -------------------------------------------------------------------------------------------- */
+/* --- MAC against the vectors -------------------------------------------------------------------------------------- */
 static struct mac_addr short_addr(uint16_t pan, uint16_t a)
 {
     return (struct mac_addr){.mode = MAC_SHORT, .pan = pan, .short_ = a};
@@ -158,7 +158,7 @@ static void mac_parse_is_strict(void **state)
     }
 }
 
-/* --- clear NWK headers -------------------------------------------------------------------------------------------------- */
+/* --- clear NWK headers -------------------------------------------------------------------------------------------- */
 static bool read_hex(const char *hex, struct nwk_clear *h)
 {
     uint8_t b[EGP_MAX_NWK];
@@ -189,7 +189,7 @@ static void nwk_headers(void **state)
     assert_false(read_hex("480200002e1f1e0130a10f0000563412000300158d00", &h)); /* another key than the network key */
 }
 
-/* --- outbound queues over a radio that the test plays --------------------------------------------------------------------- */
+/* --- outbound queues over a radio that the test plays ------------------------------------------------------------- */
 struct rig {
     struct radio radio;
     sd_event *loop;
@@ -424,7 +424,7 @@ static void unpolled_frames_expire(void **state)
     assert_false(rig->pending_short);
 }
 
-/* --- ipe-nid's queue ----------------------------------------------------------------------------------------------------- */
+/* --- ipe-nid's queue ---------------------------------------------------------------------------------------------- */
 static struct egp_envelope up(enum egp_type t, uint64_t transaction, eui64_t dev)
 {
     return (struct egp_envelope){.type = (uint8_t)t, .transaction = transaction, .gateway = gateway, .device = dev};
