@@ -19,6 +19,19 @@ void log_level_set(enum log_level level)
     threshold = (int)level;
 }
 
+static const char *const level_names[] = {
+    [LOG_ERROR] = "error", [LOG_WARN] = "warning", [LOG_NOTICE] = "notice", [LOG_INFO] = "info", [LOG_DEBUG] = "debug"};
+
+bool log_level_named(const char *name)
+{
+    for (int i = LOG_ERROR; i <= LOG_DEBUG; i++)
+        if (strcmp(level_names[i], name) == 0) {
+            log_level_set((enum log_level)i);
+            return true;
+        }
+    return false;
+}
+
 bool log_enabled(enum log_level level)
 {
     return (int)level <= threshold;
@@ -40,8 +53,7 @@ static bool stderr_is_journal(void)
 
 static const char *level_name(enum log_level level)
 {
-    static const char *const names[] = {"", "", "", "error", "warning", "notice", "info", "debug"};
-    return names[level >= LOG_ERROR && level <= LOG_DEBUG ? level : LOG_ERROR];
+    return level_names[level >= LOG_ERROR && level <= LOG_DEBUG ? level : LOG_ERROR];
 }
 
 static size_t line_start(char *line, size_t cap, enum log_level level, const char *event)

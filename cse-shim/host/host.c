@@ -30,7 +30,7 @@ const struct conf_option host_options[] = {
     {"https", "max-header", CONF_INT, "16384", 1024, 1048576, "Largest request line and headers, bytes"},
     {"https", "max-body", CONF_INT, "65536", 1024, 16777216, "Largest body, bytes"},
     {"https", "handshake-seconds", CONF_INT, "10", 1, 600, "A slower TLS handshake is cut off, seconds"},
-    {"https", "idle-seconds", CONF_INT, "60", 1, 86400, "A connection on which nothing moves is closed, seconds"},
+    {"https", "idle-seconds", CONF_INT, "60", 1, 86400, "Longest time without a request, and from its first byte to its answer, seconds"},
     {"status", "listen", CONF_STRING, "127.0.0.1:9464", 0, 0, "/healthz, /readyz, /metrics, plain HTTP; empty: none"},
     {"status", "allow-remote", CONF_BOOL, "no", 0, 0, "Let [status] listen name other than loopback addresses"},
     {NULL, NULL, CONF_STRING, NULL, 0, 0, NULL}};
@@ -257,7 +257,8 @@ void host_metrics_refresh(struct cse_host *h)
                {"https_handshakes", t.handshakes},
                {"https_connections_total", t.accepted},
                {"https_handshakes_failed_total", t.handshakes_failed},
-               {"https_timeouts_total", t.timeouts}};
+               {"https_timeouts_total", t.timeouts},
+               {"https_full_total", t.full}};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         metrics_set(h->metrics, all[i].name, (int64_t)all[i].value);
 }
@@ -337,16 +338,25 @@ static struct http_config http_settings(const struct conf *c)
                                 .max_header = setting(c, "https", "max-header")};
 }
 
+bool host_check(const struct conf *conf, char *err, size_t errlen)
+{
+    struct http_config cfg = http_settings(conf);
+    if (conf_str(conf, "https", "listen")[0] == '\0')
+        return true;
+    if (cfg.tls.certificate != NULL && cfg.tls.private_key != NULL)
+        return tls_config_check(&cfg.tls, err, errlen);
+    snprintf(err, errlen, "[https] certificate and private-key are needed to listen");
+    return false;
+}
+
 static bool listen_https(struct cse_host *h, char *err, size_t errlen)
 {
     struct http_config cfg = http_settings(h->conf);
     const char *addresses = conf_str(h->conf, "https", "listen");
     if (addresses[0] == '\0')
         return true;
-    if (cfg.tls.certificate == NULL || cfg.tls.private_key == NULL) {
-        snprintf(err, errlen, "[https] certificate and private-key are needed to listen");
+    if (!host_check(h->conf, err, errlen))
         return false;
-    }
     h->http = http_binding_new(h, h->loop, &cfg, err, errlen);
     return h->http != NULL && http_binding_listen(h->http, addresses, err, errlen);
 }

@@ -24,6 +24,8 @@ struct host_setup {
     const struct conf *conf;
     const struct cse_plugin *plugin;
 };
+/* What can be said of a configuration beyond its tables, without starting anything: certificate and key. */
+MUST_USE bool host_check(const struct conf *conf, char *err, size_t errlen);
 /* Make the host on a loop and start the plugin; no socket is open yet. */
 MUST_USE struct cse_host *host_new(sd_event *loop, const struct host_setup *s, char *err, size_t errlen);
 /* Open the CoAP, HTTPS and status listeners that the configuration names. */

@@ -106,17 +106,6 @@ static size_t ntables(const struct daemon *d)
     return d->tables[1] == NULL ? 1 : 2;
 }
 
-static bool set_log_level(const struct conf *c)
-{
-    static const char *const names[] = {"error", "warning", "notice", "info", "debug"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (strcmp(names[i], conf_str(c, "daemon", "log-level")) == 0) {
-            log_level_set((enum log_level)(LOG_ERROR + i));
-            return true;
-        }
-    return false;
-}
-
 static struct conf *load_config(struct daemon *d, char *err)
 {
     struct conf **grown = realloc(d->confs, (d->nconfs + 1) * sizeof *grown);
@@ -126,7 +115,7 @@ static struct conf *load_config(struct daemon *d, char *err)
     struct conf *c = conf_load(d->config_path, d->tables, ntables(d), err, ERROR_TEXT);
     if (c == NULL)
         return NULL;
-    if (!set_log_level(c)) {
+    if (!log_level_named(conf_str(c, "daemon", "log-level"))) {
         snprintf(err, ERROR_TEXT, "%s: [daemon] log-level is none of error, warning, notice, info, debug", d->config_path);
         conf_free(c);
         return NULL;
@@ -220,11 +209,13 @@ static int start(struct daemon *d, const struct arguments *a)
     }
     if (a->print)
         conf_print_sample(stdout, d->tables, ntables(d));
+    else if (a->check && !host_check(c, err, sizeof err))
+        fprintf(stderr, "mefd: %s\n", err);
     else if (a->check)
         printf("%s: good\n", a->config);
     else
         return run(d, c);
-    return EXIT_SUCCESS;
+    return err[0] == '\0' ? EXIT_SUCCESS : EXIT_CONFIG;
 }
 
 int main(int argc, char **argv)

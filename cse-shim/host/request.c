@@ -184,6 +184,7 @@ void request_dispatch(struct request *r)
         host_handle(r->host, &r->pub);
         return;
     }
+    metrics_count(host_metrics(r->host), "host_requests_refused_total", 1);
     struct cse_response rsp = {.status = r->refusal, .detail = r->refusal_detail};
     request_respond(r->host, &r->pub, &rsp);
 }

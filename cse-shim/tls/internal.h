@@ -22,6 +22,8 @@ struct tls_conn {
     sd_event_source *tcp_source, *plain_source, *deadline;
     sd_event_source *resume; /* when OpenSSL holds bytes that no descriptor announces */
     bool tls_wants_write, tls_ended, plain_ended, half_closed;
+    bool received, sent; /* in the last tls_pump() */
+    bool asking;         /* something came in since something last went out */
     char identity[TLS_IDENTITY]; /* of the PSK, once asked for */
     char address[ADDRESS_TEXT];
     struct tls_buffer in, out; /* from TLS to plain, from plain to TLS */

@@ -40,6 +40,13 @@ static bool set_up(SSL_CTX *ctx, const struct tls_config *cfg)
            SSL_CTX_check_private_key(ctx) == 1;
 }
 
+bool tls_config_check(const struct tls_config *cfg, char *err, size_t errlen)
+{
+    SSL_CTX *ctx = tls_context_new(cfg, err, errlen);
+    SSL_CTX_free(ctx);
+    return ctx != NULL;
+}
+
 SSL_CTX *tls_context_new(const struct tls_config *cfg, char *err, size_t errlen)
 {
     ERR_clear_error();

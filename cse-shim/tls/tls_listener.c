@@ -94,7 +94,10 @@ static void go_on(struct tls_conn *c)
         conn_end(c);
         return;
     }
-    postpone(c, c->listener->cfg.idle_seconds);
+    /* Time runs from the first byte of a question to its answer, and anew from there: dripping in bytes gains nothing. */
+    if (c->sent || (c->received && !c->asking))
+        postpone(c, c->listener->cfg.idle_seconds);
+    c->asking = !c->sent && (c->asking || c->received);
     tls_pump_watch(c);
 }
 
@@ -149,10 +152,12 @@ static void shake_hands(struct tls_conn *c)
 {
     int r = SSL_do_handshake(c->ssl);
     if (r == 1) {
-        if (open_plain(c))
+        if (open_plain(c)) {
+            postpone(c, c->listener->cfg.idle_seconds);
             go_on(c);
-        else
+        } else {
             conn_end(c);
+        }
         return;
     }
     int why = SSL_get_error(c->ssl, r);
@@ -240,6 +245,7 @@ static int on_accept(sd_event_source *s, int fd, uint32_t revents, void *user)
     for (int i = 0; i < ACCEPT_BURST; i++) {
         if (l->stats.connections >= l->cfg.max_connections) {
             pause_accept(l, true);
+            l->stats.full++;
             break;
         }
         struct sockaddr_storage addr;

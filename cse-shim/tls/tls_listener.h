@@ -32,11 +32,11 @@ struct tls_config {
     const char *private_key;     /* PEM */
     size_t max_connections;      /* further ones wait in the backlog */
     unsigned handshake_seconds;  /* a slower handshake is cut off */
-    unsigned idle_seconds;       /* a connection on which nothing moves is cut off */
+    unsigned idle_seconds;       /* longest time without a question, and from its first byte to its answer */
 };
 
 struct tls_stats { /* monotonic but `connections` and `handshakes` (gauges) */
-    uint64_t connections, handshakes, accepted, handshakes_failed, timeouts;
+    uint64_t connections, handshakes, accepted, handshakes_failed, timeouts, full;
 };
 
 /* On failure NULL and one line in err. */
@@ -46,6 +46,8 @@ void tls_listener_free(struct tls_listener *l); /* calls no callback; NULL is fi
 MUST_USE bool tls_listen(struct tls_listener *l, const char *addresses, char *err, size_t errlen);
 /* Close the listening sockets; connections go on. */
 void tls_listener_quiesce(struct tls_listener *l);
+/* Can certificate and key be used? */
+MUST_USE bool tls_config_check(const struct tls_config *cfg, char *err, size_t errlen);
 /* Read certificate and key again; on failure the old ones stay. */
 MUST_USE bool tls_listener_reload(struct tls_listener *l, const struct tls_config *cfg, char *err, size_t errlen);
 /* RFC 5705 exporter without context; false: no such connection. */

@@ -44,6 +44,7 @@ static enum moved read_tls(struct tls_conn *c)
     if (r != 1)
         return tls_verdict(c, r);
     c->in.to = n;
+    c->received = true;
     return MOVED;
 }
 
@@ -85,6 +86,7 @@ static enum moved write_tls(struct tls_conn *c)
     if (r != 1)
         return tls_verdict(c, r);
     drop(&c->out, n);
+    c->sent = true;
     return MOVED;
 }
 
@@ -92,7 +94,7 @@ bool tls_pump(struct tls_conn *c)
 {
     enum moved (*const steps[])(struct tls_conn *c) = {read_tls, write_plain, read_plain, write_tls};
     bool moved = true;
-    c->tls_wants_write = false;
+    c->tls_wants_write = c->received = c->sent = false;
     for (int round = 0; moved && round < ROUNDS; round++) {
         moved = false;
         for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {

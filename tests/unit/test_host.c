@@ -11,6 +11,7 @@
 #include <curl/curl.h>
 #include <openssl/ssl.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -435,12 +436,16 @@ static void slow_peers_are_cut_off(void **state)
     int fd = dial(w->https);
     SSL_set_fd(ssl, fd);
     assert_int_equal(SSL_connect(ssl), 1);
-    assert_true(SSL_write(ssl, "GET /svc/x HT", 13) == 13);
     time_t began = time(NULL);
     char text[500];
-    while (SSL_read(ssl, text, sizeof text) > 0) /* at most a 408 */
+    int dripped = 0;
+    while (dripped < 100 && SSL_write(ssl, "G", 1) == 1) { /* a byte of a request now and then */
+        dripped++;
+        usleep(100000);
+    }
+    assert_true(dripped > 0 && dripped < 100 && time(NULL) - began <= 6); /* idle-seconds = 3 */
+    while (SSL_read(ssl, text, sizeof text) > 0)
         ;
-    assert_true(time(NULL) - began <= 6); /* idle-seconds = 3 */
     SSL_free(ssl);
     SSL_CTX_free(ctx);
     close(fd);
@@ -691,6 +696,37 @@ static void exit_codes(void **state)
     assert_int_equal(run(getenv("MEFD"), again, log), 1); /* the ports are taken */
 }
 
+static void init_keeps_what_is_there(void **state)
+{
+    struct world *w = *state;
+    static const char *const names[] = {"kek", "admin.token", "server.key", "mefd.conf"};
+    char path[100], log[100];
+    struct stat before, after;
+    snprintf(log, sizeof log, "%s/out", w->dir);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        snprintf(path, sizeof path, "%s/%s", w->dir, names[i]);
+        assert_int_equal(stat(path, &before), 0);
+        assert_int_equal(before.st_mode & 07777, 0600);
+    }
+    snprintf(path, sizeof path, "%s/kek", w->dir);
+    assert_int_equal(stat(path, &before), 0);
+    assert_int_equal(before.st_size, 32);
+    char *const again[] = {"mefctl", "init", "--fqdn", "mef.test.example", "--dir", w->dir, NULL};
+    char *const bad[] = {"mefctl", "init", "--fqdn", "no;name", "--dir", w->dir, "--force", NULL};
+    char *const none[] = {"mefctl", "init", "--fqdn", "mef.test.example", NULL};
+    assert_int_equal(run(getenv("MEFCTL"), again, log), 1);
+    assert_int_equal(run(getenv("MEFCTL"), bad, log), 2);
+    assert_int_equal(run(getenv("MEFCTL"), none, log), 2);
+    assert_int_equal(stat(path, &after), 0);
+    assert_true(before.st_ino == after.st_ino && before.st_mtim.tv_nsec == after.st_mtim.tv_nsec);
+    stop(w, SIGTERM);
+    char *const force[] = {"mefctl", "init", "--fqdn", "mef.test.example", "--dir", w->dir, "--force", NULL};
+    assert_int_equal(run(getenv("MEFCTL"), force, log), 0);
+    write_conf(w, "hello", "");
+    start(w);
+    assert_int_equal(https(w, "GET", "/svc/x", "", "").status, 200); /* with the new certificate */
+}
+
 int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
@@ -700,7 +736,7 @@ int main(void)
         cmocka_unit_test(slow_peers_are_cut_off), cmocka_unit_test(pipelined_requests),
         cmocka_unit_test(coap_primitives_and_services), cmocka_unit_test(coap_both_ways),
         cmocka_unit_test(reload_and_metrics),   cmocka_unit_test(drain),
-        cmocka_unit_test(exit_codes),
+        cmocka_unit_test(exit_codes),           cmocka_unit_test(init_keeps_what_is_there),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
