@@ -114,6 +114,9 @@ static void *plugin_init(struct cse_host *h, const struct cse_host_ops *ops, con
                  CSE_PLUGIN_ABI);
         return NULL;
     }
+    /* The host's own option, where the host has it: this room's log is a copy of its own. */
+    if (conf_str(conf, "daemon", "log-level") != NULL)
+        (void)log_level_named(conf_str(conf, "daemon", "log-level"));
     struct plugin *p = calloc(1, sizeof *p);
     if (p == NULL) {
         snprintf(err, errlen, "out of memory");
