@@ -98,6 +98,8 @@ static void only_the_newest_responses_are_kept(void **state)
     assert_int_equal(learn(w, &again, CODE_KEY).counter, last + 1);
     assert_int_equal(ask(w, GW, DEV, 998, &again), EGP_OK); /* which displaced 999, not this one */
     assert_int_equal(learn(w, &again, CODE_KEY).counter, 3);
+    assert_int_equal(ask(w, GW, DEV, number + 1, &again), EGP_OK); /* ..nor the newest */
+    assert_memory_equal(again.body, c.body, c.n);
 }
 
 static void a_repeat_while_pending_gets_the_same_key_under_a_new_counter(void **state)
