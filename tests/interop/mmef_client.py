@@ -111,7 +111,7 @@ class Session:
 
     def close(self):
         self.child.terminate()
-        self.child.wait()
+        self.child.communicate()
 
     def send(self, data):
         try:
