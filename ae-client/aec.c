@@ -229,7 +229,8 @@ static void on_response(void *user, enum st st, const struct cep_message *rsp)
         call->st = ST_INTERNAL;
         return;
     }
-    memcpy(call->body, rsp->payload.p, rsp->payload.n);
+    if (rsp->payload.n != 0)
+        memcpy(call->body, rsp->payload.p, rsp->payload.n);
     call->body[rsp->payload.n] = '\0';
     call->n = rsp->payload.n;
 }

@@ -244,7 +244,9 @@ class Stack:
         errors = [f"{p.name} had ended with {p.child.returncode}:\n{p.tail()}" for p in dead]
         for p in reversed(self.processes):
             try:
-                p.stop()
+                status = p.stop()
+                if status != 0 and p in (self.mefd, self.ipe, self.gateway) and p not in dead:
+                    errors.append(f"{p.name} ended with {status} on SIGTERM:\n{p.tail()}")
             except StackError as e:
                 errors.append(str(e))
         self.processes, self.mefd, self.ipe, self.gateway = [], None, None, None
