@@ -293,7 +293,7 @@ static bool open_parts(struct forward *f, char *err, size_t errlen)
 {
     const struct forward_config *c = &f->cfg;
     struct cep_config coap = {.max_sessions = 4, .max_body = EGP_MAX_MESSAGE, .ack_timeout_ms = c->ack_timeout_ms,
-                              .max_retransmit = 1}; /* a dead session shows in 3 to 4.5 s; the queue keeps the message */
+                              .max_retransmit = 1}; /* a dead session shows in 3 to 4.5 s; the queue loses nothing */
     f->queue = upqueue_new(c->queue, c->in_flight);
     f->coap = cep_endpoint_new(c->loop, &coap, &(struct cep_callbacks){.user = f, .request = on_request,
                                                                        .opened = on_opened, .closed = on_closed});

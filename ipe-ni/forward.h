@@ -1,5 +1,5 @@
-/* ipe-nid's one job: carry EG messages between a line and the MEF. It reads envelopes, never bodies (docs/eg-protocol.md,
- * "Over CoAP"). */
+/* ipe-nid's one job: carry EG messages between a line and the MEF. It reads envelopes, never bodies (docs/eg-
+ * protocol.md, "Over CoAP"). */
 #pragma once
 #include "ipe-ni/pcap.h"
 #include "ipe-ni/stream.h"

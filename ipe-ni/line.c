@@ -124,7 +124,10 @@ const char *line_prepare(struct line *l)
 static int open_serial(struct line *l)
 {
     int fd = -1;
-    if (sp_get_port_by_name(l->path, &l->serial) != SP_OK)
+    char *device = realpath(l->path, NULL); /* libserialport knows no links such as /dev/serial/by-id/.. */
+    bool known = device != NULL && sp_get_port_by_name(device, &l->serial) == SP_OK;
+    free(device);
+    if (!known)
         return -1;
     if (sp_open(l->serial, SP_MODE_READ_WRITE) == SP_OK && sp_set_baudrate(l->serial, (int)l->baud) == SP_OK &&
         sp_set_bits(l->serial, 8) == SP_OK && sp_set_parity(l->serial, SP_PARITY_NONE) == SP_OK &&

@@ -21,8 +21,8 @@ void upqueue_free(struct upqueue *q);                      /* NULL is fine */
  * dropped, or out of memory. *dropped counts uplinks that made room. */
 MUST_USE bool upqueue_add(struct upqueue *q, const struct egp_envelope *env, struct span bytes, uint64_t now,
                           uint64_t *dropped);
-/* The next message that may be sent now, marked in flight; NULL: none. Two places in flight are kept for urgent ones; of
- * one device only one UplinkFrame is in flight. EgRequests that waited longer than max_age us are dropped here. */
+/* The next message that may be sent now, marked in flight; NULL: none. Two places in flight are kept for urgent ones;
+ * of one device only one UplinkFrame is in flight. EgRequests that waited longer than max_age us are dropped here. */
 struct upmsg *upqueue_next(struct upqueue *q, uint64_t now, uint64_t max_age);
 void upqueue_done(struct upqueue *q, struct upmsg *m);  /* answered: forget it */
 void upqueue_retry(struct upqueue *q, struct upmsg *m); /* not answered: it waits again, in its place */

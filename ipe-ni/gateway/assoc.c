@@ -66,9 +66,12 @@ static void device_free(struct assoc *a, struct device *d)
 
 static void device_age(struct assoc *a, struct device *d, bool approved)
 {
+    bool change = d->approved != approved;
     TAILQ_REMOVE(&a->age[d->approved], d, in_age);
     d->approved = approved;
     TAILQ_INSERT_TAIL(&a->age[approved], d, in_age);
+    if (change)
+        a->cfg.changed(a->cfg.user);
 }
 
 /* A random address that is free, ours and the reserved ones excepted. */
@@ -83,19 +86,14 @@ static bool pick_short(const struct assoc *a, uint16_t *out)
     return false;
 }
 
-static struct device *device_new(struct assoc *a, eui64_t eui)
+static struct device *device_add(struct assoc *a, eui64_t eui, uint16_t short_)
 {
-    struct device *oldest = TAILQ_FIRST(&a->age[false]), *d;
-    if (map64_count(a->by_eui) >= a->cfg.max_devices) {
-        if (oldest == NULL)
-            return NULL;
-        device_free(a, oldest);
-    }
-    d = calloc(1, sizeof *d);
+    struct device *d = calloc(1, sizeof *d);
     if (d == NULL)
         return NULL;
     d->eui = eui;
-    if (!pick_short(a, &d->short_) || !map64_put(a->by_short, d->short_, d)) {
+    d->short_ = short_;
+    if (!map64_put(a->by_short, short_, d)) {
         free(d);
         return NULL;
     }
@@ -106,6 +104,18 @@ static struct device *device_new(struct assoc *a, eui64_t eui)
     }
     TAILQ_INSERT_TAIL(&a->age[false], d, in_age);
     return d;
+}
+
+static struct device *device_new(struct assoc *a, eui64_t eui)
+{
+    struct device *oldest = TAILQ_FIRST(&a->age[false]);
+    uint16_t short_;
+    if (map64_count(a->by_eui) >= a->cfg.max_devices) {
+        if (oldest == NULL)
+            return NULL;
+        device_free(a, oldest);
+    }
+    return pick_short(a, &short_) ? device_add(a, eui, short_) : NULL;
 }
 
 /* --- asking the EG ------------------------------------------------------------------------------------------------ */
@@ -192,8 +202,8 @@ void assoc_request(struct assoc *a, eui64_t device, uint8_t capability, uint8_t 
     d->heard = now;
     d->rssi = rssi;
     device_age(a, d, d->approved);
-    log_event(LOG_INFO, "assoc.request", "eui64=%016llx short=%04x capability=%02x", (unsigned long long)device, d->short_,
-              capability);
+    log_event(LOG_INFO, "assoc.request", "eui64=%016llx short=%04x capability=%02x", (unsigned long long)device,
+              d->short_, capability);
     respond(a, d, d->barred ? MAC_ASSOC_DENIED : MAC_ASSOC_OK);
     ask_begin(a, d, now);
 }
@@ -241,6 +251,24 @@ bool assoc_short(const struct assoc *a, eui64_t device, uint16_t *short_)
     const struct device *d = map64_get(a->by_eui, device);
     if (d != NULL)
         *short_ = d->short_;
+    return d != NULL;
+}
+
+void assoc_each(const struct assoc *a, void (*fn)(void *user, eui64_t device, uint16_t short_), void *user)
+{
+    const struct device *d;
+    TAILQ_FOREACH(d, &a->age[true], in_age)
+        fn(user, d->eui, d->short_);
+}
+
+bool assoc_restore(struct assoc *a, eui64_t device, uint16_t short_)
+{
+    if (map64_count(a->by_eui) >= a->cfg.max_devices || map64_get(a->by_eui, device) != NULL ||
+        map64_get(a->by_short, short_) != NULL)
+        return false;
+    struct device *d = device_add(a, device, short_);
+    if (d != NULL)
+        device_age(a, d, true);
     return d != NULL;
 }
 

@@ -1,6 +1,6 @@
-/* Association (IEEE 802.15.4 7.5.3) with the EG as the one who decides: the devices known, their short addresses, and the
- * EgRequests under way. An association request is put to the EG at once; the response waits for the device's poll and
- * says no when the EG has said no by then. */
+/* Association (IEEE 802.15.4 7.5.3) with the EG as the one who decides: the devices known, their short addresses, and
+ * the EgRequests under way. An association request is put to the EG at once; the response waits for the device's poll
+ * and says no when the EG has said no by then. */
 #pragma once
 #include "ipe-ni/gateway/outbound.h"
 #include "mef-plugin/egp/egp.h"
@@ -15,6 +15,7 @@ struct assoc_config {
     void *user;
     /* Send an EgRequest; called again with the same arguments to repeat it. */
     void (*ask)(void *user, eui64_t device, uint64_t transaction, int8_t rssi, const struct egp_request *req);
+    void (*changed)(void *user); /* an approved device came or went: see assoc_each() */
 };
 
 MUST_USE struct assoc *assoc_new(const struct assoc_config *cfg); /* NULL: out of memory */
@@ -31,4 +32,8 @@ bool assoc_state(struct assoc *a, eui64_t device, enum egp_device_state state);
 
 eui64_t assoc_device(const struct assoc *a, uint16_t short_);          /* 0: no device has this address */
 bool assoc_short(const struct assoc *a, eui64_t device, uint16_t *short_); /* false: not known */
+/* Visit the devices that the EG has approved. */
+void assoc_each(const struct assoc *a, void (*fn)(void *user, eui64_t device, uint16_t short_), void *user);
+/* Put back what assoc_each() told in an earlier life. False: an address is taken or the table full. */
+MUST_USE bool assoc_restore(struct assoc *a, eui64_t device, uint16_t short_);
 size_t assoc_count(const struct assoc *a);

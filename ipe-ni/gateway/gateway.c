@@ -6,10 +6,11 @@
 #include "ipe-ni/gateway/nwk.h"
 #include "ipe-ni/gateway/outbound.h"
 #include "ipe-ni/gateway/paths.h"
+#include "ipe-ni/gateway/state.h"
 
 #include <stdlib.h>
 
-enum { REPEATS = 256, REPEAT_US = 1000000, HOP_BY_PATH = 0xfffe };
+enum { REPEATS = 256, REPEAT_US = 1000000, SAVE_US = 200000, HOP_BY_PATH = 0xfffe };
 
 struct heard { /* to know a MAC retransmission whose acknowledgement was lost */
     uint64_t source, at;
@@ -24,6 +25,7 @@ struct gateway {
     struct assoc *assoc;
     struct egp_link *link;
     struct paths *paths;
+    sd_event_source *save; /* a write of the state file is due */
     struct heard heard[REPEATS];
 };
 
@@ -138,7 +140,8 @@ static void on_done(void *user, const struct out_ticket *t, enum egp_tx result, 
 static void on_associated(void *user, eui64_t device, bool delivered)
 {
     (void)user;
-    log_event(LOG_INFO, delivered ? "assoc.delivered" : "assoc.not-polled", "eui64=%016llx", (unsigned long long)device);
+    log_event(LOG_INFO, delivered ? "assoc.delivered" : "assoc.not-polled", "eui64=%016llx",
+              (unsigned long long)device);
 }
 
 /* Queue the NWK frame of an EgResponse or DownlinkFrame; what cannot be radiated is reported at once. */
@@ -197,6 +200,34 @@ static void on_message(void *user, const struct egp_message *m)
     }
 }
 
+/* --- the state file ------------------------------------------------------------------------------------------------ */
+static int on_save(sd_event_source *s, uint64_t now, void *user)
+{
+    (void)s, (void)now;
+    const struct gateway *g = user;
+    if (!state_save(g->cfg.state_file, g->assoc))
+        log_event(LOG_ERROR, "state.not-saved", "file=%s", g->cfg.state_file);
+    return 0;
+}
+
+static void on_changed(void *user)
+{
+    struct gateway *g = user;
+    int enabled = SD_EVENT_OFF;
+    if (g->save == NULL || sd_event_source_get_enabled(g->save, &enabled) < 0 || enabled != SD_EVENT_OFF)
+        return;
+    sd_event_source_set_time_relative(g->save, SAVE_US);
+    sd_event_source_set_enabled(g->save, SD_EVENT_ONESHOT);
+}
+
+static bool open_state(struct gateway *g, char *err, size_t errlen)
+{
+    if (g->cfg.state_file == NULL)
+        return true;
+    return state_load(g->cfg.state_file, g->assoc, err, errlen) &&
+           sd_event_add_time_relative(g->cfg.loop, &g->save, CLOCK_MONOTONIC, 0, 1000, on_save, g) >= 0;
+}
+
 /* --- assembly ----------------------------------------------------------------------------------------------------- */
 static bool open_parts(struct gateway *g, char *err, size_t errlen)
 {
@@ -218,9 +249,9 @@ static bool open_parts(struct gateway *g, char *err, size_t errlen)
     g->paths = paths_new();
     if (g->out == NULL || g->paths == NULL)
         return false;
-    struct assoc_config assoc = {c->loop, g->out, c->net.pan, c->net.short_, c->max_devices, g, on_ask};
+    struct assoc_config assoc = {c->loop, g->out, c->net.pan, c->net.short_, c->max_devices, g, on_ask, on_changed};
     g->assoc = assoc_new(&assoc);
-    if (g->assoc == NULL)
+    if (g->assoc == NULL || !open_state(g, err, errlen))
         return false;
     struct egp_link_config link = {.loop = c->loop,
                                    .line = c->line,
@@ -249,6 +280,9 @@ void gateway_free(struct gateway *g)
     if (g == NULL)
         return;
     egp_link_free(g->link);
+    if (g->save != NULL)
+        on_save(g->save, 0, g);
+    sd_event_source_disable_unref(g->save);
     assoc_free(g->assoc);
     outbound_free(g->out);
     radio_close(g->radio);

@@ -1,5 +1,5 @@
-/* The gateway: a PAN coordinator reduced to IEEE 802.15.4. It wires the radio to association, to the outbound queues and
- * to the EG, and holds no key and no code that could use one. */
+/* The gateway: a PAN coordinator reduced to IEEE 802.15.4. It wires the radio to association, to the outbound queues
+ * and to the EG, and holds no key and no code that could use one. */
 #pragma once
 #include "ipe-ni/gateway/egp_link.h"
 #include "ipe-ni/gateway/radio.h"
@@ -15,6 +15,7 @@ struct gateway_config {
     uint8_t update_id;
     bool permit;                   /* answer association requests */
     size_t max_devices, max_per_device;
+    const char *state_file;        /* state.h; NULL: none */
     struct stream_config line;     /* to ipe-nid */
     struct pcap *capture;          /* NULL: none; borrowed */
 };

@@ -1,5 +1,5 @@
-/* IEEE 802.15.4-2006 MAC frames, as far as a non-beacon Zigbee coordinator needs them: data, beacon, acknowledgement and
- * command frames without MAC security. Pure. Frames are without FCS unless a name says otherwise. */
+/* IEEE 802.15.4-2006 MAC frames, as far as a non-beacon Zigbee coordinator needs them: data, beacon, acknowledgement
+ * and command frames without MAC security. Pure. Frames are without FCS unless a name says otherwise. */
 #pragma once
 #include "cse-shim/base/bytes.h"
 #include "cse-shim/base/hex.h"

@@ -15,6 +15,7 @@ static const struct conf_option options[] = {
     {"gateway", "permit-joining", CONF_BOOL, "yes", 0, 0, "answer association requests (the EG decides who may join)"},
     {"gateway", "max-devices", CONF_INT, "512", 1, 4096, "devices known at once"},
     {"gateway", "max-frames", CONF_INT, "16", 2, 256, "frames waiting for one device"},
+    {"gateway", "state-file", CONF_PATH, NULL, 0, 0, "short addresses given, kept over restarts; none when absent"},
     {"radio", "driver", CONF_STRING, "!", 0, 0, "udp:GROUP:PORT[:INTERFACE], the simulated medium"},
     {"egp", "line", CONF_STRING, "!", 0, 0, "to ipe-nid: pty:PATH (made), serial:DEVICE, tcp-listen: or tcp:HOST:PORT"},
     {"egp", "baud", CONF_INT, "115200", 1200, 4000000, "bit/s of a serial line"},
@@ -79,6 +80,7 @@ static void *start(sd_event *loop, const struct conf *c, const char *pcap, char 
         .permit = conf_bool(c, "gateway", "permit-joining"),
         .max_devices = (size_t)conf_int(c, "gateway", "max-devices"),
         .max_per_device = (size_t)conf_int(c, "gateway", "max-frames"),
+        .state_file = conf_str(c, "gateway", "state-file"),
         .line = {conf_str(c, "egp", "line"), (unsigned)conf_int(c, "egp", "baud"), true,
                  (size_t)conf_int(c, "egp", "queue")},
     };

@@ -1,5 +1,5 @@
-/* What the gateway may read of a Zigbee NWK frame: the clear header and the clear auxiliary header (Zigbee 3.3.1, 4.5.1).
- * It knows nothing of keys; what is behind these headers it neither reads nor changes. Pure. */
+/* What the gateway may read of a Zigbee NWK frame: the clear header and the clear auxiliary header (Zigbee 3.3.1,
+ * 4.5.1). It knows nothing of keys; what is behind these headers it neither reads nor changes. Pure. */
 #pragma once
 #include "cse-shim/base/bytes.h"
 #include "cse-shim/base/hex.h"

@@ -320,8 +320,8 @@ static void pump(struct outbound *o)
     }
 }
 
-/* The next hop has a key of its own before any proof of it: what was sealed under an older key, and that key's counters,
- * mean nothing to it any more. */
+/* The next hop has a key of its own before any proof of it: what was sealed under an older key, and that key's
+ * counters, mean nothing to it any more. */
 static void first_key_delivered(struct outbound *o, struct peer *p)
 {
     struct item *i, *next;
@@ -333,7 +333,7 @@ static void first_key_delivered(struct outbound *o, struct peer *p)
     p->sources = 0;
 }
 
-/* 7.5.6.4.3: an indirect frame that was not acknowledged waits for the next poll; the radio has retried a direct one. */
+/* 7.5.6.4.3: an indirect frame without acknowledgement waits for the next poll; the radio has retried a direct one. */
 static void requeue(struct outbound *o, struct item *i)
 {
     struct item *after;

@@ -53,8 +53,8 @@ struct out_nwk {
     struct out_ticket ticket;
 };
 enum out_queued { OUT_QUEUED, OUT_STALE, OUT_FULL };
-/* OUT_STALE: *last is the later counter already radiated (or waiting again after a lost acknowledgement). `done` is called
- * for OUT_QUEUED only. */
+/* OUT_STALE: *last is the later counter already radiated (or waiting again after a lost acknowledgement). `done` is
+ * called for OUT_QUEUED only. */
 MUST_USE enum out_queued outbound_nwk(struct outbound *o, const struct out_nwk *f, uint32_t *last);
 
 /* The peer at this address asks for what waits for it. */

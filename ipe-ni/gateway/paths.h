@@ -1,5 +1,5 @@
-/* Reverse paths learned from clear headers: which neighbour a frame of a NWK source last came from. One entry for each of
- * the 65,536 addresses is 128 KiB, smaller and simpler than a bounded map. */
+/* Reverse paths learned from clear headers: which neighbour a frame of a NWK source last came from. One entry for
+ * each of the 65,536 addresses is 128 KiB, smaller and simpler than a bounded map. */
 #pragma once
 #include "cse-shim/base/bytes.h"
 

@@ -53,8 +53,8 @@ MUST_USE struct radio *radio_open(sd_event *loop, const char *spec, const struct
 bool radio_known(const char *spec);
 void radio_close(struct radio *r); /* NULL is fine */
 
-/* Radiate a frame (without FCS), retrying up to 3 times when it asks for an acknowledgement. False: one is under way, or
- * the frame is too long. tx_done is called later, never from within. */
+/* Radiate a frame (without FCS), retrying up to 3 times when it asks for an acknowledgement. False: one is under way,
+ * or the frame is too long. tx_done is called later, never from within. */
 static inline MUST_USE bool radio_tx(struct radio *r, struct span frame) { return r->ops->tx(r, frame); }
 /* Set or clear the frame-pending bit in acknowledgements of data requests from this address (mode short or extended).
  * False: the radio's table is full. */

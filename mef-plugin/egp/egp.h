@@ -1,5 +1,5 @@
-/* EG protocol messages: CBOR, defined by docs/eg-protocol.cddl; one codec for mefd, ipe-nid and zbgwd, and the HDLC-lite
- * framing for byte streams. Pure: no I/O.
+/* EG protocol messages: CBOR, defined by docs/eg-protocol.cddl; one codec for mefd, ipe-nid and zbgwd, and the
+ * HDLC-lite framing for byte streams. Pure: no I/O.
  *
  * message = [ envelope, body ]: the envelope is clear and all that ipe-nid reads; the body is a byte string that it
  * forwards untouched. Decoding is strict: definite lengths, shortest integers, no unknown members, nothing behind. */
@@ -58,8 +58,8 @@ enum egp_reason {
 };
 const char *egp_reason_name(enum egp_reason r); /* "unknown-device", .. */
 
-enum egp_device_state { EGP_ST_REGISTERED, EGP_ST_JOINING, EGP_ST_KEY_SENT, EGP_ST_ENROLLED, EGP_ST_FAILED, EGP_ST_REVOKED,
-                        EGP_ST_EXPIRED, EGP_ST_UNKNOWN, EGP_STATES };
+enum egp_device_state { EGP_ST_REGISTERED, EGP_ST_JOINING, EGP_ST_KEY_SENT, EGP_ST_ENROLLED, EGP_ST_FAILED,
+                        EGP_ST_REVOKED, EGP_ST_EXPIRED, EGP_ST_UNKNOWN, EGP_STATES };
 const char *egp_state_name(enum egp_device_state s); /* "registered", "joining", "key-sent", .. */
 
 /* Bodies. */
@@ -102,8 +102,8 @@ struct egp_message {
 
 /* Encode; false when a field is out of range or out is too small. */
 MUST_USE bool egp_encode(const struct egp_message *m, struct wr *out);
-/* Strict decode; spans point into `in`. NULL on success, else what is wrong, as a short token ("truncated", "bad-version",
- * "bad-type", "not-canonical", "out-of-range", "trailing-bytes", ..). */
+/* Strict decode; spans point into `in`. NULL on success, else what is wrong, as a short token ("truncated",
+ * "bad-version", "bad-type", "not-canonical", "out-of-range", "trailing-bytes", ..). */
 MUST_USE const char *egp_decode(struct span in, struct egp_message *out);
 /* Only the envelope (all that ipe-nid may read); the body is not looked into beyond its length. */
 MUST_USE const char *egp_decode_envelope(struct span in, struct egp_envelope *out);

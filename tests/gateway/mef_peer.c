@@ -129,8 +129,9 @@ int main(int argc, char **argv)
     setvbuf(stdout, NULL, _IOLBF, 0);
     p.identity = argv[1];
     p.key_n = strlen(argv[2]) / 2;
-    if (p.key_n > sizeof p.key || !hex_decode(argv[2], strlen(argv[2]), p.key, p.key_n) || sd_event_default(&loop) < 0 ||
-        (p.ep = cep_endpoint_new(loop, &cfg, &cb)) == NULL || cep_listen(p.ep, "127.0.0.1", port, true, &port) < 0 ||
+    if (p.key_n > sizeof p.key || !hex_decode(argv[2], strlen(argv[2]), p.key, p.key_n) ||
+        sd_event_default(&loop) < 0 || (p.ep = cep_endpoint_new(loop, &cfg, &cb)) == NULL ||
+        cep_listen(p.ep, "127.0.0.1", port, true, &port) < 0 ||
         sd_event_add_io(loop, NULL, STDIN_FILENO, EPOLLIN, on_stdin, &p) < 0)
         return 1;
     printf("port %u\n", port);

@@ -74,8 +74,11 @@ class Eg(threading.Thread):
                     self.heard.append(m)
                     self.changed.notify_all()
                 reply = self.answer(m)
-                if reply is not None:
-                    self.write(egp.frame(reply))
+                try:
+                    if reply is not None:
+                        self.write(egp.frame(reply))
+                except OSError:
+                    return  # zbgwd has ended
 
     def send(self, *args):
         self.write(egp.frame(egp.message(*args)))
@@ -198,12 +201,16 @@ class ZbgwdTest(unittest.TestCase):
         self.tcp, self.pty = free_port(), d / "egp"
         line = f"tcp-listen:127.0.0.1:{self.tcp}" if self.line_form == "tcp" else f"pty:{self.pty}"
         (d / "zbgwd.conf").write_text(f"[gateway]\neui64 = {GATEWAY:016x}\npan-id = {PAN:04x}\nchannel = {CHANNEL}\n"
-                                      f"extended-pan-id = dddddddddddddddd\nmax-frames = 4\n"
+                                      f"extended-pan-id = dddddddddddddddd\nmax-frames = 4\nstate-file = devices\n"
                                       f"[radio]\ndriver = udp:224.0.0.116:{self.medium}\n[egp]\nline = {line}\n")
         self.pcap = d / "air.pcap"
         self.log = open(d / "log", "w+")
-        self.process = subprocess.Popen([ZBGWD, "--config", d / "zbgwd.conf", "--pcap", self.pcap], stderr=self.log)
         self.egs = []
+        self.begin()
+
+    def begin(self):
+        self.process = subprocess.Popen([ZBGWD, "--config", pathlib.Path(self.dir.name) / "zbgwd.conf", "--pcap", self.pcap],
+                                        stderr=self.log)
 
     def tearDown(self):
         for e in self.egs:
@@ -416,6 +423,17 @@ class ZbgwdTest(unittest.TestCase):
         self.assertEqual(eg.wait(lambda m: m.type == egp.HELLO).body,
                          [PAN, CHANNEL, bytes.fromhex("dddddddddddddddd"), 0])
         self.assertEqual(self.join().returncode, 0)
+
+    def test_restart_gives_no_address_twice(self):
+        eg = self.eg(approve)
+        p, short = self.joined_peer(eg)
+        self.process.send_signal(signal.SIGTERM)
+        self.assertEqual(self.process.wait(5), 0)
+        self.assertEqual((pathlib.Path(self.dir.name) / "devices").read_text(), f"{p.eui:016x} {short:04x}\n")
+        self.begin()
+        eg = self.eg(approve)
+        p.associate(seq=99)
+        self.assertEqual(eg.wait(lambda m: m.type == egp.REQUEST).body[1], short)
 
     def test_capture_holds_good_frames(self):
         self.eg(approve)
