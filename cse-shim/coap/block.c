@@ -75,7 +75,10 @@ void body_wipe(struct cep_endpoint *ep, struct body *b)
 
 /* --- transfers of a session --- */
 
-static void on_stale(void *user) { transfer_free(user); }
+static void on_stale(void *user)
+{
+    transfer_free(user);
+}
 
 void transfer_free(struct transfer *t)
 {
@@ -100,9 +103,9 @@ void block_drop_all(struct cep_session *s)
 static struct transfer *find(struct cep_session *s, const struct cep_message *req, bool out)
 {
     struct transfer *t;
-    TAILQ_FOREACH (t, &s->transfers, link)
-        if ((t->whole != NULL) == out && message_same_target(&t->target->m, req))
-            return t;
+    TAILQ_FOREACH(t, &s->transfers, link)
+    if ((t->whole != NULL) == out && message_same_target(&t->target->m, req))
+        return t;
     return NULL;
 }
 
@@ -110,9 +113,9 @@ static struct transfer *begin(struct cep_session *s, const struct cep_message *r
 {
     unsigned n = 0;
     struct transfer *t, *oldest = NULL;
-    TAILQ_FOREACH (t, &s->transfers, link)
-        if ((t->whole != NULL) == out && n++ == 0)
-            oldest = t;
+    TAILQ_FOREACH(t, &s->transfers, link)
+    if ((t->whole != NULL) == out && n++ == 0)
+        oldest = t;
     if (n >= MAX_TRANSFERS)
         transfer_free(oldest);
     t = calloc(1, sizeof *t);

@@ -15,22 +15,22 @@ struct request {
     struct message *msg;
     cep_response_fn fn; /* NULL: nobody cares any more */
     void *user;
-    uint64_t token;     /* also the handle */
-    uint64_t fetch;     /* token for the later pieces of a notification (RFC 7959 2.6); 0: none */
+    uint64_t token; /* also the handle */
+    uint64_t fetch; /* token for the later pieces of a notification (RFC 7959 2.6); 0: none */
     bool observe, ordered;
-    bool begun;         /* in `active`, not in `waiting` */
-    bool outstanding;   /* counts against NSTART */
-    bool observing;     /* the server accepted */
-    bool deregister;    /* the request is Observe: 1 */
+    bool begun;       /* in `active`, not in `waiting` */
+    bool outstanding; /* counts against NSTART */
+    bool observing;   /* the server accepted */
+    bool deregister;  /* the request is Observe: 1 */
     bool delivering, dead;
     struct tx *tx;
-    struct timer timer; /* separate response overdue, or Max-Age over */
-    size_t sent;        /* bytes of our body that the server has */
-    uint8_t szx;        /* of our pieces */
+    struct timer timer;   /* separate response overdue, or Max-Age over */
+    size_t sent;          /* bytes of our body that the server has */
+    uint8_t szx;          /* of our pieces */
     struct message *head; /* first piece of the response: code and options */
-    struct body body;   /* of the response, so far */
+    struct body body;     /* of the response, so far */
     unsigned restarts;
-    uint32_t seq;       /* last notification */
+    uint32_t seq; /* last notification */
     uint64_t seq_time;
     TAILQ_ENTRY(request) link;
 };
@@ -175,7 +175,8 @@ static void on_tx(void *user, enum tx_end end, const struct pdu *rsp)
         timer_arm(&s->ep->timers, &r->timer, s->ep->cfg.ack_timeout_ms * MS * 93 / 2);
 }
 
-static void send_message(struct request *r, struct span payload, const struct cep_option *extra, size_t n, uint64_t token)
+static void send_message(struct request *r, struct span payload, const struct cep_option *extra, size_t n,
+                         uint64_t token)
 {
     struct cep_session *s = r->session;
     struct token t = token_of(token);
@@ -266,7 +267,7 @@ static void on_timer(void *user)
         return;
     }
     r->seq_time = 0; /* whatever comes is news */
-    r->sent = 0; /* Max-Age is over: register again (RFC 7641 3.3.1) */
+    r->sent = 0;     /* Max-Age is over: register again (RFC 7641 3.3.1) */
     send_piece(r);
 }
 
@@ -363,7 +364,10 @@ static void take_piece(struct request *r, const struct cep_message *m)
         complete(r);
 }
 
-bool client_knows(const struct cep_session *s, const struct token *token) { return find(s, token) != NULL; }
+bool client_knows(const struct cep_session *s, const struct token *token)
+{
+    return find(s, token) != NULL;
+}
 
 void client_response(struct cep_session *s, const struct pdu *p)
 {
@@ -402,9 +406,9 @@ void client_response(struct cep_session *s, const struct pdu *p)
 void client_token(const struct cep_session *s, unsigned nth, uint8_t token[8])
 {
     const struct request *r;
-    TAILQ_FOREACH (r, &s->active, link)
-        if (nth-- == 0)
-            break;
+    TAILQ_FOREACH(r, &s->active, link)
+    if (nth-- == 0)
+        break;
     if (r == NULL)
         return;
     struct token t = token_of(r->fetch != 0 ? r->fetch : r->token);

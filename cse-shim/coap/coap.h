@@ -65,7 +65,9 @@ struct cep_callbacks {
     /* Server: key for a PSK identity (any bytes but NUL, <= 255). Returns the key's length (<= cap) or 0 to refuse.
      * Must not block. The buffer is wiped by the endpoint after the handshake step. */
     size_t (*psk)(void *user, const char *identity, uint8_t *key, size_t cap);
-    /* A session's handshake completed (may be NULL) / a session ended for whatever reason (may be NULL). */
+    /* A session is open: its handshake completed, or it is plain and was just made (may be NULL). / A session ended for
+     * whatever reason (may be NULL); a server session whose handshake failed was never reported, and is counted in
+     * `handshakes_failed`, a client session is reported closed in any case. */
     void (*opened)(void *user, const struct cep_peer *peer);
     void (*closed)(void *user, uint64_t serial);
     /* An observation accepted by cep_observe() ended: the client cancelled, reset or went away (may be NULL). */
@@ -85,11 +87,12 @@ struct cep_config {
 /* Make an endpoint on `loop` (referenced). NULL when out of memory or OpenSSL lacks a needed algorithm. */
 MUST_USE struct cep_endpoint *cep_endpoint_new(sd_event *loop, const struct cep_config *cfg,
                                                  const struct cep_callbacks *cb);
-/* Closes every session (close_notify), drops pending work, calls no callback. NULL is fine. */
+/* Closes every session (close_notify), drops pending work, also exchanges not yet answered; calls no callback, and must
+ * not be called from one. NULL is fine. */
 void cep_endpoint_free(struct cep_endpoint *ep);
 
 /* Listen on an address; `secure` says DTLS. May be called several times (IPv4 and IPv6, plain and secure). Port 0 picks
- * one; the port bound is stored in *port when port != NULL. Returns 0 or a negative errno. */
+ * one; the port bound is stored in *bound when bound != NULL. Returns 0 or a negative errno. */
 MUST_USE int cep_listen(struct cep_endpoint *ep, const char *host, uint16_t port, bool secure, uint16_t *bound);
 
 /* Client: open a session to host:port (numeric or name; IPv4 or IPv6). With identity != NULL the session is DTLS with
@@ -104,12 +107,15 @@ void cep_session_close(struct cep_session *s); /* close_notify; outstanding requ
 
 /* The result of a client request. st: ST_OK when a response arrived (whatever its code; `rsp` is then non-NULL),
  * ST_TIMEOUT when retransmissions ran out, ST_UNREACHABLE when the session ended or the peer sent RST, ST_TOO_LARGE when
- * the body exceeded max_body. For an observe request it is called once per notification, and once with st != ST_OK when
- * the observation is over. */
+ * the body exceeded max_body. For an observe request it is called for the first response, once per notification, and
+ * once with st != ST_OK when the observation is over: also right after a response by which the server did not accept or
+ * ended it. When Max-Age (60 s if absent) has passed without a notification the endpoint registers again (RFC 7641
+ * 3.3.1), and the response to that is reported like a notification. */
 typedef void (*cep_response_fn)(void *user, enum st st, const struct cep_message *rsp);
 
 /* Send a confirmable request (Block1/Block2 as needed; content copied). observe: register an observation (GET). Returns
- * a handle > 0 for cep_cancel(), or 0 when the session is closed or memory is short (fn is then not called).
+ * a handle > 0 for cep_cancel(), or 0 when the session is closed, memory is short or the options exceed about 2,900
+ * bytes (fn is then not called).
  * Requests on one session go out in the order given, NSTART of them at a time (RFC 7252 4.7; NSTART = 1 when
  * `ordered`, else 8). */
 MUST_USE uint64_t cep_request(struct cep_session *s, const struct cep_message *req, bool observe, bool ordered,

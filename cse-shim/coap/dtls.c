@@ -321,7 +321,10 @@ struct dtls *dtls_connect(struct dtls_ctx *ctx, void *peer, const char *identity
     return d;
 }
 
-void dtls_set_peer(struct dtls *d, void *peer) { d->peer = peer; }
+void dtls_set_peer(struct dtls *d, void *peer)
+{
+    d->peer = peer;
+}
 
 void dtls_free(struct dtls *d)
 {
@@ -435,8 +438,14 @@ enum dtls_state dtls_timeout(struct dtls *d)
     return step(d);
 }
 
-const char *dtls_identity(const struct dtls *d) { return d->identity; }
-const uint8_t *dtls_random(const struct dtls *d) { return d->random; }
+const char *dtls_identity(const struct dtls *d)
+{
+    return d->identity;
+}
+const uint8_t *dtls_random(const struct dtls *d)
+{
+    return d->random;
+}
 
 bool dtls_export(struct dtls *d, const char *label, uint8_t *out, size_t n)
 {

@@ -123,4 +123,7 @@ int cep_listen(struct cep_endpoint *ep, const char *host, uint16_t port, bool se
     return err;
 }
 
-void cep_stats_get(const struct cep_endpoint *ep, struct cep_stats *out) { *out = ep->stats; }
+void cep_stats_get(const struct cep_endpoint *ep, struct cep_stats *out)
+{
+    *out = ep->stats;
+}

@@ -37,6 +37,7 @@ struct sock {
     int fd;
     uint16_t index;              /* tells listening sockets apart in addresses' keys */
     bool secure;
+    bool any;                    /* bound to all addresses: answers must name the one they leave from */
     struct cep_session *session; /* of a connected socket; NULL: listening */
     sd_event_source *source;
     LIST_ENTRY(sock) link;
@@ -46,6 +47,7 @@ struct path {
     struct sock *sock;
     union address addr;
     socklen_t addrlen;
+    struct in6_addr local; /* where the peer reached us, on a socket with `any`; IPv4 in the first four bytes */
 };
 
 struct udp_batch; /* receive buffers of an endpoint */

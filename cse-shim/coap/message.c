@@ -4,9 +4,15 @@
 #include <stdlib.h>
 
 /* Names a message of a session, one direction. */
-static uint64_t mid_key(const struct cep_session *s, uint16_t mid) { return s->peer.serial << 16 | mid; }
+static uint64_t mid_key(const struct cep_session *s, uint16_t mid)
+{
+    return s->peer.serial << 16 | mid;
+}
 
-uint16_t message_mid(struct cep_session *s) { return s->next_mid++; }
+uint16_t message_mid(struct cep_session *s)
+{
+    return s->next_mid++;
+}
 
 void send_empty(struct cep_session *s, enum pdu_type type, uint16_t mid)
 {
@@ -118,7 +124,10 @@ static void seen_free(struct cep_endpoint *ep, struct seen *e)
     free(e);
 }
 
-struct seen *seen_find(struct cep_session *s, uint16_t mid) { return map64_get(s->ep->seen, mid_key(s, mid)); }
+struct seen *seen_find(struct cep_session *s, uint16_t mid)
+{
+    return map64_get(s->ep->seen, mid_key(s, mid));
+}
 
 struct seen *seen_add(struct cep_session *s, uint16_t mid)
 {

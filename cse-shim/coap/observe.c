@@ -2,9 +2,9 @@
 
 #include <stdlib.h>
 
-#define MAX_OBSERVATIONS 4096              /* of one session */
-#define MAX_QUEUE 64                       /* notifications waiting in one observation */
-#define CONFIRM_AFTER (24 * 3600 * SEC)    /* RFC 7641 4.5: a confirmable one at least this often */
+#define MAX_OBSERVATIONS 4096           /* of one session */
+#define MAX_QUEUE 64                    /* notifications waiting in one observation */
+#define CONFIRM_AFTER (24 * 3600 * SEC) /* RFC 7641 4.5: a confirmable one at least this often */
 
 struct note {
     struct message *msg;
@@ -19,10 +19,10 @@ struct observation {
     struct token token;
     struct message *target;
     uint32_t seq;
-    bool begun;              /* the first response is out */
-    uint16_t last_non;       /* message id of the last non-confirmable notification */
+    bool begun;        /* the first response is out */
+    uint16_t last_non; /* message id of the last non-confirmable notification */
     uint64_t last_con;
-    struct tx *tx;           /* the confirmable notification on its way */
+    struct tx *tx; /* the confirmable notification on its way */
     struct note_list queue;
     size_t nqueue;
     LIST_ENTRY(observation) link;
@@ -69,9 +69,9 @@ void observe_end_all(struct cep_session *s)
 static struct observation *find(struct cep_session *s, const struct token *token)
 {
     struct observation *o;
-    LIST_FOREACH (o, &s->observations, link)
-        if (token_eq(&o->token, token))
-            return o;
+    LIST_FOREACH(o, &s->observations, link)
+    if (token_eq(&o->token, token))
+        return o;
     return NULL;
 }
 
@@ -85,9 +85,9 @@ void observe_deregister(struct cep_session *s, const struct token *token)
 void observe_reset(struct cep_session *s, uint16_t mid)
 {
     struct observation *o;
-    LIST_FOREACH (o, &s->observations, link)
-        if (o->last_non == mid)
-            break;
+    LIST_FOREACH(o, &s->observations, link)
+    if (o->last_non == mid)
+        break;
     if (o != NULL)
         observation_end(o);
 }
@@ -206,7 +206,8 @@ void observe_flush(struct cep_endpoint *ep, uint64_t observation)
         pump(o);
 }
 
-void cep_notify(struct cep_endpoint *ep, uint64_t observation, const struct cep_message *m, bool confirmable, bool queue)
+void cep_notify(struct cep_endpoint *ep, uint64_t observation, const struct cep_message *m, bool confirmable,
+                bool queue)
 {
     struct observation *o = map64_get(ep->observations, observation);
     struct note *n = o != NULL ? calloc(1, sizeof *n) : NULL;

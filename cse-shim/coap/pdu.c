@@ -131,7 +131,8 @@ bool option_is_ours(uint16_t num)
 
 uint16_t option_unknown_critical(const struct cep_message *m)
 {
-    /* Critical options (odd numbers) of RFC 7252, 7959 that are understood; TS-0008 6.2.2.4 numbers oneM2M's 259..351. */
+    /* Critical options (odd numbers) of RFC 7252, 7959 that are understood; TS-0008 6.2.2.4 numbers oneM2M's 259..351.
+     */
     static const uint16_t known[] = {1, 3, 5, 7, 11, 15, 17, 23, 27, 35, 39};
     for (size_t i = 0; i < m->nopts; i++) {
         uint16_t num = m->opts[i].num;
@@ -202,7 +203,10 @@ struct message *message_copy_with(const struct cep_message *m, uint8_t code, str
     return c;
 }
 
-struct message *message_copy(const struct cep_message *m) { return message_copy_with(m, m->code, m->payload); }
+struct message *message_copy(const struct cep_message *m)
+{
+    return message_copy_with(m, m->code, m->payload);
+}
 
 void message_free(struct message *m)
 {

@@ -267,8 +267,14 @@ void server_request(struct cep_session *s, const struct pdu *p)
 
 /* --- public --- */
 
-const struct cep_peer *cep_exchange_peer(const struct cep_exchange *ex) { return &ex->session->peer; }
-bool cep_exchange_observe(const struct cep_exchange *ex) { return ex->observe; }
+const struct cep_peer *cep_exchange_peer(const struct cep_exchange *ex)
+{
+    return &ex->session->peer;
+}
+bool cep_exchange_observe(const struct cep_exchange *ex)
+{
+    return ex->observe;
+}
 
 /* The body does not reach as far as the piece that was asked for. */
 static bool out_of_range(const struct cep_exchange *ex, const struct cep_message *rsp)

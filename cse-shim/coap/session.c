@@ -251,7 +251,10 @@ static void on_dtls_timer(void *user)
         session_step(s, dtls_timeout(s->dtls));
 }
 
-static void on_limit(void *user) { session_close(user, false); }
+static void on_limit(void *user)
+{
+    session_close(user, false);
+}
 
 static void read_records(struct cep_session *s)
 {
@@ -407,9 +410,18 @@ struct cep_session *cep_connect(struct cep_endpoint *ep, const char *host, uint1
     return s;
 }
 
-struct cep_session *cep_session_find(struct cep_endpoint *ep, uint64_t serial) { return map64_get(ep->by_serial, serial); }
-uint64_t cep_session_serial(const struct cep_session *s) { return s->peer.serial; }
-void cep_session_close(struct cep_session *s) { session_close(s, true); }
+struct cep_session *cep_session_find(struct cep_endpoint *ep, uint64_t serial)
+{
+    return map64_get(ep->by_serial, serial);
+}
+uint64_t cep_session_serial(const struct cep_session *s)
+{
+    return s->peer.serial;
+}
+void cep_session_close(struct cep_session *s)
+{
+    session_close(s, true);
+}
 
 bool cep_export(struct cep_endpoint *ep, uint64_t serial, const char *label, uint8_t *out, size_t n)
 {

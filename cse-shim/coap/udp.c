@@ -10,10 +10,16 @@
 #define BATCH 16
 #define ROUNDS 4 /* batches per wake-up, so that one busy socket does not starve the loop */
 
+union control {
+    struct cmsghdr align;
+    uint8_t room[CMSG_SPACE(sizeof(struct in6_pktinfo))];
+};
+
 struct udp_batch {
     struct mmsghdr msgs[BATCH];
     struct iovec iovs[BATCH];
     union address from[BATCH];
+    union control control[BATCH];
     uint8_t bufs[BATCH][PDU_MAX];
 };
 
@@ -27,9 +33,24 @@ struct udp_batch *udp_batch_new(void)
     return b;
 }
 
-void udp_batch_free(struct udp_batch *b) { free(b); }
+void udp_batch_free(struct udp_batch *b)
+{
+    free(b);
+}
 
-static void deliver(struct sock *s, struct cep_session *session, const struct mmsghdr *m)
+/* The address a datagram was sent to. */
+static struct in6_addr local_address(struct msghdr *h)
+{
+    struct in6_addr a = {0};
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(h); c != NULL; c = CMSG_NXTHDR(h, c))
+        if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO)
+            memcpy(&a, CMSG_DATA(c) + offsetof(struct in_pktinfo, ipi_addr), sizeof(struct in_addr));
+        else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO)
+            memcpy(&a, CMSG_DATA(c) + offsetof(struct in6_pktinfo, ipi6_addr), sizeof a);
+    return a;
+}
+
+static void deliver(struct sock *s, struct cep_session *session, struct mmsghdr *m)
 {
     struct cep_endpoint *ep = s->ep;
     ep->stats.datagrams_in++;
@@ -44,6 +65,8 @@ static void deliver(struct sock *s, struct cep_session *session, const struct mm
     }
     struct path path = {.sock = s, .addrlen = m->msg_hdr.msg_namelen};
     memcpy(&path.addr, m->msg_hdr.msg_name, path.addrlen < sizeof path.addr ? path.addrlen : sizeof path.addr);
+    if (s->any)
+        path.local = local_address(&m->msg_hdr);
     session_datagram(ep, &path, datagram);
 }
 
@@ -56,8 +79,11 @@ static int on_readable(sd_event_source *source, int fd, uint32_t events, void *u
     /* A connected socket goes with its session, which a callback may close. */
     struct cep_session *session = s->session != NULL ? session_ref(s->session) : NULL;
     for (int round = 0, n = BATCH; round < ROUNDS && n == BATCH; round++) {
-        for (size_t i = 0; i < BATCH; i++)
+        for (size_t i = 0; i < BATCH; i++) {
             b->msgs[i].msg_hdr.msg_namelen = sizeof b->from[i];
+            b->msgs[i].msg_hdr.msg_control = &b->control[i];
+            b->msgs[i].msg_hdr.msg_controllen = s->any ? sizeof b->control[i] : 0;
+        }
         n = recvmmsg(fd, b->msgs, BATCH, MSG_DONTWAIT, NULL);
         for (int i = 0; i < n && (session == NULL || session->state != SESSION_CLOSED); i++)
             deliver(s, session, &b->msgs[i]);
@@ -123,6 +149,18 @@ static int open_socket(const struct addrinfo *ai)
     return fd;
 }
 
+/* On a socket bound to all addresses, be told which one each datagram was sent to. */
+static bool watch_destination(int fd, const struct sockaddr *sa)
+{
+    const union address *a = (const union address *)sa;
+    int one = 1;
+    if (sa->sa_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&a->in6.sin6_addr))
+        return setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &one, sizeof one) == 0;
+    if (sa->sa_family == AF_INET && a->in.sin_addr.s_addr == htonl(INADDR_ANY))
+        return setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &one, sizeof one) == 0;
+    return false;
+}
+
 static uint16_t bound_port(int fd)
 {
     union address a = {0};
@@ -144,6 +182,7 @@ int udp_listen(struct cep_endpoint *ep, const char *host, uint16_t port, struct 
         return fd;
     }
     err = bind(fd, ai->ai_addr, ai->ai_addrlen) < 0 ? -errno : 0;
+    bool any = watch_destination(fd, ai->ai_addr);
     freeaddrinfo(ai);
     if (err == 0 && (*out = sock_new(ep, fd)) == NULL)
         err = -ENOMEM;
@@ -151,6 +190,7 @@ int udp_listen(struct cep_endpoint *ep, const char *host, uint16_t port, struct 
         close(fd);
         return err;
     }
+    (*out)->any = any;
     if (bound != NULL)
         *bound = bound_port(fd);
     return 0;
@@ -188,13 +228,39 @@ int udp_connect(struct cep_endpoint *ep, const char *host, uint16_t port, struct
     return 0;
 }
 
+/* Have the kernel send from the address that the peer knows (RFC 7252 5.3.2 matches responses by it). */
+static void put_source(struct msghdr *h, union control *room, const struct path *path)
+{
+    bool six = path->addr.sa.sa_family == AF_INET6;
+    struct in6_pktinfo info6 = {.ipi6_addr = path->local};
+    struct in_pktinfo info = {0};
+    memcpy(&info.ipi_spec_dst, &path->local, sizeof info.ipi_spec_dst);
+    size_t n = six ? sizeof info6 : sizeof info;
+    memset(room, 0, sizeof *room);
+    h->msg_control = room;
+    h->msg_controllen = CMSG_SPACE(n);
+    struct cmsghdr *c = CMSG_FIRSTHDR(h);
+    c->cmsg_level = six ? IPPROTO_IPV6 : IPPROTO_IP;
+    c->cmsg_type = six ? IPV6_PKTINFO : IP_PKTINFO;
+    c->cmsg_len = CMSG_LEN(n);
+    memcpy(CMSG_DATA(c), six ? (void *)&info6 : (void *)&info, n);
+}
+
 void udp_send(const struct path *path, struct span datagram)
 {
     struct sock *s = path->sock;
-    bool connected = s->session != NULL;
+    union control room;
+    union address to = path->addr;
+    struct iovec iov = {(void *)(uintptr_t)datagram.p, datagram.n};
+    struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1};
+    if (s->session == NULL) {
+        h.msg_name = &to;
+        h.msg_namelen = path->addrlen;
+    }
+    if (s->any)
+        put_source(&h, &room, path);
     /* What the kernel does not take is lost, as on the wire. */
-    if (sendto(s->fd, datagram.p, datagram.n, MSG_DONTWAIT | MSG_NOSIGNAL, connected ? NULL : &path->addr.sa,
-               connected ? 0 : path->addrlen) < 0)
+    if (sendmsg(s->fd, &h, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
         s->ep->stats.dropped++;
     else
         s->ep->stats.datagrams_out++;
@@ -202,7 +268,10 @@ void udp_send(const struct path *path, struct span datagram)
 
 /* --- addresses --- */
 
-struct span path_bytes(const struct path *path) { return span_of(&path->addr, path->addrlen); }
+struct span path_bytes(const struct path *path)
+{
+    return span_of(&path->addr, path->addrlen);
+}
 
 /* Address, port, scope and socket as six words. */
 static void words(const struct path *path, uint32_t w[6])
@@ -226,7 +295,8 @@ uint64_t path_key(const struct path *path, const uint64_t secret[4])
     words(path, w);
     uint64_t h = secret[3];
     for (int i = 0; i < 3; i++)
-        h += (uint64_t)(uint32_t)(w[2 * i] + (uint32_t)secret[i]) * (uint32_t)(w[2 * i + 1] + (uint32_t)(secret[i] >> 32));
+        h += (uint64_t)(uint32_t)(w[2 * i] + (uint32_t)secret[i]) *
+             (uint32_t)(w[2 * i + 1] + (uint32_t)(secret[i] >> 32));
     return h;
 }
 

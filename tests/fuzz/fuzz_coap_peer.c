@@ -1,8 +1,9 @@
 /* Datagrams of a hostile peer through the whole endpoint: the first byte chooses what they meet.
  *   bit 0: a DTLS listener (demultiplexing, handshakes) instead of a plain one
  *   bit 1: the peer is a server that our client asks (request, observation, body in pieces)
- * Each datagram is preceded by its length (2 bytes); length 0xffff lets 20 ms of timers pass. In plain mode the peer's
- * message ids and tokens are patched where bit 2 is set, so that answers meet what is outstanding. */
+ * Each datagram is preceded by its length (2 bytes); length 0xffff lets a timer fire (four times a run at most). In
+ * plain mode the peer's message ids and tokens are patched where bit 2 is set, so that answers meet what is
+ * outstanding. */
 #include "cse-shim/coap/internal.h"
 
 #include <stdlib.h>
@@ -42,7 +43,8 @@ static void on_request(void *user, struct cep_exchange *ex, const struct cep_mes
     cep_respond(ex, &(struct cep_message){.code = (how & 2) != 0 ? CEP_CODE(4, 4) : CEP_CODE(2, 5), .payload = b},
                 (how & 4) != 0);
     if (w->observation != 0)
-        cep_notify(w->ep, w->observation, &(struct cep_message){.code = CEP_CODE(2, 5), .payload = b}, (how & 8) != 0,
+        cep_notify(w->ep, w->observation,
+                   &(struct cep_message){.code = CEP_CODE(2, 5), .payload = span_of(body, how * 9)}, (how & 8) != 0,
                    (how & 16) != 0);
 }
 
@@ -84,19 +86,21 @@ static void patch(const struct cep_session *s, uint8_t *p, size_t n, unsigned wh
 
 static void spin(struct world *w)
 {
-    sd_event_run(w->loop, 20000);
+    sd_event_run(w->loop, 1500);
 }
 
 static void feed(struct world *w, struct cep_session *client, uint8_t mode, struct rd *r)
 {
     struct path from = {.sock = w->listener, .addrlen = sizeof(struct sockaddr_in)};
-    from.addr.in = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = htonl(0x7f000001)};
+    from.addr.in =
+        (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = htonl(0x7f000001)};
     uint16_t len;
-    unsigned count = 0;
+    unsigned count = 0, spins = 0;
     while (count++ < 64 && rd_be16(r, &len)) {
         struct span d;
         if (len == 0xffff) {
-            spin(w);
+            if (spins++ < 4)
+                spin(w);
             continue;
         }
         if (!rd_span(r, len % 1500 < r->n ? len % 1500 : r->n, &d))
@@ -116,29 +120,53 @@ static void feed(struct world *w, struct cep_session *client, uint8_t mode, stru
     }
 }
 
+/* One endpoint serves all runs, as making the TLS contexts takes longer than a run; sessions end with each. */
+static struct world *world_of(bool secure)
+{
+    static struct world worlds[2];
+    struct world *w = &worlds[secure];
+    if (w->ep != NULL)
+        return w;
+    struct cep_callbacks cb = {.user = w, .request = on_request, .psk = on_psk};
+    struct cep_config cfg = {.ack_timeout_ms = 1, .max_retransmit = 2, .max_body = 20000};
+    if (sd_event_new(&w->loop) < 0 || (w->ep = cep_endpoint_new(w->loop, &cfg, &cb)) == NULL ||
+        cep_listen(w->ep, "127.0.0.1", 0, secure, NULL) != 0)
+        abort();
+    w->listener = LIST_FIRST(&w->ep->socks);
+    return w;
+}
+
+static void close_all(struct session_list *list)
+{
+    struct cep_session *s;
+    while ((s = TAILQ_FIRST(list)) != NULL)
+        session_close(s, true);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct rd r = rd_of(span_of(data, size));
     uint8_t mode, sink = 0;
     if (!rd_u8(&r, &mode))
         return 0;
-    struct world w = {0};
-    struct cep_callbacks cb = {.user = &w, .request = on_request, .psk = on_psk};
-    struct cep_config cfg = {.ack_timeout_ms = 5, .max_retransmit = 2, .max_body = 20000};
-    if (sd_event_new(&w.loop) < 0 || (w.ep = cep_endpoint_new(w.loop, &cfg, &cb)) == NULL)
-        abort();
-    if (cep_listen(w.ep, "127.0.0.1", 0, (mode & 1) != 0, NULL) != 0)
-        abort();
-    w.listener = LIST_FIRST(&w.ep->socks);
-    struct cep_session *client = (mode & 2) != 0 ? ask(&w, &sink) : NULL;
+    struct world *w = world_of((mode & 1) != 0);
+    struct cep_session *client = (mode & 2) != 0 ? ask(w, &sink) : NULL;
     if (client != NULL)
         session_ref(client);
-    feed(&w, client, mode, &r);
-    if (w.held != NULL)
-        cep_respond(w.held, &(struct cep_message){.code = CEP_CODE(2, 4)}, false);
+    feed(w, client, mode, &r);
+    if (w->held != NULL)
+        cep_respond(w->held, &(struct cep_message){.code = CEP_CODE(2, 4)}, false);
+    w->held = NULL;
+    w->observation = 0;
     if (client != NULL)
         session_unref(client);
-    cep_endpoint_free(w.ep);
-    sd_event_unref(w.loop);
+    close_all(&w->ep->handshaking);
+    close_all(&w->ep->open[0]);
+    close_all(&w->ep->open[1]);
+    struct cep_endpoint *ep = w->ep;
+    if (map64_count(ep->by_serial) + map64_count(ep->by_path) + map64_count(ep->requests) + map64_count(ep->txs) +
+            map64_count(ep->seen) + map64_count(ep->observations) + ep->assembly + ep->seen_bytes !=
+        0)
+        abort(); /* something stayed behind */
     return 0;
 }

@@ -95,4 +95,7 @@ void relay_close(struct relay *r)
     close(r->up);
 }
 
-void relay_inject(struct relay *r, struct span datagram) { send(r->up, datagram.p, datagram.n, 0); }
+void relay_inject(struct relay *r, struct span datagram)
+{
+    send(r->up, datagram.p, datagram.n, 0);
+}

@@ -49,6 +49,29 @@ static void test_ipv6(void **state)
     round_trip(true, "::1", 3000);
 }
 
+/* Bound to all addresses, the answer leaves from the one that was asked; a connected client takes no other. */
+static void any_address(const char *any, const char *host)
+{
+    struct pair *f = pair_new(true, "127.0.0.1", NULL);
+    uint16_t port;
+    assert_int_equal(cep_listen(f->server, any, 0, true, &port), 0);
+    pair_connect(f, host, port, "alice", key_a);
+    struct answer a = {0};
+    assert_true(ask(f, CEP_GET, "whoami", span_of(NULL, 0), &a));
+    pair_run(f, &a.calls, 1);
+    assert_int_equal(a.code, CEP_CODE(2, 5));
+    answer_wipe(&a);
+    pair_free(f);
+}
+
+static void test_any_address(void **state)
+{
+    (void)state;
+    any_address("0.0.0.0", "127.0.0.1");
+    any_address("0.0.0.0", "127.0.0.77");
+    any_address("::", "::1");
+}
+
 static void test_identity(void **state)
 {
     (void)state;
@@ -183,12 +206,18 @@ static void test_order(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain_sizes),      cmocka_unit_test(test_dtls_sizes),
-        cmocka_unit_test(test_ipv6),             cmocka_unit_test(test_identity),
-        cmocka_unit_test(test_body_too_large),   cmocka_unit_test(test_wrong_key),
-        cmocka_unit_test(test_unknown_identity), cmocka_unit_test(test_close_notify),
-        cmocka_unit_test(test_server_asks),      cmocka_unit_test(test_separate_response),
+        cmocka_unit_test(test_plain_sizes),
+        cmocka_unit_test(test_dtls_sizes),
+        cmocka_unit_test(test_ipv6),
+        cmocka_unit_test(test_identity),
+        cmocka_unit_test(test_body_too_large),
+        cmocka_unit_test(test_wrong_key),
+        cmocka_unit_test(test_unknown_identity),
+        cmocka_unit_test(test_close_notify),
+        cmocka_unit_test(test_server_asks),
+        cmocka_unit_test(test_separate_response),
         cmocka_unit_test(test_order),
+        cmocka_unit_test(test_any_address),
     };
     return cmocka_run_group_tests_name("coap", tests, NULL, NULL);
 }

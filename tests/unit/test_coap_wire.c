@@ -55,17 +55,36 @@ static void test_duplicate(void **state)
     struct wire w = wire_open();
     uint8_t one[64], two[64];
     /* CON POST /echo, token 07, body "x" */
-    size_t n = SWAP(&w, "\x41\x02\x00\x01\x07\xb4" "echo" "\xffx", one, 20);
+    size_t n = SWAP(&w,
+                    "\x41\x02\x00\x01\x07\xb4"
+                    "echo"
+                    "\xffx",
+                    one, 20);
     assert_int_equal(n, 7);
     assert_memory_equal(one, "\x61\x44\x00\x01\x07\xffx", 7);
-    assert_int_equal(SWAP(&w, "\x41\x02\x00\x01\x07\xb4" "echo" "\xffx", two, 20), n);
+    assert_int_equal(SWAP(&w,
+                          "\x41\x02\x00\x01\x07\xb4"
+                          "echo"
+                          "\xffx",
+                          two, 20),
+                     n);
     assert_memory_equal(one, two, n);
     assert_int_equal(w.f->served, 1);
     /* NON: answered once, and once only */
-    assert_int_equal(SWAP(&w, "\x51\x02\x00\x02\x07\xb4" "echo" "\xffx", one, 20), 7);
+    assert_int_equal(SWAP(&w,
+                          "\x51\x02\x00\x02\x07\xb4"
+                          "echo"
+                          "\xffx",
+                          one, 20),
+                     7);
     assert_int_equal(one[0], 0x51);
     assert_int_equal(one[1], 0x44);
-    assert_int_equal(SWAP(&w, "\x51\x02\x00\x02\x07\xb4" "echo" "\xffx", one, 20), 0);
+    assert_int_equal(SWAP(&w,
+                          "\x51\x02\x00\x02\x07\xb4"
+                          "echo"
+                          "\xffx",
+                          one, 20),
+                     0);
     assert_int_equal(w.f->served, 2);
     struct cep_stats st;
     cep_stats_get(w.f->server, &st);
@@ -79,13 +98,28 @@ static void test_sensitive(void **state)
     struct wire w = wire_open();
     uint8_t in[64];
     for (unsigned i = 1; i <= 3; i++) { /* the same request is made again, not remembered */
-        assert_int_equal(SWAP(&w, "\x41\x01\x00\x01\x07\xb6" "secret", in, 20), 11);
-        assert_memory_equal(in, "\x61\x45\x00\x01\x07\xff" "a key", 11);
+        assert_int_equal(SWAP(&w,
+                              "\x41\x01\x00\x01\x07\xb6"
+                              "secret",
+                              in, 20),
+                         11);
+        assert_memory_equal(in,
+                            "\x61\x45\x00\x01\x07\xff"
+                            "a key",
+                            11);
         assert_int_equal(w.f->served, i);
     }
     /* A POST is not run again, and what it answered is not kept. */
-    assert_int_equal(SWAP(&w, "\x41\x02\x00\x02\x07\xb6" "secret", in, 20), 11);
-    assert_int_equal(SWAP(&w, "\x41\x02\x00\x02\x07\xb6" "secret", in, 20), 0);
+    assert_int_equal(SWAP(&w,
+                          "\x41\x02\x00\x02\x07\xb6"
+                          "secret",
+                          in, 20),
+                     11);
+    assert_int_equal(SWAP(&w,
+                          "\x41\x02\x00\x02\x07\xb6"
+                          "secret",
+                          in, 20),
+                     0);
     assert_int_equal(w.f->served, 4);
     wire_close(&w);
 }
@@ -95,10 +129,18 @@ static void test_separate(void **state)
     (void)state;
     struct wire w = wire_open();
     uint8_t in[64];
-    assert_int_equal(SWAP(&w, "\x41\x01\x00\x01\x07\xb4" "slow", in, 250), 4);
+    assert_int_equal(SWAP(&w,
+                          "\x41\x01\x00\x01\x07\xb4"
+                          "slow",
+                          in, 250),
+                     4);
     assert_memory_equal(in, "\x60\x00\x00\x01", 4);
     /* A duplicate meanwhile is acknowledged again. */
-    assert_int_equal(SWAP(&w, "\x41\x01\x00\x01\x07\xb4" "slow", in, 20), 4);
+    assert_int_equal(SWAP(&w,
+                          "\x41\x01\x00\x01\x07\xb4"
+                          "slow",
+                          in, 20),
+                     4);
     pair_sleep(w.f, 100);
     assert_int_equal(recv(w.fd, in, sizeof in, 0), 13);
     assert_int_equal(in[0], 0x41);
@@ -127,7 +169,13 @@ static void test_critical_option(void **state)
     assert_int_equal(SWAP(&w, "\x51\x01\x00\x02\x07\x90", in, 20), 0);
     assert_int_equal(w.f->served, 0);
     /* oneM2M's own, 279 (From) = 11 + 268, is critical and known. */
-    assert_int_equal(SWAP(&w, "\x41\x01\x00\x03\x07\xb6" "whoami" "\xd4\xff" "Cabc", in, 20), 5);
+    assert_int_equal(SWAP(&w,
+                          "\x41\x01\x00\x03\x07\xb6"
+                          "whoami"
+                          "\xd4\xff"
+                          "Cabc",
+                          in, 20),
+                     5);
     assert_int_equal(in[1], 0x45);
     assert_int_equal(w.f->served, 1);
     /* Proxy-Uri (35 = 13 + 22): 5.05 */
@@ -143,11 +191,19 @@ static void test_malformed(void **state)
     uint8_t in[64];
     assert_int_equal(SWAP(&w, "\x40\x01\x00\x01\xb6whoami", in, 20), 4);
     assert_int_equal(in[1], 0x45);
-    assert_int_equal(SWAP(&w, "\x49\x01\x00\x02" "123456789", in, 20), 4); /* token of 9 bytes */
+    assert_int_equal(SWAP(&w,
+                          "\x49\x01\x00\x02"
+                          "123456789",
+                          in, 20),
+                     4); /* token of 9 bytes */
     assert_memory_equal(in, "\x70\x00\x00\x02", 4);
     assert_int_equal(SWAP(&w, "\x40\x01\x00\x03\xff", in, 20), 4); /* marker without payload */
     assert_memory_equal(in, "\x70\x00\x00\x03", 4);
-    assert_int_equal(SWAP(&w, "\x40\x01\x00\x04\xb9" "short", in, 20), 4); /* option runs over the end */
+    assert_int_equal(SWAP(&w,
+                          "\x40\x01\x00\x04\xb9"
+                          "short",
+                          in, 20),
+                     4); /* option runs over the end */
     assert_memory_equal(in, "\x70\x00\x00\x04", 4);
     assert_int_equal(SWAP(&w, "\x40\x01\x00\x05\xf1x", in, 20), 4); /* delta 15 is reserved */
     assert_memory_equal(in, "\x70\x00\x00\x05", 4);
@@ -155,7 +211,7 @@ static void test_malformed(void **state)
     assert_memory_equal(in, "\x70\x00\x00\x06", 4);
     assert_int_equal(SWAP(&w, "\x40\x21\x00\x07", in, 20), 4); /* class 1 is reserved */
     assert_memory_equal(in, "\x70\x00\x00\x07", 4);
-    assert_int_equal(SWAP(&w, "\x80\x01\x00\x08", in, 20), 0); /* version 2 */
+    assert_int_equal(SWAP(&w, "\x80\x01\x00\x08", in, 20), 0);     /* version 2 */
     assert_int_equal(SWAP(&w, "\x50\x01\x00\x09\xff", in, 20), 0); /* NON: silently */
     assert_int_equal(SWAP(&w, "\x60\x45\x00\x0a", in, 20), 0);     /* an answer to nothing */
     assert_int_equal(SWAP(&w, "\x40", in, 20), 0);
@@ -169,25 +225,54 @@ static void test_blocks(void **state)
     struct wire w = wire_open();
     uint8_t in[2048];
     /* Block2 (23 = 11 + 12) asking for 64 bytes a piece (szx 2), num 3 straight away */
-    size_t n = SWAP(&w, "\x40\x01\x00\x01\xb3" "big" "\xc1\x32", in, 20);
+    size_t n = SWAP(&w,
+                    "\x40\x01\x00\x01\xb3"
+                    "big"
+                    "\xc1\x32",
+                    in, 20);
     assert_true(n > 64);
     assert_int_equal(in[1], 0x45);
     uint8_t want[10000];
     fill(want, sizeof want, sizeof want);
     assert_memory_equal(in + n - 64, want + 192, 64);
     /* beyond the end */
-    assert_int_equal(SWAP(&w, "\x40\x01\x00\x02\xb3" "big" "\xc3\x0f\xff\xf2", in, 20), 4);
+    assert_int_equal(SWAP(&w,
+                          "\x40\x01\x00\x02\xb3"
+                          "big"
+                          "\xc3\x0f\xff\xf2",
+                          in, 20),
+                     4);
     assert_int_equal(in[1], 0x80);
     /* szx 7 is reserved */
-    assert_int_equal(SWAP(&w, "\x40\x01\x00\x03\xb3" "big" "\xc1\x07", in, 20), 4);
+    assert_int_equal(SWAP(&w,
+                          "\x40\x01\x00\x03\xb3"
+                          "big"
+                          "\xc1\x07",
+                          in, 20),
+                     4);
     assert_int_equal(in[1], 0x80);
     /* Block1 (27 = 11 + 16: 13 + 3) from the middle: 4.08 */
-    n = SWAP(&w, "\x40\x02\x00\x04\xb4" "echo" "\xd1\x03\x18\xff" "0123456789abcdef", in, 20);
+    n = SWAP(&w,
+             "\x40\x02\x00\x04\xb4"
+             "echo"
+             "\xd1\x03\x18\xff"
+             "0123456789abcdef",
+             in, 20);
     assert_int_equal(in[1], 0x88);
     /* from the start, two pieces of 16 and 1 */
-    n = SWAP(&w, "\x40\x02\x00\x05\xb4" "echo" "\xd1\x03\x08\xff" "0123456789abcdef", in, 20);
+    n = SWAP(&w,
+             "\x40\x02\x00\x05\xb4"
+             "echo"
+             "\xd1\x03\x08\xff"
+             "0123456789abcdef",
+             in, 20);
     assert_int_equal(in[1], 0x5f);
-    n = SWAP(&w, "\x40\x02\x00\x06\xb4" "echo" "\xd1\x03\x10\xff" "g", in, 20);
+    n = SWAP(&w,
+             "\x40\x02\x00\x06\xb4"
+             "echo"
+             "\xd1\x03\x10\xff"
+             "g",
+             in, 20);
     assert_int_equal(in[1], 0x44);
     assert_true(n > 17);
     assert_memory_equal(in + n - 17, "0123456789abcdefg", 17);
@@ -236,10 +321,9 @@ static void test_answer_late(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ping),       cmocka_unit_test(test_duplicate),       cmocka_unit_test(test_sensitive),
-        cmocka_unit_test(test_separate),   cmocka_unit_test(test_critical_option), cmocka_unit_test(test_malformed),
-        cmocka_unit_test(test_blocks),     cmocka_unit_test(test_notification_reset),
-        cmocka_unit_test(test_answer_late),
+        cmocka_unit_test(test_ping),     cmocka_unit_test(test_duplicate),          cmocka_unit_test(test_sensitive),
+        cmocka_unit_test(test_separate), cmocka_unit_test(test_critical_option),    cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_blocks),   cmocka_unit_test(test_notification_reset), cmocka_unit_test(test_answer_late),
     };
     return cmocka_run_group_tests_name("coap wire", tests, NULL, NULL);
 }
