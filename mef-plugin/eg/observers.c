@@ -80,7 +80,8 @@ void observers_notify(struct device *d, bool frames, const struct cse_response *
         if (o->frames != frames)
             continue;
         struct mef_principal p = {MEF_ROLE_CLIENT, o->principal, o->credential, o->admin};
-        if (!device_allows(d, &p)) {
+        /* neither one whose credential was deleted or ran out meanwhile */
+        if (mef_credential_role(e->d.mef, o->admin, o->credential) != MEF_ROLE_CLIENT || !device_allows(d, &p)) {
             cancel(d, o);
             continue;
         }
