@@ -62,7 +62,7 @@ static bool put(char *out, size_t cap, const char *a, const char *b, const char 
     return n > 0 && (size_t)n < cap;
 }
 
-bool mef_absolute(struct mef *m, const char *id, char *out, size_t cap)
+bool mef_absolute(const struct mef *m, const char *id, char *out, size_t cap)
 {
     char host[MEF_ID];
     if (id[0] == '/' && id[1] == '/') {
@@ -103,7 +103,7 @@ enum id_kind mef_id(const struct mef *m, const char *id, char out[MEF_ID])
 {
     if (gateway(id, out))
         return ID_GATEWAY;
-    if (mef_absolute((struct mef *)m, id, out, MEF_ID))
+    if (mef_absolute(m, id, out, MEF_ID))
         return ID_ENTITY;
     return mef_fqdn_parse(id, out) ? ID_FQDN : ID_NONE;
 }

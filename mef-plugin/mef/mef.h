@@ -38,7 +38,7 @@ struct mef_principal mef_principal(struct mef *m, const struct cse_peer *peer);
 /* Is `from` (as sent) the principal's id, after completing short forms from the configured SP-ID and CSE-ID? */
 bool mef_is_from(struct mef *m, const struct mef_principal *p, const char *from);
 /* Complete an AE-ID/CSE-ID to absolute form ("C1" -> "//sp/cse/C1"); false: not an M2M-ID. */
-bool mef_absolute(struct mef *m, const char *id, char *out, size_t cap);
+bool mef_absolute(const struct mef *m, const char *id, char *out, size_t cap);
 /* Host name syntax (RFC 1123), at least one dot; written in lower case. out holds 256 characters. */
 bool mef_fqdn_parse(const char *text, char *out);
 /* Key of a PSK identity; 0: refuse. */

@@ -105,8 +105,9 @@ class Mmef(unittest.TestCase):
 
     @classmethod
     def tearDownClass(cls):
-        cls.mefd.stop()
+        status = cls.mefd.stop()
         cls.folder.cleanup()
+        assert status == 0, "mefd ended with %d" % status
 
     def credential(self, who):
         status, body, location = self.mefd.curl("POST", "credentials", {"for": who, "kind": "psk"})
