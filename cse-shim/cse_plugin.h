@@ -111,14 +111,15 @@ struct cse_plugin {
     unsigned abi;                         /* CSE_PLUGIN_ABI */
     const char *name, *version;
     const struct conf_option *options;    /* ended by section NULL; checked by the host's strict loader */
-    /* Make the instance; on failure write one line to err and return NULL. */
+    /* Make the instance; on failure write one line to err and return NULL. `conf` stays valid until free(). */
     void *(*init)(struct cse_host *h, const struct cse_host_ops *ops, const struct conf *conf, char *err, size_t errlen);
     void (*handle)(void *self, struct cse_request *req);
     /* Key of a PSK identity: bytes written to key (cap >= 64), 0: refuse. Must not block. */
     size_t (*psk)(void *self, const char *identity, uint8_t *key, size_t cap);
     void (*observe_end)(void *self, uint64_t observation);
     void (*session_end)(void *self, uint64_t session);
-    bool (*reload)(void *self, const struct conf *conf, char *err, size_t errlen); /* SIGHUP */
+    /* SIGHUP. False: nothing changed. When true, `conf` stays valid until the next reload() that is. */
+    bool (*reload)(void *self, const struct conf *conf, char *err, size_t errlen);
     bool (*ready)(void *self);            /* for /readyz */
     /* After draining; flushes what is accepted. Calls posted before are still run afterwards. */
     void (*free)(void *self);

@@ -43,10 +43,11 @@ static bool stderr_is_journal(void)
     static _Atomic int known = -1;
     if (known < 0) {
         const char *stream = getenv("JOURNAL_STREAM");
-        struct stat st;
-        unsigned long long dev, ino;
-        known = stream != NULL && sscanf(stream, "%llu:%llu", &dev, &ino) == 2 && fstat(STDERR_FILENO, &st) == 0 &&
-                st.st_dev == dev && st.st_ino == ino;
+        struct stat st = {0};
+        char ours[48];
+        bool stated = fstat(STDERR_FILENO, &st) == 0;
+        snprintf(ours, sizeof ours, "%llu:%llu", (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
+        known = stated && stream != NULL && strcmp(stream, ours) == 0;
     }
     return known == 1;
 }

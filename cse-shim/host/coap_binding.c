@@ -288,8 +288,10 @@ void coap_binding_free(struct coap_binding *b)
     if (b == NULL)
         return;
     cep_endpoint_free(b->endpoint);
-    while (b->outgoing != NULL)
-        outgoing_free(b->outgoing);
+    for (struct outgoing *o = b->outgoing, *next = NULL; o != NULL; o = next) {
+        next = o->next;
+        free(o);
+    }
     free(b);
 }
 

@@ -32,7 +32,8 @@ MUST_USE struct cse_host *host_new(sd_event *loop, const struct host_setup *s, c
 MUST_USE bool host_listen(struct cse_host *h, char *err, size_t errlen);
 /* Stop taking requests; the loop exits with 0 when the ones in flight are answered, or after [daemon] drain-seconds. */
 void host_drain(struct cse_host *h);
-/* Hand a new configuration to the plugin and the listeners. It must outlive the host when true is returned. */
+/* Hand a new configuration to the plugin and the listeners. When true is returned it must stay until the
+ * next one is taken. */
 MUST_USE bool host_reload(struct cse_host *h, const struct conf *conf, char *err, size_t errlen);
 void host_free(struct cse_host *h); /* stops the plugin, then closes the endpoints; NULL is fine */
 

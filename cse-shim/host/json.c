@@ -80,13 +80,18 @@ static bool scan_number(struct rd *r)
     return take_digits(r) > 0;
 }
 
+static bool one_of(uint8_t c, const char *set)
+{
+    return c != '\0' && strchr(set, c) != NULL;
+}
+
 static bool scan_unicode(struct rd *r)
 {
     struct span hex;
     if (!rd_span(r, 4, &hex))
         return false;
     for (size_t i = 0; i < hex.n; i++)
-        if (memchr("0123456789abcdefABCDEF", hex.p[i], 22) == NULL)
+        if (!one_of(hex.p[i], "0123456789abcdefABCDEF"))
             return false;
     return memcmp(hex.p, "0000", 4) != 0; /* NUL would cut a C string short */
 }
@@ -94,7 +99,7 @@ static bool scan_unicode(struct rd *r)
 static bool scan_escape(struct rd *r)
 {
     uint8_t c;
-    return rd_u8(r, &c) && memchr("\"\\/bfnrtu", c, 9) != NULL && (c != 'u' || scan_unicode(r));
+    return rd_u8(r, &c) && one_of(c, "\"\\/bfnrtu") && (c != 'u' || scan_unicode(r));
 }
 
 static bool scan_string(struct rd *r)

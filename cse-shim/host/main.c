@@ -34,13 +34,12 @@ struct arguments {
     bool check, print;
 };
 
-/* One run: what main() owns. Configurations read at a reload join the list, because the plugin may keep texts of any. */
+/* One run: what main() owns. The plugin may keep texts of the first configuration and of the one it last took. */
 struct daemon {
     const char *config_path;
     struct plugin_file file;
     const struct conf_option *tables[2];
-    struct conf **confs;
-    size_t nconfs;
+    struct conf *first, *latest;
     sd_event *loop;
     struct cse_host *host;
 };
@@ -108,10 +107,6 @@ static size_t ntables(const struct daemon *d)
 
 static struct conf *load_config(struct daemon *d, char *err)
 {
-    struct conf **grown = realloc(d->confs, (d->nconfs + 1) * sizeof *grown);
-    if (grown == NULL)
-        return NULL;
-    d->confs = grown;
     struct conf *c = conf_load(d->config_path, d->tables, ntables(d), err, ERROR_TEXT);
     if (c == NULL)
         return NULL;
@@ -120,7 +115,6 @@ static struct conf *load_config(struct daemon *d, char *err)
         conf_free(c);
         return NULL;
     }
-    d->confs[d->nconfs++] = c;
     return c;
 }
 
@@ -146,10 +140,14 @@ static int on_reload(sd_event_source *s, const struct signalfd_siginfo *si, void
     clock_gettime(CLOCK_MONOTONIC, &ts);
     sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%lld", (long long)ts.tv_sec * 1000000 + ts.tv_nsec / 1000);
     struct conf *c = load_config(d, err);
-    if (c != NULL && host_reload(d->host, c, err, sizeof err))
+    if (c != NULL && host_reload(d->host, c, err, sizeof err)) {
+        conf_free(d->latest);
+        d->latest = c;
         log_event(LOG_NOTICE, "daemon.reloaded", "config=%s", d->config_path);
-    else
+    } else {
+        conf_free(c);
         log_event(LOG_ERROR, "daemon.reload-failed", "reason=\"%s\" effect=\"the old configuration stays\"", err);
+    }
     sd_notify(0, "READY=1");
     return 0;
 }
@@ -175,10 +173,10 @@ static void block_signals(void)
 
 /* --- running ------------------------------------------------------------------------------------------------------------ */
 
-static int run(struct daemon *d, const struct conf *conf)
+static int run(struct daemon *d)
 {
     char err[ERROR_TEXT] = "";
-    struct host_setup setup = {.config_path = d->config_path, .conf = conf, .plugin = d->file.plugin};
+    struct host_setup setup = {.config_path = d->config_path, .conf = d->first, .plugin = d->file.plugin};
     block_signals();
     if (sd_event_new(&d->loop) < 0 || !take_signals(d) || (d->host = host_new(d->loop, &setup, err, sizeof err)) == NULL ||
         !host_listen(d->host, err, sizeof err)) {
@@ -202,19 +200,19 @@ static int start(struct daemon *d, const struct arguments *a)
                                     : NULL;
     bool loaded = load_plugin(d, named, err);
     free(named);
-    struct conf *c = !loaded || a->config == NULL ? NULL : load_config(d, err);
-    if (!loaded || (a->config != NULL && c == NULL)) {
+    d->first = !loaded || a->config == NULL ? NULL : load_config(d, err);
+    if (!loaded || (a->config != NULL && d->first == NULL)) {
         fprintf(stderr, "mefd: %s\n", err);
         return EXIT_CONFIG;
     }
     if (a->print)
         conf_print_sample(stdout, d->tables, ntables(d));
-    else if (a->check && !host_check(c, err, sizeof err))
+    else if (a->check && !host_check(d->first, err, sizeof err))
         fprintf(stderr, "mefd: %s\n", err);
     else if (a->check)
         printf("%s: good\n", a->config);
     else
-        return run(d, c);
+        return run(d);
     return err[0] == '\0' ? EXIT_SUCCESS : EXIT_CONFIG;
 }
 
@@ -229,9 +227,8 @@ int main(int argc, char **argv)
     int code = start(&d, &a);
     host_free(d.host);
     sd_event_unref(d.loop);
-    for (size_t i = 0; i < d.nconfs; i++)
-        conf_free(d.confs[i]);
-    free(d.confs);
+    conf_free(d.latest);
+    conf_free(d.first);
     plugin_unload(&d.file);
     return code;
 }

@@ -1,5 +1,7 @@
 #include "cse-shim/http/http_text.h"
 
+#include "cse-shim/base/hex.h"
+
 #include <strings.h>
 
 static const struct {
@@ -45,23 +47,15 @@ static bool same(struct span s, const char *word)
     return s.n == strlen(word) && strncasecmp((const char *)s.p, word, s.n) == 0;
 }
 
-static int hex_digit(uint8_t c)
-{
-    const char *digits = "0123456789abcdef", *p = c == 0 ? NULL : strchr(digits, c | 0x20);
-    return p == NULL || (c < '0') ? -1 : (int)(p - digits);
-}
-
 /* Percent-decode into w ('+' stays: oneM2M joins attribute names with it). False: malformed, or no room. */
 static bool decode(struct span in, struct wr *w)
 {
     struct rd r = rd_of(in);
-    uint8_t c, hex[2];
+    struct span hex;
+    uint8_t c;
     while (rd_u8(&r, &c)) {
-        if (c == '%') {
-            if (!rd_bytes(&r, hex, 2) || hex_digit(hex[0]) < 0 || hex_digit(hex[1]) < 0)
-                return false;
-            c = (uint8_t)(hex_digit(hex[0]) << 4 | hex_digit(hex[1]));
-        }
+        if (c == '%' && (!rd_span(&r, 2, &hex) || !hex_decode((const char *)hex.p, hex.n, &c, 1)))
+            return false;
         wr_u8(w, c);
     }
     return wr_ok(w);

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #define SECRET_BYTES 32
+#define TOKEN_TEXT 44 /* base64 of as many bytes, with padding */
 #define CERTIFICATE_DAYS 3650
 #define MAX_DIR 150 /* so that every line of the configuration stays below the parser's limit */
 
@@ -156,14 +157,14 @@ static bool make_dir(struct init *in)
 
 static bool write_conf(const struct init *in)
 {
-    char text[sizeof conf_template + 2 * 256 + PATH_MAX];
+    char text[sizeof conf_template + 2UL * 256 + PATH_MAX];
     int n = snprintf(text, sizeof text, conf_template, in->fqdn, in->path);
     return n > 0 && (size_t)n < sizeof text && write_file(in, "mefd.conf", text, (size_t)n);
 }
 
 static bool write_secrets(const struct init *in)
 {
-    unsigned char kek[SECRET_BYTES], token[SECRET_BYTES], text[4 * ((SECRET_BYTES + 2) / 3) + 2];
+    unsigned char kek[SECRET_BYTES], token[SECRET_BYTES], text[TOKEN_TEXT + 1];
     bool ok = RAND_priv_bytes(kek, sizeof kek) == 1 && RAND_priv_bytes(token, sizeof token) == 1;
     size_t n = ok ? (size_t)EVP_EncodeBlock(text, token, sizeof token) : 0;
     while (n > 0 && text[n - 1] == '=')
