@@ -6,6 +6,7 @@ import pathlib
 import pty
 import queue
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -323,6 +324,11 @@ class IpeNidTest(unittest.TestCase):
             self.assertEqual(r.returncode, 3, r.stderr)
             self.assertIn(word, r.stderr)
         os.chmod(self.d / "psk", 0o600)
+        sample = (pathlib.Path(__file__).resolve().parents[2] / "config" / "ipe-nid.conf").read_text()
+        for text in (sample, re.sub(r"(?m)^#([a-z-]+ = )", r"\1", sample)):
+            (self.d / "c").write_text(text.replace("gateway.psk", "psk"))
+            r = subprocess.run([IPE_NID, "--check-config", "--config", self.d / "c"], capture_output=True, text=True)
+            self.assertEqual(r.returncode, 0, r.stderr)
         (self.d / "c").write_text(good)
         self.assertEqual(subprocess.run([IPE_NID, "--check-config", "--config", self.d / "c"]).returncode, 0)
         self.assertEqual(subprocess.run([IPE_NID, "--nonsense"], capture_output=True).returncode, 2)

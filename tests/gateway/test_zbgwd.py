@@ -4,6 +4,7 @@ Usage: test_zbgwd.py ZBGWD"""
 import os
 import pathlib
 import random
+import re
 import select
 import signal
 import socket
@@ -447,6 +448,29 @@ class ZbgwdTest(unittest.TestCase):
         rows = [line.split("\t") for line in out.splitlines()]
         self.assertGreater(len(rows), 10)
         self.assertTrue(all(r[0] in ("1", "True") for r in rows), out)
+
+
+class ConfigTest(unittest.TestCase):
+    def check(self, text):
+        with tempfile.NamedTemporaryFile("w", suffix=".conf") as f:
+            f.write(text)
+            f.flush()
+            return subprocess.run([ZBGWD, "--check-config", "--config", f.name], capture_output=True, text=True)
+
+    def test_sample_is_right_with_and_without_its_comments(self):
+        sample = (HERE.parent.parent / "config" / "zbgwd.conf").read_text()
+        for text in (sample, re.sub(r"(?m)^#([a-z-]+ = )", r"\1", sample)):
+            r = self.check(text)
+            self.assertEqual(r.returncode, 0, r.stderr)
+
+    def test_errors_name_their_place(self):
+        sample = (HERE.parent.parent / "config" / "zbgwd.conf").read_text()
+        for a, b, word in (("eui64 = 00124b", "eui64 = 00124", "eui64"), ("pan-id = 1a62", "pan-id = ffff", "pan-id"),
+                           ("driver = udp", "driver = smoke", "driver"), ("line = pty", "line = carrier", "line"),
+                           ("#channel = 15", "channel = 27", "channel"), ("#channel = 15", "chanel = 15", "chanel")):
+            r = self.check(sample.replace(a, b))
+            self.assertEqual(r.returncode, 3, b)
+            self.assertIn(word, r.stderr)
 
 
 class PtyTest(ZbgwdTest):
