@@ -96,7 +96,7 @@ void cep_endpoint_free(struct cep_endpoint *ep);
 MUST_USE int cep_listen(struct cep_endpoint *ep, const char *host, uint16_t port, bool secure, uint16_t *bound);
 
 /* Client: open a session to host:port (numeric or name; IPv4 or IPv6). With identity != NULL the session is DTLS with
- * that PSK (key copied, wiped with the session), else plain UDP. Requests may be queued at once. Returns NULL and sets
+ * that PSK (1 to 64 bytes; copied, wiped with the session), else plain UDP. Requests may be queued at once. Returns NULL and sets
  * *err (negative errno) when the address cannot be resolved or the socket not made. `opened`/`closed` report the rest;
  * a session whose handshake fails is closed. */
 MUST_USE struct cep_session *cep_connect(struct cep_endpoint *ep, const char *host, uint16_t port,

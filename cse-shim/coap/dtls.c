@@ -39,8 +39,8 @@ struct dtls {
     struct span address;
     bool cookie_sent, cookie_good, failed;
     uint8_t random[DTLS_RANDOM_LEN];
-    char identity[256];
-    uint8_t key[64];
+    char identity[DTLS_MAX_IDENTITY + 1];
+    uint8_t key[DTLS_MAX_KEY];
     size_t keylen;
 };
 

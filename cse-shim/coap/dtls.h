@@ -30,6 +30,8 @@ bool dtls_is_handshake(struct span datagram);
  * cookie is bound to; `now_us` drives the rotation of the secret. */
 MUST_USE struct dtls *dtls_listen(struct dtls_ctx *ctx, void *peer, struct span address, struct span datagram,
                                   uint64_t now_us, bool *cookie_sent);
+#define DTLS_MAX_KEY 64u       /* bytes */
+#define DTLS_MAX_IDENTITY 255u /* bytes */
 /* Client: begin a handshake. The key is copied, and wiped with the association. */
 MUST_USE struct dtls *dtls_connect(struct dtls_ctx *ctx, void *peer, const char *identity, struct span key);
 void dtls_set_peer(struct dtls *d, void *peer);

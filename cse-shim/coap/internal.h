@@ -21,8 +21,8 @@
 #define MAX_PENDING 64         /* per session: exchanges, transfers' answers, queued notifications */
 #define MAX_TRANSFERS 4        /* per session: bodies in pieces, each way */
 #define MAX_ASSEMBLY (64u << 20) /* bytes of all bodies in pieces of an endpoint */
-#define MAX_SEEN (1u << 18)    /* requests remembered for de-duplication, and bytes of their answers: */
-#define MAX_SEEN_BYTES (64u << 20)
+#define MAX_SEEN (1u << 17)    /* requests remembered for de-duplication, and bytes of their answers: */
+#define MAX_SEEN_BYTES (32u << 20)
 
 union address {
     struct sockaddr sa;
@@ -79,7 +79,7 @@ struct cep_session {
     struct cep_endpoint *ep;
     struct path path;
     struct cep_peer peer;
-    char identity[256];
+    char identity[DTLS_MAX_IDENTITY + 1];
     struct dtls *dtls;                /* NULL: plain */
     struct timer dtls_timer, limit;   /* retransmission; handshake takes too long */
     struct cep_session *live;         /* set on a shadow: the session to replace once the handshake is done */

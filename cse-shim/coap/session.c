@@ -389,6 +389,9 @@ struct cep_session *cep_connect(struct cep_endpoint *ep, const char *host, uint1
 {
     struct path path = {0};
     struct sock *sock;
+    *err = -EINVAL;
+    if (identity != NULL && (key.n == 0 || key.n > DTLS_MAX_KEY || strlen(identity) > DTLS_MAX_IDENTITY))
+        return NULL;
     *err = udp_connect(ep, host, port, &sock, &path);
     if (*err < 0)
         return NULL;

@@ -271,6 +271,38 @@ static void test_session_limit(void **state)
     pair_free(f);
 }
 
+/* Peers that prove their address and then stay silent push out the oldest of their kind, nothing else. */
+static void test_handshake_limit(void **state)
+{
+    (void)state;
+    struct cep_config cfg = {.max_handshakes = 2};
+    struct pair *f = pair_new(true, "127.0.0.1", &cfg);
+    struct cep_session *honest = f->session;
+    ask_who(f, honest);
+    struct relay r[5];
+    struct gate g[5];
+    for (unsigned i = 0; i < 5; i++) {
+        relay_open(&r[i], f->loop, f->port, 1);
+        g[i] = (struct gate){.stop_after = 2};
+        r[i].pass = gate_pass;
+        r[i].user = &g[i];
+        pair_connect(f, "127.0.0.1", r[i].port, "alice", alice_key);
+        pair_run(f, &g[i].hellos, 2);
+        pair_sleep(f, 20);
+    }
+    struct cep_stats st;
+    cep_stats_get(f->server, &st);
+    assert_int_equal(st.handshakes, 2);
+    assert_int_equal(st.evicted, 3);
+    assert_int_equal(st.sessions, 1);
+    ask_who(f, honest);
+    pair_connect(f, "127.0.0.1", f->port, "alice", alice_key); /* a newcomer gets in */
+    ask_who(f, f->session);
+    for (unsigned i = 0; i < 5; i++)
+        relay_close(&r[i]);
+    pair_free(f);
+}
+
 /* --- Observe --- */
 
 static void notify(struct pair *f, uint8_t v, bool confirmable, bool queue)
@@ -420,6 +452,7 @@ int main(void)
         cmocka_unit_test(test_cookie_flood),
         cmocka_unit_test(test_garbage),
         cmocka_unit_test(test_session_limit),
+        cmocka_unit_test(test_handshake_limit),
         cmocka_unit_test(test_observe),
         cmocka_unit_test(test_observe_queue),
         cmocka_unit_test(test_observe_failure),
