@@ -61,7 +61,7 @@ static enum exit_code run_register(struct aec *c, const struct options *o, const
 {
     (void)operand;
     char in_a_year[20], id[AEC_ID_MAX];
-    time_t then = time(NULL) + 365 * 86400;
+    time_t then = time(NULL) + (time_t)365 * 86400;
     struct tm tm;
     strftime(in_a_year, sizeof in_a_year, "%Y%m%dT%H%M%S", gmtime_r(&then, &tm));
     if (o->admin_fqdn == NULL)
@@ -141,7 +141,12 @@ struct follow {
     uint32_t next_counter;
     time_t looked_up;
     unsigned long printed;
-    struct span frame; /* being opened */
+};
+
+/* A frame whose readings are being printed. */
+struct printing {
+    struct follow *f;
+    struct span frame;
 };
 
 static cJSON *json_value(const struct zcl_reading *r)
@@ -161,10 +166,10 @@ static cJSON *json_value(const struct zcl_reading *r)
 
 static void print_reading(void *user, const struct zcl_reading *r)
 {
-    struct follow *f = user;
+    const struct printing *p = user;
     char eui[17], frame[2 * AEC_FRAME_MAX + 1];
-    eui64_print(f->eui, eui);
-    hex_encode(f->frame.p, f->frame.n, frame);
+    eui64_print(p->f->eui, eui);
+    hex_encode(p->frame.p, p->frame.n, frame);
     cJSON *json = cJSON_CreateObject();
     cJSON_AddStringToObject(json, "eui64", eui);
     cJSON_AddNumberToObject(json, "cluster", r->cluster);
@@ -173,7 +178,7 @@ static void print_reading(void *user, const struct zcl_reading *r)
     cJSON_AddStringToObject(json, "unit", r->unit);
     cJSON_AddStringToObject(json, "nwk_frame", frame);
     if (print_json(json) == EXIT_OK)
-        f->printed++;
+        p->f->printed++;
 }
 
 /* Look the key up again: the device may have been given a new one. True when there is another key now. */
@@ -213,9 +218,9 @@ static void open_frame(struct follow *f, struct span frame)
         mefkey_fail(EXIT_OK, "frame not opened: %s", zb_err_name(e));
         return;
     }
-    f->frame = frame;
+    struct printing p = {f, frame};
     if (opened.application)
-        (void)zcl_readings(opened.cluster, opened.payload, &malformed, print_reading, f);
+        zcl_readings(opened.cluster, opened.payload, &malformed, print_reading, &p);
     if (malformed)
         mefkey_fail(EXIT_OK, "ZCL frame of cluster 0x%04x not understood to its end", opened.cluster);
 }
@@ -235,9 +240,7 @@ static enum exit_code follow_frames(struct follow *f, unsigned long wanted, int 
         clock_gettime(CLOCK_MONOTONIC, &now);
         if (st == ST_OK)
             open_frame(f, span_of(buf, n));
-        else if (st != ST_TIMEOUT)
-            return mefkey_refused(f->c, "open", st);
-        else if (timeout_ms >= 0 && (now.tv_sec - start.tv_sec) * 1000 >= timeout_ms)
+        else if (st != ST_TIMEOUT || (timeout_ms >= 0 && (now.tv_sec - start.tv_sec) * 1000 >= timeout_ms))
             return mefkey_refused(f->c, "open", st);
     }
     return f->printed != 0 || stop ? EXIT_OK : EXIT_FAILED;

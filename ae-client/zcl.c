@@ -30,35 +30,35 @@ static const struct type types[] = {
  * usual one. */
 struct attribute {
     uint16_t cluster, id;
-    const char *name, *unit;
-    double scale; /* 0: illuminance, 10^((v - 1) / 10000) */
     unsigned decimals;
+    double scale; /* 0: illuminance, 10^((v - 1) / 10000) */
+    const char *name, *unit;
 };
 static const struct attribute attributes[] = {
-    {0x0000, 0x0004, "manufacturer name", "", 1, 0},
-    {0x0000, 0x0005, "model identifier", "", 1, 0},
-    {0x0001, 0x0020, "battery voltage", "V", 0.1, 1},
-    {0x0001, 0x0021, "battery remaining", "%", 0.5, 1},
-    {0x0006, 0x0000, "on/off", "", 1, 0},
-    {0x0008, 0x0000, "level", "", 1, 0},
-    {0x0101, 0x0000, "lock state", "", 1, 0},
-    {0x0102, 0x0008, "lift position", "%", 1, 0},
-    {0x0201, 0x0000, "local temperature", "°C", 0.01, 2},
-    {0x0201, 0x0012, "occupied heating set-point", "°C", 0.01, 2},
-    {0x0400, 0x0000, "illuminance", "lx", 0, 1},
-    {0x0402, 0x0000, "temperature", "°C", 0.01, 2},
-    {0x0403, 0x0000, "pressure", "hPa", 1, 0},
-    {0x0404, 0x0000, "flow", "m³/h", 0.1, 1},
-    {0x0405, 0x0000, "relative humidity", "%", 0.01, 2},
-    {0x0406, 0x0000, "occupancy", "", 1, 0},
-    {0x040d, 0x0000, "carbon dioxide", "ppm", 1e6, 0},
-    {0x042a, 0x0000, "PM2.5", "µg/m³", 1, 1},
-    {0x0500, 0x0002, "zone status", "", 1, 0},
-    {0x0702, 0x0000, "energy delivered", "kWh", 0.001, 3},
-    {0x0702, 0x0400, "instantaneous demand", "kW", 0.001, 3},
-    {0x0b04, 0x0505, "RMS voltage", "V", 1, 0},
-    {0x0b04, 0x0508, "RMS current", "A", 0.001, 3},
-    {0x0b04, 0x050b, "active power", "W", 1, 0},
+    {0x0000, 0x0004, 0, 1, "manufacturer name", ""},
+    {0x0000, 0x0005, 0, 1, "model identifier", ""},
+    {0x0001, 0x0020, 1, 0.1, "battery voltage", "V"},
+    {0x0001, 0x0021, 1, 0.5, "battery remaining", "%"},
+    {0x0006, 0x0000, 0, 1, "on/off", ""},
+    {0x0008, 0x0000, 0, 1, "level", ""},
+    {0x0101, 0x0000, 0, 1, "lock state", ""},
+    {0x0102, 0x0008, 0, 1, "lift position", "%"},
+    {0x0201, 0x0000, 2, 0.01, "local temperature", "°C"},
+    {0x0201, 0x0012, 2, 0.01, "occupied heating set-point", "°C"},
+    {0x0400, 0x0000, 1, 0, "illuminance", "lx"},
+    {0x0402, 0x0000, 2, 0.01, "temperature", "°C"},
+    {0x0403, 0x0000, 0, 1, "pressure", "hPa"},
+    {0x0404, 0x0000, 1, 0.1, "flow", "m³/h"},
+    {0x0405, 0x0000, 2, 0.01, "relative humidity", "%"},
+    {0x0406, 0x0000, 0, 1, "occupancy", ""},
+    {0x040d, 0x0000, 0, 1e6, "carbon dioxide", "ppm"},
+    {0x042a, 0x0000, 1, 1, "PM2.5", "µg/m³"},
+    {0x0500, 0x0002, 0, 1, "zone status", ""},
+    {0x0702, 0x0000, 3, 0.001, "energy delivered", "kWh"},
+    {0x0702, 0x0400, 3, 0.001, "instantaneous demand", "kW"},
+    {0x0b04, 0x0505, 0, 1, "RMS voltage", "V"},
+    {0x0b04, 0x0508, 3, 0.001, "RMS current", "A"},
+    {0x0b04, 0x050b, 0, 1, "active power", "W"},
 };
 
 static const struct type *find_type(uint8_t id)
