@@ -135,8 +135,8 @@ static int on_hup(sd_event_source *s, const struct signalfd_siginfo *si, void *u
     struct conf *c = load(r);
     if (c != NULL)
         r->program->reload(r->app, c);
-    conf_free(c);
     log_event(LOG_NOTICE, c != NULL ? "reloaded" : "reload.refused", "config=%s", r->config);
+    conf_free(c);
     sd_notify(0, "READY=1");
     return 0;
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """ipe-nid alone: a scripted gateway on its line, a scripted MEF on its session.
-Usage: test_ipe_nid.py IPE_NID MEF_PEER"""
+Usage: test_ipe_nid.py IPE_NID MEF_PEER ZBGWD"""
 import os
 import pathlib
 import pty
@@ -19,7 +19,7 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import egp  # noqa: E402
 
-IPE_NID, MEF_PEER = (sys.argv.pop(1), sys.argv.pop(1)) if len(sys.argv) > 2 else ("ipe-nid", "mef_peer")
+IPE_NID, MEF_PEER, ZBGWD = (sys.argv.pop(1) for _ in range(3))
 KEY, IDENTITY = "00112233445566778899aabbccddeeff", "gateway-1"
 GATEWAY, DEVICE = 0x00124B001CA1B2C3, 0x00158D0003123456
 C204, C403, C503, C400 = 0x44, 0x83, 0xA3, 0x80
@@ -312,6 +312,21 @@ class IpeNidTest(unittest.TestCase):
         self.assertEqual(self.mef.raw()[1], uplink(3))
         os.close(slave)
         os.close(master)
+
+    def test_with_zbgwd_over_its_pty_whoever_starts_first(self):
+        conf, link = self.d / "zbgwd.conf", self.d / "egp"
+        conf.write_text(f"[gateway]\neui64 = {GATEWAY:016x}\npan-id = 1a62\n[radio]\ndriver = udp:224.0.0.116:45991\n"
+                        f"[egp]\nline = pty:{link}\n")
+        self.line_spec = f"pty:{link}"
+        self.begin()
+        for _ in range(2):  # the second time ipe-nid finds the line again by itself
+            gateway = subprocess.Popen([ZBGWD, "--config", conf], stderr=subprocess.DEVNULL)
+            m = self.mef.raw()
+            self.assertEqual(egp.Message(m[1]).type, egp.HELLO)
+            self.mef.respond(m[0])
+            gateway.terminate()
+            self.assertEqual(gateway.wait(5), 0)
+            self.assertFalse(link.exists())
 
     def test_configuration_errors_have_their_code(self):
         (self.d / "psk").write_text(KEY)
