@@ -3,10 +3,9 @@
 #include "mef-plugin/eg/input.h"
 #include "mef-plugin/eg/internal.h"
 
-#include <openssl/crypto.h>
 #include <stdlib.h>
 
-/* --- reading the body -------------------------------------------------------------------------------------------------------- */
+/* --- reading the body --------------------------------------------------------------------------------------------- */
 
 struct reading { /* the members shared by PUT and POST */
     struct eg *e;
@@ -80,25 +79,15 @@ static bool import_label(struct eg *e, struct store_txn *t, const cJSON *in, eui
                          struct mef_result *r)
 {
     const char *text = NULL, *why = NULL;
-    struct zb_label label;
     if (!input_text(in, "label", 512, &text, r))
         return false;
     if (text == NULL)
         return mef_refuse(r, ST_BAD_REQUEST, "missing", "label", "the text of the device's label");
-    if (zb_label_parse(text, &label, &why) != ZB_OK) {
-        OPENSSL_cleanse(&label, sizeof label);
-        return refuse_key(r, ST_BAD_REQUEST, why, "label");
-    }
-    struct span bytes = span_of(label.bytes, label.len);
-    *eui = label.eui64;
-    why = "public-key";
-    enum st st = label.is_link_key ? vault_import(e->d.vault, t, VAULT_LINK_KEY, bytes, &c->key)
-                                   : vault_import_code(e->d.vault, t, bytes, e->allow_short, &c->key, &why);
-    OPENSSL_cleanse(&label, sizeof label);
+    enum st st = vault_import_label(e->d.vault, t, text, e->allow_short, eui, &c->key, &why);
     return st == ST_OK || refuse_key(r, st, why, "label");
 }
 
-/* --- registrations ---------------------------------------------------------------------------------------------------------------- */
+/* --- registrations ------------------------------------------------------------------------------------------------ */
 
 static struct device *find_own(struct eg *e, const char *admin, eui64_t eui)
 {
@@ -106,7 +95,10 @@ static struct device *find_own(struct eg *e, const char *admin, eui64_t eui)
     return d != NULL && d->code != NULL && strcmp(d->row.admin, admin) == 0 ? d : NULL;
 }
 
-static bool same_text(const char *a, const char *b) { return (a == NULL) == (b == NULL) && (a == NULL || strcmp(a, b) == 0); }
+static bool same_text(const char *a, const char *b)
+{
+    return (a == NULL) == (b == NULL) && (a == NULL || strcmp(a, b) == 0);
+}
 
 static bool same_access(const struct code *a, const struct code *b)
 {
@@ -122,7 +114,8 @@ static bool same_code(struct eg *e, const struct code *a, const struct code *b)
 {
     return vault_same(e->d.vault, a->key, b->key) && same_access(a, b) && a->expires == b->expires &&
            a->ngateways == b->ngateways &&
-           span_eq(span_of(a->gateways, a->ngateways * sizeof(eui64_t)), span_of(b->gateways, b->ngateways * sizeof(eui64_t)));
+           span_eq(span_of(a->gateways, a->ngateways * sizeof(eui64_t)),
+                   span_of(b->gateways, b->ngateways * sizeof(eui64_t)));
 }
 
 static cJSON *code_json(struct eg *e, const struct device *d)
@@ -214,7 +207,8 @@ static void put_code(struct eg *e, struct store_txn *t, const char *actor, eui64
     }
     if (!is_new && d->row.has_current && !replace) {
         refuse_code(e, t, c);
-        mef_refuse(r, ST_CONFLICT, "device-enrolled", NULL, "the device is enrolled; add ?replace=true to replace its code");
+        mef_refuse(r, ST_CONFLICT, "device-enrolled", NULL,
+                   "the device is enrolled; add ?replace=true to replace its code");
         return;
     }
     if (d == NULL && (d = device_new(e, eui, c->admin)) == NULL) {
@@ -238,8 +232,8 @@ static void put_code(struct eg *e, struct store_txn *t, const char *actor, eui64
     r->body = code_json(e, d);
 }
 
-/* May this admin register this EUI-64? That another stakeholder has it cannot be hidden: a device has one owner. Whose it
- * is, and anything about it, is not told. */
+/* May this admin register this EUI-64? That another stakeholder has it cannot be hidden: a device has one owner. Whose
+ * it is, and anything about it, is not told. */
 static bool may_register(struct eg *e, const char *admin, eui64_t eui, struct mef_result *r)
 {
     struct device *d = device_find(e, eui);
@@ -252,7 +246,8 @@ static bool may_register(struct eg *e, const char *admin, eui64_t eui, struct me
 void eg_code_put(struct eg *e, struct store_txn *t, const char *admin, const char *actor, eui64_t eui, const cJSON *in,
                  bool replace, struct mef_result *r)
 {
-    static const char *const names[] = {"installCode", "linkKey", "application", "targets", "gateways", "expiresAt", NULL};
+    static const char *const names[] = {"installCode", "linkKey",   "application", "targets",
+                                        "gateways",    "expiresAt", NULL};
     struct code *c = calloc(1, sizeof *c);
     if (c == NULL)
         mef_refuse(r, ST_INTERNAL, NULL, NULL, "out of memory");
@@ -339,7 +334,7 @@ cJSON *eg_code_list(struct eg *e, const char *admin, eui64_t after, unsigned lim
     return list;
 }
 
-/* --- loading ------------------------------------------------------------------------------------------------------------------------- */
+/* --- loading ------------------------------------------------------------------------------------------------------ */
 
 struct loading {
     struct eg *e;

@@ -41,7 +41,7 @@ cJSON *eg_device_list(struct eg *e, const char *admin, eui64_t after, unsigned l
     return list;
 }
 
-/* --- actions --------------------------------------------------------------------------------------------------------------------- */
+/* --- actions ------------------------------------------------------------------------------------------------------ */
 
 /* No grace: from here on its frames are dropped and its key is not served (design 5.6). */
 static void revoke(struct eg *e, struct store_txn *t, struct device *d)
@@ -78,7 +78,8 @@ void eg_device_action(struct eg *e, struct store_txn *t, const char *admin, cons
     static const struct {
         const char *name, *audit;
         void (*fn)(struct eg *e, struct store_txn *t, struct device *d);
-    } actions[] = {{"revoke", "device.revoke", revoke}, {"rearm", "device.rearm", rearm}, {"rekey", "device.rekey", NULL}};
+    } actions[] = {
+        {"revoke", "device.revoke", revoke}, {"rearm", "device.rearm", rearm}, {"rekey", "device.rekey", NULL}};
     struct device *d = find_own(e, admin, eui);
     if (d == NULL) {
         mef_refuse(r, ST_NOT_FOUND, NULL, NULL, NULL);
@@ -102,7 +103,7 @@ void eg_device_action(struct eg *e, struct store_txn *t, const char *admin, cons
     mef_refuse(r, ST_NOT_FOUND, "unknown-action", NULL, "revoke, rearm or rekey");
 }
 
-/* --- loading ---------------------------------------------------------------------------------------------------------------------- */
+/* --- loading ------------------------------------------------------------------------------------------------------ */
 
 struct loading {
     struct eg *e;

@@ -9,7 +9,10 @@
 
 #define SUID_ESDATA 24 /* TS-0004 6.3.4.2.39 */
 
-struct device *device_find(struct eg *e, eui64_t eui) { return map64_get(e->devices, eui); }
+struct device *device_find(struct eg *e, eui64_t eui)
+{
+    return map64_get(e->devices, eui);
+}
 
 struct device *device_new(struct eg *e, eui64_t eui, const char *admin)
 {
@@ -47,7 +50,10 @@ void device_drop(struct eg *e, struct device *d)
     device_free(d);
 }
 
-bool device_rearmed(struct eg *e, const struct device *d) { return eg_time(e) < d->row.rearm_until; }
+bool device_rearmed(struct eg *e, const struct device *d)
+{
+    return eg_time(e) < d->row.rearm_until;
+}
 
 /* The state follows from what is kept. A pending record beside a current one changes nothing yet (design 5.3). */
 enum egp_device_state device_state(struct eg *e, const struct device *d)
@@ -85,7 +91,7 @@ void device_release_link_key(struct device *d, struct store_txn *t, vault_id id)
         vault_delete(d->eg->d.vault, t, id);
 }
 
-/* --- the pending record ------------------------------------------------------------------------------------------------------- */
+/* --- the pending record ------------------------------------------------------------------------------------------- */
 
 void device_pending_unwatch(struct device *d)
 {
@@ -131,7 +137,7 @@ void device_pending_watch(struct device *d)
     d->timer = e->d.ops->timer(e->d.host, (uint64_t)left, pending_timeout, d);
 }
 
-/* --- publishing the key (a symmKeyReg) ------------------------------------------------------------------------------------------ */
+/* --- publishing the key (a symmKeyReg) ---------------------------------------------------------------------------- */
 
 enum st device_publish_key(struct device *d, struct store_txn *t, struct assoc *a)
 {
@@ -142,7 +148,8 @@ enum st device_publish_key(struct device *d, struct store_txn *t, struct assoc *
     snprintf(seq, sizeof seq, MEF_LABEL_KEYSEQ "%u", a->key_seq);
     const char *labels[] = {MEF_LABEL_USE_ZIGBEE, eui, gateway, seq};
     const char *application = d->code != NULL ? d->code->application : NULL;
-    int64_t lifetime = application != NULL ? (int64_t)mef_application_lifetime(e->d.mef, d->row.admin, application) * 1000 : 0;
+    int64_t lifetime =
+        application != NULL ? (int64_t)mef_application_lifetime(e->d.mef, d->row.admin, application) * 1000 : 0;
     struct mef_keyreg_new in = {.admin = d->row.admin,
                                 .key = a->network_key,
                                 .suid = SUID_ESDATA,
@@ -155,7 +162,7 @@ enum st device_publish_key(struct device *d, struct store_txn *t, struct assoc *
     return mef_keyreg_add(e->d.mef, t, &in, a->relkeyid);
 }
 
-/* --- who is told ------------------------------------------------------------------------------------------------------------------- */
+/* --- who is told -------------------------------------------------------------------------------------------------- */
 
 cJSON *device_json(struct eg *e, const struct device *d)
 {
@@ -232,7 +239,7 @@ void device_changed_later(struct device *d)
     d->eg->d.ops->post(d->eg->d.host, change_committed, c);
 }
 
-/* --- AEs ----------------------------------------------------------------------------------------------------------------------------- */
+/* --- AEs ---------------------------------------------------------------------------------------------------------- */
 
 /* Once a key is published its registration decides; before, the install code's. */
 bool device_allows(struct device *d, const struct mef_principal *p)
@@ -248,7 +255,8 @@ bool device_allows(struct device *d, const struct mef_principal *p)
     return d->code->application != NULL && mef_application_member(e->d.mef, d->row.admin, d->code->application, p->id);
 }
 
-enum st device_authorise(struct eg *e, const struct cse_peer *peer, eui64_t eui, struct device **d, struct mef_principal *p)
+enum st device_authorise(struct eg *e, const struct cse_peer *peer, eui64_t eui, struct device **d,
+                         struct mef_principal *p)
 {
     *p = mef_principal(e->d.mef, peer);
     *d = device_find(e, eui);

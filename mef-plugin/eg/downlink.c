@@ -1,19 +1,19 @@
-/* Frames of AEs to devices: POST {base}/eg/devices/<eui64>/ticket hands out counters, POST {base}/eg/frames/<eui64> takes
- * a NWK frame that the AE sealed under one of them.
+/* Frames of AEs to devices: POST {base}/eg/devices/<eui64>/ticket hands out counters, POST {base}/eg/frames/<eui64>
+ * takes a NWK frame that the AE sealed under one of them.
  *
- * The AE seals as the gateway (source EUI-64 and short address), so its counters come from the same allocator as the EG's
- * own. Tickets live in memory: after a restart an AE asks for new ones, and a counter is never granted twice. */
+ * The AE seals as the gateway (source EUI-64 and short address), so its counters come from the same allocator as the
+ * EG's own. Tickets live in memory: after a restart an AE asks for new ones, and a counter is never granted twice. */
 #include "mef-plugin/eg/input.h"
 #include "mef-plugin/eg/internal.h"
 
 #include <stdlib.h>
 
-#define MAX_COUNT 16     /* counters of a ticket */
-#define MAX_BODY 256     /* bytes of a ticket request */
+#define MAX_COUNT 16 /* counters of a ticket */
+#define MAX_BODY 256 /* bytes of a ticket request */
 #define KEY_ID_NWK 1
 #define CAPABILITY_RX_ON_IDLE 0x08
 
-/* --- tickets --------------------------------------------------------------------------------------------------------------------- */
+/* --- tickets ------------------------------------------------------------------------------------------------------ */
 
 struct granting { /* a ticket that waits for its transaction */
     struct eg *e;
@@ -81,7 +81,7 @@ static enum st grant(struct eg *e, struct device *d, struct gateway *g, struct g
     struct store_txn *t = store_begin(e->d.store);
     if (t == NULL)
         return ST_UNAVAILABLE;
-    gateway_expect(e, g, t);
+    gateway_expect(g, t);
     enum st st = vault_take(e->d.vault, t, x->key, x->gateway, x->count, &x->first);
     if (st != ST_OK) {
         store_abort(t);
@@ -118,8 +118,14 @@ void downlink_ticket(struct eg *e, struct cse_request *req, eui64_t eui)
     struct granting *x = calloc(1, sizeof *x);
     char *principal = strdup(p.id);
     if (x != NULL)
-        *x = (struct granting){.e = e, .req = req, .device = eui, .gateway = g->eui, .key = d->row.current.network_key,
-                               .count = count, .key_seq = d->row.current.key_seq, .principal = principal};
+        *x = (struct granting){.e = e,
+                               .req = req,
+                               .device = eui,
+                               .gateway = g->eui,
+                               .key = d->row.current.network_key,
+                               .count = count,
+                               .key_seq = d->row.current.key_seq,
+                               .principal = principal};
     st = x != NULL && principal != NULL ? grant(e, d, g, x) : ST_UNAVAILABLE;
     if (st != ST_OK) {
         free(principal);
@@ -141,7 +147,7 @@ static struct ticket *ticket_with(struct device *d, const char *principal, uint3
     return NULL;
 }
 
-/* --- frames ------------------------------------------------------------------------------------------------------------------------ */
+/* --- frames ------------------------------------------------------------------------------------------------------- */
 
 struct handing { /* a frame on its way to the gateway */
     struct eg *e;
@@ -195,9 +201,8 @@ static bool hand_over(struct eg *e, struct device *d, struct cse_request *req)
         return false;
     *x = (struct handing){e, req};
     struct egp_message m = eg_message(EGP_DOWNLINK, e->next_transaction++, a->gateway, d->eui);
-    m.u.frame = (struct egp_frame){.hop = a->next_hop,
-                                   .indirect = (a->capability & CAPABILITY_RX_ON_IDLE) == 0,
-                                   .nwk_frame = req->body};
+    m.u.frame = (struct egp_frame){
+        .hop = a->next_hop, .indirect = (a->capability & CAPABILITY_RX_ON_IDLE) == 0, .nwk_frame = req->body};
     if (eg_send(e, g, &m, handed_over, x))
         return true;
     free(x);

@@ -21,9 +21,18 @@ const struct conf_option eg_options[] = {
     {"eg", "max-observers", CONF_INT, "16", 1, 10000, "Observations of one device"},
     {0}};
 
-uint64_t eg_now(struct eg *e) { return e->d.ops->now(e->d.host); }
-int64_t eg_time(struct eg *e) { return e->d.ops->time(e->d.host); }
-void eg_count(struct eg *e, const char *metric) { e->d.ops->count(e->d.host, metric, 1); }
+uint64_t eg_now(struct eg *e)
+{
+    return e->d.ops->now(e->d.host);
+}
+int64_t eg_time(struct eg *e)
+{
+    return e->d.ops->time(e->d.host);
+}
+void eg_count(struct eg *e, const char *metric)
+{
+    e->d.ops->count(e->d.host, metric, 1);
+}
 
 void eg_gauges(struct eg *e)
 {
@@ -53,7 +62,7 @@ bool bucket_take(struct bucket *b, uint64_t now, uint64_t rate, uint64_t burst, 
     return true;
 }
 
-/* --- answers ------------------------------------------------------------------------------------------------------------- */
+/* --- answers ------------------------------------------------------------------------------------------------------ */
 
 void eg_respond(struct eg *e, struct cse_request *req, enum st st, const char *code)
 {
@@ -92,8 +101,8 @@ bool eg_send(struct eg *e, struct gateway *g, const struct egp_message *m,
                           user);
 }
 
-void eg_audit(struct eg *e, struct store_txn *t, const char *admin, const char *actor, const char *action, eui64_t object,
-              const char *outcome)
+void eg_audit(struct eg *e, struct store_txn *t, const char *admin, const char *actor, const char *action,
+              eui64_t object, const char *outcome)
 {
     char text[17];
     eui64_print(object, text);
@@ -104,7 +113,7 @@ void eg_audit(struct eg *e, struct store_txn *t, const char *admin, const char *
         audit_note(e->d.audit, &ev);
 }
 
-/* --- pages ------------------------------------------------------------------------------------------------------------------ */
+/* --- pages -------------------------------------------------------------------------------------------------------- */
 
 struct page {
     uint64_t *keys, after;
@@ -138,7 +147,7 @@ uint64_t *keys_above(const struct map64 *m, uint64_t after, size_t limit, size_t
     return p.keys;
 }
 
-/* --- messages of gateways --------------------------------------------------------------------------------------------------- */
+/* --- messages of gateways ----------------------------------------------------------------------------------------- */
 
 static void on_hello(struct eg *e, struct gateway *g, struct cse_request *req, const struct egp_message *m)
 {
@@ -152,26 +161,23 @@ static void on_tx_result(struct eg *e, struct gateway *g, struct cse_request *re
                                          "eg_tx_channel_busy_total"};
     if (m->u.tx_result.result < sizeof metric / sizeof metric[0])
         eg_count(e, metric[m->u.tx_result.result]);
-    log_event(LOG_DEBUG, "eg.tx-result", "gateway=%016" PRIx64 " device=%016" PRIx64 " result=%u tries=%u", g->eui, m->env.device,
-              m->u.tx_result.result, m->u.tx_result.tries);
+    log_event(LOG_DEBUG, "eg.tx-result", "gateway=%016" PRIx64 " device=%016" PRIx64 " result=%u tries=%u", g->eui,
+              m->env.device, m->u.tx_result.result, m->u.tx_result.tries);
     eg_respond(e, req, ST_UPDATED, NULL);
 }
 
 static void on_stale(struct eg *e, struct gateway *g, struct cse_request *req, const struct egp_message *m)
 {
     eg_count(e, "eg_stale_total");
-    log_event(LOG_INFO, "eg.stale", "gateway=%016" PRIx64 " device=%016" PRIx64 " counter=%u last=%u", g->eui, m->env.device,
-              m->u.stale.counter, m->u.stale.last);
+    log_event(LOG_INFO, "eg.stale", "gateway=%016" PRIx64 " device=%016" PRIx64 " counter=%u last=%u", g->eui,
+              m->env.device, m->u.stale.counter, m->u.stale.last);
     eg_respond(e, req, ST_UPDATED, NULL);
 }
 
 static void (*const handlers[EGP_TYPES])(struct eg *e, struct gateway *g, struct cse_request *req,
                                          const struct egp_message *m) = {
-    [EGP_HELLO] = on_hello,
-    [EGP_REQUEST] = enrol_request,
-    [EGP_UPLINK] = uplink_frame,
-    [EGP_TX_RESULT] = on_tx_result,
-    [EGP_STALE] = on_stale,
+    [EGP_HELLO] = on_hello,         [EGP_REQUEST] = enrol_request, [EGP_UPLINK] = uplink_frame,
+    [EGP_TX_RESULT] = on_tx_result, [EGP_STALE] = on_stale,
 };
 
 /* Invariant: a message counts only from the identity that its gateway's record names. */
@@ -193,7 +199,7 @@ static void on_message(struct eg *e, struct cse_request *req)
         return;
     }
     const char *wrong = egp_decode(req->body, &m);
-    if (wrong == NULL && handlers[m.env.type] == NULL) /* the codec has checked the type, and that it fits the direction */
+    if (wrong == NULL && handlers[m.env.type] == NULL) /* the codec has checked that type and direction agree */
         wrong = "bad-direction";
     if (wrong != NULL) {
         eg_count(e, "eg_undecodable_total");
@@ -209,7 +215,7 @@ static void on_message(struct eg *e, struct cse_request *req)
         handlers[m.env.type](e, g, req, &m);
 }
 
-/* --- routes -------------------------------------------------------------------------------------------------------------------- */
+/* --- routes ------------------------------------------------------------------------------------------------------- */
 
 static const struct {
     const char *before, *behind; /* of the EUI-64 in the path */
@@ -238,8 +244,11 @@ static void on_resource(struct eg *e, struct cse_request *req, const char *path)
     for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
         if (!route_matches(path, routes[i].before, routes[i].behind, &eui))
             continue;
-        void (*fn)(struct eg *, struct cse_request *, eui64_t) =
-            req->op == CSE_RETRIEVE ? routes[i].get : req->op == CSE_CREATE ? routes[i].post : NULL;
+        void (*fn)(struct eg *, struct cse_request *, eui64_t) = NULL;
+        if (req->op == CSE_RETRIEVE)
+            fn = routes[i].get;
+        else if (req->op == CSE_CREATE)
+            fn = routes[i].post;
         if (fn != NULL)
             fn(e, req, eui);
         else
@@ -274,9 +283,12 @@ static bool end_session(void *user, uint64_t key, void *value)
     return true;
 }
 
-void eg_session_end(struct eg *e, uint64_t session) { map64_each(e->gateways, end_session, &session); }
+void eg_session_end(struct eg *e, uint64_t session)
+{
+    map64_each(e->gateways, end_session, &session);
+}
 
-/* --- open and close --------------------------------------------------------------------------------------------------------------- */
+/* --- open and close ----------------------------------------------------------------------------------------------- */
 
 static void configure(struct eg *e)
 {

@@ -25,19 +25,24 @@ void eg_handle(struct eg *e, struct cse_request *req);
 void eg_observe_end(struct eg *e, uint64_t observation);
 void eg_session_end(struct eg *e, uint64_t session);
 
-/* --- admin REST; the conventions of mef.h's mef_result apply ---------------------------------------------------------- */
+/* --- admin REST; the conventions of mef.h's mef_result apply ------------------------------------------------------ */
 void eg_code_put(struct eg *e, struct store_txn *t, const char *admin, const char *actor, eui64_t eui, const cJSON *in,
                  bool replace, struct mef_result *r);
-void eg_code_label(struct eg *e, struct store_txn *t, const char *admin, const char *actor, const cJSON *in, struct mef_result *r);
-void eg_code_delete(struct eg *e, struct store_txn *t, const char *admin, const char *actor, eui64_t eui, struct mef_result *r);
+void eg_code_label(struct eg *e, struct store_txn *t, const char *admin, const char *actor, const cJSON *in,
+                   struct mef_result *r);
+void eg_code_delete(struct eg *e, struct store_txn *t, const char *admin, const char *actor, eui64_t eui,
+                    struct mef_result *r);
 cJSON *eg_code_get(struct eg *e, const char *admin, eui64_t eui); /* never the code; NULL: none */
 /* Lists page by EUI-64: at most limit items above `after`. */
 cJSON *eg_code_list(struct eg *e, const char *admin, eui64_t after, unsigned limit);
-void eg_gateway_put(struct eg *e, struct store_txn *t, const char *admin, const char *actor, eui64_t eui, const cJSON *in, struct mef_result *r);
-void eg_gateway_delete(struct eg *e, struct store_txn *t, const char *admin, const char *actor, eui64_t eui, struct mef_result *r);
+void eg_gateway_put(struct eg *e, struct store_txn *t, const char *admin, const char *actor, eui64_t eui,
+                    const cJSON *in, struct mef_result *r);
+void eg_gateway_delete(struct eg *e, struct store_txn *t, const char *admin, const char *actor, eui64_t eui,
+                       struct mef_result *r);
 cJSON *eg_gateway_get(struct eg *e, const char *admin, eui64_t eui);
 cJSON *eg_gateway_list(struct eg *e, const char *admin);
 cJSON *eg_device_get(struct eg *e, const char *admin, eui64_t eui);
 cJSON *eg_device_list(struct eg *e, const char *admin, eui64_t after, unsigned limit);
 /* action: "revoke", "rearm", "rekey" (rekey: ST_NOT_IMPLEMENTED until the second exchange exists). */
-void eg_device_action(struct eg *e, struct store_txn *t, const char *admin, const char *actor, eui64_t eui, const char *action, struct mef_result *r);
+void eg_device_action(struct eg *e, struct store_txn *t, const char *admin, const char *actor, eui64_t eui,
+                      const char *action, struct mef_result *r);

@@ -6,13 +6,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define RADIUS 30                 /* 2 * nwkMaxDepth (Zig 3.6.1.5.1) */
+#define RADIUS 30                  /* 2 * nwkMaxDepth (Zig 3.6.1.5.1) */
 #define CAPABILITY_RX_ON_IDLE 0x08 /* 802.15.4 capability information, bit 3: hears without polling */
 
-/* --- answers ----------------------------------------------------------------------------------------------------------------- */
+/* --- answers ------------------------------------------------------------------------------------------------------ */
 
-static void respond_reason(struct eg *e, struct cse_request *req, const struct egp_envelope *env, enum egp_reason reason,
-                           enum st st)
+static void respond_reason(struct eg *e, struct cse_request *req, const struct egp_envelope *env,
+                           enum egp_reason reason, enum st st)
 {
     uint8_t buf[EGP_MAX_MESSAGE];
     struct wr w = wr_of(buf, sizeof buf);
@@ -95,7 +95,8 @@ static void refuse(struct eg *e, struct gateway *g, struct cse_request *req, con
         snprintf(outcome, sizeof outcome, "%s", egp_reason_name(reason));
     count_refusal(e, reason);
     eg_audit(e, NULL, g->row.admin, g->row.identity, "eg.refused", m->env.device, outcome);
-    log_event(LOG_INFO, "eg.refused", "gateway=%016" PRIx64 " device=%016" PRIx64 " reason=%s", g->eui, m->env.device, outcome);
+    log_event(LOG_INFO, "eg.refused", "gateway=%016" PRIx64 " device=%016" PRIx64 " reason=%s", g->eui, m->env.device,
+              outcome);
     respond_reason(e, req, &m->env, reason, ST_UPDATED);
 }
 
@@ -112,7 +113,7 @@ void enrol_not_bound(struct eg *e, struct cse_request *req, const struct egp_mes
         eg_respond(e, req, ST_NO_PRIVILEGE, egp_reason_name(EGP_NOT_BOUND));
 }
 
-/* --- a repeated transaction ---------------------------------------------------------------------------------------------------- */
+/* --- a repeated transaction --------------------------------------------------------------------------------------- */
 
 struct replay {
     struct eg *e;
@@ -145,7 +146,7 @@ static void replay(struct eg *e, struct cse_request *req, const struct egp_messa
     store_after(e->d.store, stored->seq, replay_durable, x);
 }
 
-/* --- the first key --------------------------------------------------------------------------------------------------------------- */
+/* --- the first key ------------------------------------------------------------------------------------------------ */
 
 struct answer { /* an EgResponse that waits for its transaction */
     struct eg *e;
@@ -229,7 +230,7 @@ static bool send_key(struct eg *e, struct gateway *g, struct device *d, const st
     struct store_txn *t = store_begin(e->d.store);
     if (t == NULL)
         return false;
-    gateway_expect(e, g, t);
+    gateway_expect(g, t);
     struct assoc a = new_assoc(g, d, m);
     x->opened = a.network_key == 0;
     struct wr w = wr_of(x->bytes, sizeof x->bytes);
@@ -259,7 +260,7 @@ static bool send_key(struct eg *e, struct gateway *g, struct device *d, const st
     return true;
 }
 
-/* --- the request -------------------------------------------------------------------------------------------------------------------- */
+/* --- the request -------------------------------------------------------------------------------------------------- */
 
 static bool contains_text(char *const *list, size_t n, const char *text)
 {

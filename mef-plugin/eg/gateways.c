@@ -5,7 +5,10 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-struct gateway *gateway_find(struct eg *e, eui64_t eui) { return map64_get(e->gateways, eui); }
+struct gateway *gateway_find(struct eg *e, eui64_t eui)
+{
+    return map64_get(e->gateways, eui);
+}
 
 /* Another stakeholder's gateway is not there. */
 static struct gateway *find_own(struct eg *e, const char *admin, eui64_t eui)
@@ -23,7 +26,7 @@ void gateway_free(struct gateway *g)
     free(g);
 }
 
-/* --- ownership (design 5.7): the epoch row is epoch || the owner's random name, so that no two owners write the same ---- */
+/* --- ownership (design 5.7): the epoch row is epoch || the owner's random name; no two owners write the same ------ */
 
 static struct span epoch_row(const struct gateway *g, uint8_t buf[16])
 {
@@ -33,6 +36,8 @@ static struct span epoch_row(const struct gateway *g, uint8_t buf[16])
     return wr_span(&w);
 }
 
+/* What was taken from another owner was read at start, and with SQLite nobody else can have written since: the database
+ * is locked. A shared store must read the gateway's rows and counters again here. */
 bool gateway_heard(struct eg *e, struct gateway *g, uint64_t session)
 {
     if (g->session == session || g->lost)
@@ -42,29 +47,30 @@ bool gateway_heard(struct eg *e, struct gateway *g, uint64_t session)
         return false;
     uint8_t kb[8], vb[16];
     if (g->owner == e->owner) /* ours before: it must not have been taken meanwhile */
-        gateway_expect(e, g, t);
+        gateway_expect(g, t);
     g->session = session;
     g->epoch++;
     g->owner = e->owner;
     store_put(t, STORE_GATEWAY_EPOCH, eui_key(g->eui, kb), epoch_row(g, vb));
     store_commit(t, NULL, NULL);
-    log_event(LOG_INFO, "eg.gateway", "gateway=%016" PRIx64 " session=%" PRIu64 " epoch=%" PRIu64, g->eui, session, g->epoch);
+    log_event(LOG_INFO, "eg.gateway", "gateway=%016" PRIx64 " session=%" PRIu64 " epoch=%" PRIu64, g->eui, session,
+              g->epoch);
     return true;
 }
 
-void gateway_expect(struct eg *e, struct gateway *g, struct store_txn *t)
+void gateway_expect(const struct gateway *g, struct store_txn *t)
 {
-    (void)e;
     uint8_t kb[8], vb[16];
     store_expect(t, STORE_GATEWAY_EPOCH, eui_key(g->eui, kb), epoch_row(g, vb));
 }
 
-/* --- operator REST -------------------------------------------------------------------------------------------------------------- */
+/* --- operator REST ------------------------------------------------------------------------------------------------ */
 
 static bool take_pan(void *user, const cJSON *j)
 {
     struct gateway_row *g = user;
-    if (!cJSON_IsNumber(j) || j->valuedouble < 0 || j->valuedouble > 0xfffe || j->valuedouble != (uint16_t)j->valuedouble)
+    if (!cJSON_IsNumber(j) || j->valuedouble < 0 || j->valuedouble > 0xfffe ||
+        j->valuedouble != (uint16_t)j->valuedouble)
         return false;
     g->pans[g->npans++] = (uint16_t)j->valuedouble;
     return true;
@@ -158,8 +164,8 @@ static bool same_rows(const struct gateway_row *a, const struct gateway_row *b)
     return span_eq(wr_span(&aw), wr_span(&bw));
 }
 
-void eg_gateway_put(struct eg *e, struct store_txn *t, const char *admin, const char *actor, eui64_t eui, const cJSON *in,
-                    struct mef_result *r)
+void eg_gateway_put(struct eg *e, struct store_txn *t, const char *admin, const char *actor, eui64_t eui,
+                    const cJSON *in, struct mef_result *r)
 {
     struct gateway_row row = {0};
     struct gateway *g = gateway_find(e, eui);
@@ -236,7 +242,7 @@ cJSON *eg_gateway_list(struct eg *e, const char *admin)
     return list;
 }
 
-/* --- loading ---------------------------------------------------------------------------------------------------------------------- */
+/* --- loading ------------------------------------------------------------------------------------------------------ */
 
 struct loading {
     struct eg *e;

@@ -1,5 +1,5 @@
-/* Reading the JSON bodies of the operator REST: each reader checks one member, and on failure sets code and field of the
- * result and returns false. Absent members leave `out` as it was. */
+/* Reading the JSON bodies of the operator REST: each reader checks one member, and on failure sets code and field of
+ * the result and returns false. Absent members leave `out` as it was. */
 #pragma once
 #include "mef-plugin/mef/attrs.h"
 

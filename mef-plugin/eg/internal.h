@@ -24,9 +24,9 @@ struct transaction {
 struct gateway {
     struct gateway_row row;
     eui64_t eui;
-    uint64_t session; /* where it is reached; 0: nowhere */
-    uint64_t epoch, owner; /* the row that says that it is ours */
-    bool lost; /* another replica took it; until the next start */
+    uint64_t session;            /* where it is reached; 0: nowhere */
+    uint64_t epoch, owner;       /* the row that says that it is ours */
+    bool lost;                   /* another replica took it; until the next start */
     struct transaction **stored; /* ring of e->max_stored; the newest `nstored` */
     size_t nstored, oldest;
 };
@@ -43,7 +43,7 @@ struct frame {
     uint8_t n, bytes[EGP_MAX_NWK];
 };
 
-struct ticket { /* counters handed to an AE */
+struct ticket {      /* counters handed to an AE */
     char *principal; /* NULL: free */
     eui64_t gateway;
     vault_id key;
@@ -61,9 +61,9 @@ struct device { /* one for each registered install code, and for each enrolled d
     uint64_t seq;   /* the last transaction that concerns it */
     uint64_t timer; /* ends the pending record */
     struct bucket key_rate, ticket_rate;
-    uint32_t counter_saved; /* row.current.counter_next as last stored.. */
+    uint32_t counter_saved;    /* row.current.counter_next as last stored.. */
     uint64_t counter_saved_at; /* ..and when, ms monotonic */
-    struct frame *frames; /* ring of e->max_frames, NULL before the first one */
+    struct frame *frames;      /* ring of e->max_frames, NULL before the first one */
     size_t nframes, newest;
     struct observer *observers;
     size_t nobservers;
@@ -86,11 +86,11 @@ struct eg {
     size_t max_devices, max_gateways, max_stored, max_frames, max_observers;
 };
 
-/* --- eg.c ------------------------------------------------------------------------------------------------------------- */
-uint64_t eg_now(struct eg *e);  /* ms monotonic */
-int64_t eg_time(struct eg *e);  /* ms since 1970 */
+/* --- eg.c --------------------------------------------------------------------------------------------------------- */
+uint64_t eg_now(struct eg *e); /* ms monotonic */
+int64_t eg_time(struct eg *e); /* ms since 1970 */
 void eg_count(struct eg *e, const char *metric);
-void eg_gauges(struct eg *e); /* how full the tables are; after each change of one */
+void eg_gauges(struct eg *e);                     /* how full the tables are; after each change of one */
 struct span eui_key(eui64_t eui, uint8_t buf[8]); /* a row's key; sorts as the number */
 /* Answer with a status alone, or with bytes. code: token or NULL. */
 void eg_respond(struct eg *e, struct cse_request *req, enum st st, const char *code);
@@ -100,20 +100,20 @@ struct egp_message eg_message(enum egp_type type, uint64_t transaction, eui64_t 
 /* Send a message to the gateway's session; false: not connected. done may be NULL. */
 bool eg_send(struct eg *e, struct gateway *g, const struct egp_message *m,
              void (*done)(void *user, enum st st, struct span body), void *user);
-void eg_audit(struct eg *e, struct store_txn *t, const char *admin, const char *actor, const char *action, eui64_t object,
-              const char *outcome);
+void eg_audit(struct eg *e, struct store_txn *t, const char *admin, const char *actor, const char *action,
+              eui64_t object, const char *outcome);
 /* The `limit` smallest keys above `after`, ascending. The caller frees; NULL: none or out of memory. */
 uint64_t *keys_above(const struct map64 *m, uint64_t after, size_t limit, size_t *n);
 
-/* --- gateways.c --------------------------------------------------------------------------------------------------------- */
+/* --- gateways.c --------------------------------------------------------------------------------------------------- */
 struct gateway *gateway_find(struct eg *e, eui64_t eui);
-/* The gateway was heard on this session: later messages go there, and a new epoch makes it ours. False: out of memory. */
+/* The gateway was heard on this session: later messages go there, and a new epoch makes it ours. False: no memory. */
 MUST_USE bool gateway_heard(struct eg *e, struct gateway *g, uint64_t session);
-void gateway_expect(struct eg *e, struct gateway *g, struct store_txn *t); /* ..still ours when t commits */
+void gateway_expect(const struct gateway *g, struct store_txn *t); /* ..still ours when t commits */
 MUST_USE enum st gateways_load(struct eg *e);
 void gateway_free(struct gateway *g);
 
-/* --- transactions.c ----------------------------------------------------------------------------------------------------- */
+/* --- transactions.c ----------------------------------------------------------------------------------------------- */
 MUST_USE bool transaction_digest(struct eg *e, const struct egp_message *m, uint8_t digest[EG_DIGEST]);
 struct transaction *transaction_find(struct gateway *g, uint64_t number);
 /* Keep a response, in memory and in t; NULL: out of memory. */
@@ -122,7 +122,7 @@ struct transaction *transaction_add(struct eg *e, struct gateway *g, struct stor
 void transactions_delete(struct gateway *g, struct store_txn *t);
 MUST_USE enum st transactions_load(struct eg *e);
 
-/* --- devices.c ------------------------------------------------------------------------------------------------------------ */
+/* --- devices.c ---------------------------------------------------------------------------------------------------- */
 struct device *device_find(struct eg *e, eui64_t eui);
 struct device *device_new(struct eg *e, eui64_t eui, const char *admin); /* in the map; NULL: out of memory */
 void device_drop(struct eg *e, struct device *d);                        /* out of the map, and freed */
@@ -133,7 +133,7 @@ void device_store(struct device *d, struct store_txn *t);
 /* Commit t as the device's last transaction. */
 void device_commit(struct device *d, struct store_txn *t, store_done done, void *user);
 void device_pending_drop(struct device *d, struct store_txn *t, enum device_reason why); /* with its key */
-void device_pending_watch(struct device *d); /* (re)start the time-out */
+void device_pending_watch(struct device *d);                                             /* (re)start the time-out */
 void device_pending_unwatch(struct device *d);
 /* Delete a link key unless registration, current or pending record still use it. */
 void device_release_link_key(struct device *d, struct store_txn *t, vault_id id);
@@ -149,16 +149,16 @@ MUST_USE enum st device_authorise(struct eg *e, const struct cse_peer *peer, eui
 bool device_allows(struct device *d, const struct mef_principal *p);
 void device_retrieve(struct eg *e, struct cse_request *req, eui64_t eui);
 
-/* --- codes.c ---------------------------------------------------------------------------------------------------------------- */
+/* --- codes.c ------------------------------------------------------------------------------------------------------ */
 MUST_USE enum st codes_load(struct eg *e);
 
-/* --- observers.c ------------------------------------------------------------------------------------------------------------ */
+/* --- observers.c -------------------------------------------------------------------------------------------------- */
 /* Accept the observation req asks for; false: too many, or not possible (answer as a plain GET then). */
 bool observer_add(struct device *d, struct cse_request *req, bool frames, const struct mef_principal *p);
 void observers_notify(struct device *d, bool frames, const struct cse_response *rsp);
 void observers_drop(struct device *d);
 
-/* --- enrol.c, uplink.c, downlink.c --------------------------------------------------------------------------------------- */
+/* --- enrol.c, uplink.c, downlink.c -------------------------------------------------------------------------------- */
 void enrol_request(struct eg *e, struct gateway *g, struct cse_request *req, const struct egp_message *m);
 void enrol_not_bound(struct eg *e, struct cse_request *req, const struct egp_message *m);
 void uplink_frame(struct eg *e, struct gateway *g, struct cse_request *req, const struct egp_message *m);

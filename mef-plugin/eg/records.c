@@ -15,7 +15,7 @@ const char *device_reason_name(enum device_reason r)
     return (unsigned)r < WHY_COUNT ? reasons[r] : NULL;
 }
 
-/* --- fields: texts as length and bytes (NULL as length 0), flags as one bit each, times as 64 bits ------------------- */
+/* --- fields: texts as length and bytes (NULL as length 0), flags as one bit each, times as 64 bits ---------------- */
 
 static void put_text(struct wr *w, const char *s)
 {
@@ -90,7 +90,7 @@ static bool get_flags(struct rd *r, unsigned end, uint8_t *out)
     return rd_u8(r, out) && *out < end;
 }
 
-/* --- install-code registration --------------------------------------------------------------------------------------- */
+/* --- install-code registration ------------------------------------------------------------------------------------ */
 
 void code_encode(const struct code *c, struct wr *w)
 {
@@ -121,9 +121,9 @@ bool code_decode(struct span in, struct code *c)
 {
     struct rd r = rd_of(in);
     memset(c, 0, sizeof *c);
-    return get_version(&r) && get_needed_text(&r, &c->admin) && rd_be64(&r, &c->key) &&
-           get_text(&r, &c->application) && get_texts(&r, c->targets, EG_MAX_TARGETS, &c->ntargets) &&
-           get_gateways(&r, c) && get_time(&r, &c->expires) && get_time(&r, &c->created) && rd_end(&r);
+    return get_version(&r) && get_needed_text(&r, &c->admin) && rd_be64(&r, &c->key) && get_text(&r, &c->application) &&
+           get_texts(&r, c->targets, EG_MAX_TARGETS, &c->ntargets) && get_gateways(&r, c) &&
+           get_time(&r, &c->expires) && get_time(&r, &c->created) && rd_end(&r);
 }
 
 void code_free(struct code *c)
@@ -134,7 +134,7 @@ void code_free(struct code *c)
     memset(c, 0, sizeof *c);
 }
 
-/* --- gateway ----------------------------------------------------------------------------------------------------------- */
+/* --- gateway ------------------------------------------------------------------------------------------------------ */
 
 void gateway_encode(const struct gateway_row *g, struct wr *w)
 {
@@ -184,7 +184,7 @@ void gateway_row_free(struct gateway_row *g)
     memset(g, 0, sizeof *g);
 }
 
-/* --- device ------------------------------------------------------------------------------------------------------------ */
+/* --- device ------------------------------------------------------------------------------------------------------- */
 
 static void put_assoc(struct wr *w, const struct assoc *a)
 {
@@ -242,8 +242,8 @@ bool device_decode(struct span in, struct device_row *d)
     d->revoked = flags & ROW_REVOKED;
     if (d->has_current && !get_assoc(&r, &d->current))
         return false;
-    if (d->has_pending && (!get_assoc(&r, &d->pending) || !rd_be64(&r, &d->pending_transaction) ||
-                           !get_time(&r, &d->pending_since)))
+    if (d->has_pending &&
+        (!get_assoc(&r, &d->pending) || !rd_be64(&r, &d->pending_transaction) || !get_time(&r, &d->pending_since)))
         return false;
     return get_time(&r, &d->rearm_until) && get_time(&r, &d->last_seen) && rd_end(&r);
 }
@@ -254,7 +254,7 @@ void device_row_free(struct device_row *d)
     d->admin = NULL;
 }
 
-/* --- stored response --------------------------------------------------------------------------------------------------- */
+/* --- stored response ---------------------------------------------------------------------------------------------- */
 
 void stored_response_encode(const struct stored_response *s, struct wr *w)
 {

@@ -5,11 +5,11 @@
 #include "mef-plugin/egp/egp.h"
 #include "mef-plugin/mef/mef.h"
 
-#define EG_MAX_TARGETS 16       /* AE-IDs named by one registration */
-#define EG_MAX_GATEWAYS 16      /* gateways named by one registration */
-#define EG_MAX_PANS 8           /* PAN ids, and applications, of one gateway */
-#define EG_MAX_TEXT 256         /* bytes of an identity, name or AE-ID */
-#define EG_MAX_ROW 8192         /* bytes of an encoded record */
+#define EG_MAX_TARGETS 16  /* AE-IDs named by one registration */
+#define EG_MAX_GATEWAYS 16 /* gateways named by one registration */
+#define EG_MAX_PANS 8      /* PAN ids, and applications, of one gateway */
+#define EG_MAX_TEXT 256    /* bytes of an identity, name or AE-ID */
+#define EG_MAX_ROW 8192    /* bytes of an encoded record */
 #define EG_DIGEST 32
 
 struct code { /* an install-code registration */
@@ -35,12 +35,12 @@ struct gateway_row {
     int64_t created;
 };
 
-struct assoc { /* a device at a gateway under a network key */
+struct assoc {                      /* a device at a gateway under a network key */
     vault_id network_key, link_key; /* link_key: what the network key was sent under */
     uint8_t key_seq, capability;
     eui64_t gateway;
     uint16_t pan, address, next_hop;
-    uint32_t counter_next; /* least NWK frame counter accepted from the device */
+    uint32_t counter_next;       /* least NWK frame counter accepted from the device */
     char relkeyid[MEF_RELKEYID]; /* "" while pending */
 };
 
@@ -60,7 +60,7 @@ struct device_row {
 };
 
 struct stored_response {
-    uint64_t serial;      /* order of making */
+    uint64_t serial; /* order of making */
     uint8_t digest[EG_DIGEST];
     struct span response; /* borrowed when encoding and after decoding */
 };

@@ -1,6 +1,6 @@
 /* Stored responses: the same (gateway, transaction) gets the same bytes, also after a restart. Only accepted requests
- * are kept. A refusal changes nothing and is decided anew, so a registration made meanwhile counts at once and strangers
- * leave no rows. The newest max_stored of a gateway are kept. */
+ * are kept. A refusal changes nothing and is decided anew, so a registration made meanwhile counts at once and
+ * strangers leave no rows. The newest max_stored of a gateway are kept. */
 #include "mef-plugin/eg/internal.h"
 
 #include <stdlib.h>
@@ -94,7 +94,7 @@ void transactions_delete(struct gateway *g, struct store_txn *t)
         store_del(t, STORE_TRANSACTION, row_key(g->eui, g->stored[i]->number, kb));
 }
 
-/* --- loading: rows come in key order, the ring wants the order of making --------------------------------------------- */
+/* --- loading: rows come in key order, the ring wants the order of making ------------------------------------------ */
 
 struct loading {
     struct eg *e;

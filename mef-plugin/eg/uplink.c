@@ -13,10 +13,10 @@
 
 #define SAVE_FRAMES 32
 #define SAVE_MS 10000
-#define KEY_ID_NWK 1          /* auxiliary header: secured under the network key (Zig 4.5.1.1.2) */
+#define KEY_ID_NWK 1            /* auxiliary header: secured under the network key (Zig 4.5.1.1.2) */
 #define ZDP_DEVICE_ANNCE 0x0013 /* Zig 2.4.3.1.11 */
 
-/* --- relay to the AEs -------------------------------------------------------------------------------------------------------- */
+/* --- relay to the AEs --------------------------------------------------------------------------------------------- */
 
 static void publish(struct device *d, struct span frame)
 {
@@ -59,7 +59,7 @@ static void relay_durable(void *user, enum st st)
     free(x);
 }
 
-/* --- what a frame is ------------------------------------------------------------------------------------------------------------- */
+/* --- what a frame is ---------------------------------------------------------------------------------------------- */
 
 static bool is_application(const struct zb_nwk *h, const struct zb_aps *aps)
 {
@@ -106,7 +106,7 @@ static bool inspect(struct device *d, const struct zb_nwk *h, struct span plain)
     return false;
 }
 
-/* --- keys ---------------------------------------------------------------------------------------------------------------------------- */
+/* --- keys --------------------------------------------------------------------------------------------------------- */
 
 struct heard { /* a secured frame and its clear parts */
     struct span frame;
@@ -231,7 +231,7 @@ void uplink_frame(struct eg *e, struct gateway *g, struct cse_request *req, cons
     }
 }
 
-/* --- {base}/eg/frames/<eui64>: GET, observed: the newest frame, then each as it comes. `back=N`: the N-th before it. ------- */
+/* --- GET {base}/eg/frames/<eui64>, observed or not: the newest frame; with ?back=N the N-th before it ------------- */
 
 static size_t wanted_frame(const struct cse_request *req)
 {

@@ -92,6 +92,24 @@ enum st vault_import_key_text(struct vault *v, struct store_txn *t, const char *
     return st;
 }
 
+enum st vault_import_label(struct vault *v, struct store_txn *t, const char *text, bool allow_short, eui64_t *eui,
+                           vault_id *id, const char **why)
+{
+    struct zb_label label;
+    enum st st = ST_BAD_REQUEST;
+    if (zb_label_parse(text, &label, why) == ZB_OK) {
+        struct span bytes = span_of(label.bytes, label.len);
+        *eui = label.eui64;
+        *why = NULL;
+        st = label.is_link_key ? vault_import(v, t, VAULT_LINK_KEY, bytes, id)
+                               : vault_import_code(v, t, bytes, allow_short, id, why);
+        if (label.is_link_key && st == ST_UNACCEPTABLE)
+            *why = "public-key";
+    }
+    OPENSSL_cleanse(&label, sizeof label);
+    return st;
+}
+
 /* --- the ways out --------------------------------------------------------------------------------------------------- */
 
 size_t vault_release(struct vault *v, vault_id id, uint8_t *out, size_t cap)

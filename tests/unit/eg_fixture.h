@@ -17,7 +17,7 @@ static const eui64_t GW = 0x00124b001ca1b2c3u, GW2 = 0x00124b001ca1b2c4u;
 static const eui64_t DEV = 0x00158d0003123456u, DEV2 = 0x00158d0003abcdefu;
 enum { PAN = 0x1a62, SHORT = 0x1f2e, S_GW = 1, S_GW2 = 2, S_AE = 3, S_AE2 = 4 };
 
-/* --- the host --------------------------------------------------------------------------------------------------------- */
+/* --- the host ----------------------------------------------------------------------------------------------------- */
 
 struct call { /* a request and what came back */
     struct cse_request req;
@@ -179,7 +179,7 @@ static const struct cse_host_ops host_ops = {
 static bool vault_random(void *user, void *out, size_t n) { return host_random(user, out, n); }
 static int64_t audit_time(void *user) { return host_time(user); }
 
-/* --- the world ---------------------------------------------------------------------------------------------------------- */
+/* --- the world ---------------------------------------------------------------------------------------------------- */
 
 struct world {
     struct fixture *f;
@@ -312,7 +312,7 @@ static uint64_t metric(struct world *w, const char *name)
     return 0;
 }
 
-/* --- operator ------------------------------------------------------------------------------------------------------------- */
+/* --- operator ----------------------------------------------------------------------------------------------------- */
 
 static void free_result(struct mef_result *r)
 {
@@ -445,7 +445,7 @@ static int world_free(void **state)
     return teardown(&f);
 }
 
-/* --- requests --------------------------------------------------------------------------------------------------------------- */
+/* --- requests ----------------------------------------------------------------------------------------------------- */
 
 static void begin(struct world *w, struct call *c, enum cse_op op, const char *path, struct span body, uint64_t session,
                   const char *identity)

@@ -341,7 +341,7 @@ static void pending_ends_without_a_frame(void **state)
     expect_device(w, DEV, "key-sent", NULL);
 }
 
-/* --- invariant 1, whatever happens in whatever order ----------------------------------------------------------------------- */
+/* --- invariant 1, whatever happens in whatever order -------------------------------------------------------------- */
 
 struct used {
     char link_key[33];

@@ -33,7 +33,7 @@ static void key_id(struct world *w, eui64_t eui, char out[MEF_RELKEYID])
     cJSON_Delete(o);
 }
 
-/* --- proof ------------------------------------------------------------------------------------------------------------------ */
+/* --- proof -------------------------------------------------------------------------------------------------------- */
 
 static void the_first_frame_commits_and_publishes_the_key(void **state)
 {
@@ -188,7 +188,7 @@ static void a_proved_association_replaces_the_key(void **state)
     assert_int_equal(w->h.nnotes, n);
 }
 
-/* --- frames --------------------------------------------------------------------------------------------------------------------- */
+/* --- frames ------------------------------------------------------------------------------------------------------- */
 
 static void replays_are_dropped(void **state)
 {
@@ -349,7 +349,7 @@ static void an_observer_that_lost_its_right_hears_no_more(void **state)
     assert_int_equal(w->h.nnotes, n);
 }
 
-/* --- revoke and rearm --------------------------------------------------------------------------------------------------------- */
+/* --- revoke and rearm --------------------------------------------------------------------------------------------- */
 
 static void revoked_until_rearmed(void **state)
 {
@@ -383,7 +383,7 @@ static void revoked_until_rearmed(void **state)
     assert_int_equal(act(w, DEV2, "revoke"), ST_NOT_FOUND);
 }
 
-/* --- downlink ---------------------------------------------------------------------------------------------------------------------- */
+/* --- downlink ----------------------------------------------------------------------------------------------------- */
 
 static uint32_t take_ticket(struct world *w, const char *identity, const char *body, enum st expected)
 {
