@@ -31,9 +31,9 @@ static struct conf_option all_options[MAX_OPTIONS];
 
 __attribute__((constructor)) static void merge_options(void)
 {
-    const struct conf_option *const tables[] = {own_options, mef_options, eg_options, admin_options};
+    const struct conf_option *const tables[] = {own_options, mef_options, eg_options, admin_options, NULL};
     size_t n = 0;
-    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
+    for (size_t i = 0; tables[i] != NULL; i++)
         for (const struct conf_option *o = tables[i]; o->section != NULL && n < MAX_OPTIONS - 1; o++)
             all_options[n++] = *o;
 }

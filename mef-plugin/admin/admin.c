@@ -340,7 +340,7 @@ static const char *location(const struct ask *q, const struct route *r, char out
     if (q->r.st != ST_CREATED || q->r.location != NULL)
         return q->r.location;
     const cJSON *id = r->made == NULL ? NULL : cJSON_GetObjectItemCaseSensitive(q->r.body, r->made);
-    if (!cJSON_IsString(id))
+    if (id == NULL || !cJSON_IsString(id))
         return q->req->path;
     snprintf(out, MAX_LOCATION, "%s/%s", q->req->path, id->valuestring);
     return out;

@@ -71,10 +71,10 @@ bool applications_load(struct mef *m)
 
 void applications_free(struct mef *m)
 {
-    struct application *a = NULL, *next = NULL;
-    HASH_ITER(hh, m->applications, a, next)
-    {
-        HASH_DEL(m->applications, a);
+    struct application *a = m->applications, *next;
+    HASH_CLEAR(hh, m->applications);
+    for (; a != NULL; a = next) {
+        next = a->hh.next;
         application_free(a);
     }
 }

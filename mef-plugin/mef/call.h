@@ -9,6 +9,7 @@ struct call {
     struct cse_response rsp; /* ST_INTERNAL until somebody says more */
     char location[MEF_ID + MEF_RELKEYID];
     uint64_t seq; /* answer when this is durable */
+    bool nothing; /* Result Content 0: a success without a body */
 };
 /* Hand the answer to the store's queue: it leaves when c->seq is durable. */
 void call_finish(struct call *c);

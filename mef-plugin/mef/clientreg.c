@@ -88,6 +88,8 @@ static void remove_it(struct call *c, struct res *r)
         call_delete(c, r, "registration.delete");
 }
 
+_Static_assert(sizeof attrs / sizeof *attrs <= MAX_ATTRS, "room for the values");
+
 const struct res_type clientreg_type = {
     .ty = MEF_TY_CLIENT_REG,
     .name = MEF_SN_CLIENT_REG,

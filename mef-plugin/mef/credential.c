@@ -85,10 +85,10 @@ bool credentials_load(struct mef *m)
 
 void credentials_free(struct mef *m)
 {
-    struct credential *c = NULL, *next = NULL;
-    HASH_ITER(hh, m->credentials, c, next)
-    {
-        HASH_DEL(m->credentials, c);
+    struct credential *c = m->credentials, *next;
+    HASH_CLEAR(hh, m->credentials);
+    for (; c != NULL; c = next) {
+        next = c->hh.next;
         credential_free(c);
     }
 }
@@ -219,9 +219,9 @@ void mef_credential_create(struct mef *m, struct store_txn *t, const char *admin
                            struct mef_result *r)
 {
     struct attr_value v[MEMBERS];
-    char id[MEF_ID], kpm[2 * KPM_MAX + 1];
+    char id[MEF_ID] = "", kpm[2 * KPM_MAX + 1];
     enum id_kind kind = ID_NONE;
-    vault_id key;
+    vault_id key = 0;
     if (!check(m, in, v, id, &kind, r) || !make_key(m, t, &v[KPM], &key, r))
         return;
     struct credential *c = credential_new(m, admin, id, kind == ID_GATEWAY, v[EXPIRES].number);

@@ -285,6 +285,8 @@ static void retrieve(struct call *c, struct res *r)
     }
 }
 
+_Static_assert(sizeof attrs / sizeof *attrs <= MAX_ATTRS, "room for the values");
+
 const struct res_type keyreg_type = {
     .ty = MEF_TY_KEY_REG,
     .name = MEF_SN_KEY_REG,

@@ -22,7 +22,7 @@ const struct conf_option mef_options[] = {
     {NULL, NULL, CONF_STRING, NULL, 0, 0, NULL},
 };
 
-static const struct res_type *const types[] = {&clientreg_type, &keyreg_type};
+static const struct res_type *const types[] = {&clientreg_type, &keyreg_type, NULL};
 
 /* --- opening ------------------------------------------------------------------------------------------------------ */
 
@@ -196,10 +196,10 @@ static bool authenticated(struct call *c)
 
 static const struct res_type *type_of(int ty)
 {
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
-        if (types[i]->ty == ty)
-            return types[i];
-    return NULL;
+    const struct res_type *const *t = types;
+    while (*t != NULL && (*t)->ty != ty)
+        t++;
+    return *t;
 }
 
 /* The primitive content of a create or update: one root member of the type's name. */
@@ -215,15 +215,14 @@ static bool read_content(struct call *c, const struct res_type *t, struct attr_v
 }
 
 /* Result Content of a request for a resource: attributes (1, the default) or, but for a retrieve, nothing (0). */
-static bool read_params(struct call *c, bool *nothing)
+static bool read_params(struct call *c)
 {
-    *nothing = false;
     for (size_t i = 0; i < c->req->nparams; i++) {
         const struct cse_param *p = &c->req->params[i];
         if (strcmp(p->name, "rcn") != 0)
             return call_fail(c, ST_BAD_REQUEST, "unknown-parameter", p->name, "there is no such parameter here");
-        *nothing = strcmp(p->value, "0") == 0 && c->req->op != CSE_RETRIEVE;
-        if (!*nothing && strcmp(p->value, "1") != 0)
+        c->nothing = strcmp(p->value, "0") == 0 && c->req->op != CSE_RETRIEVE;
+        if (!c->nothing && strcmp(p->value, "1") != 0)
             return call_fail(c, ST_BAD_REQUEST, "bad-value", "rcn", "this Result Content is not served");
     }
     return true;
@@ -231,7 +230,7 @@ static bool read_params(struct call *c, bool *nothing)
 
 static void create(struct call *c)
 {
-    struct attr_value v[MAX_ATTRS];
+    struct attr_value v[MAX_ATTRS] = {0};
     const struct res_type *t = type_of(c->req->ty);
     if (c->req->ty < 0)
         call_fail(c, ST_BAD_REQUEST, "type-missing", "ty", "a create needs a resource type");
@@ -321,29 +320,25 @@ static void discover(struct call *c)
 
 static void handle_base(struct call *c)
 {
-    bool nothing;
     const struct cse_param *p = c->req->params;
     for (size_t i = 0; c->req->op == CSE_RETRIEVE && i < c->req->nparams; i++)
         if (strcmp(p[i].name, "fu") == 0) {
             discover(c);
             return;
         }
-    if (c->req->op == CSE_CREATE && read_params(c, &nothing)) {
-        create(c);
-        if (nothing && c->rsp.pc != NULL) {
-            json_wipe(c->rsp.pc);
-            c->rsp.pc = NULL;
-        }
-    } else if (c->req->op == CSE_RETRIEVE && read_params(c, &nothing)) {
-        call_answer(c, ST_OK, MEF_SN_BASE, base_json(c));
-    } else if (c->req->op != CSE_CREATE && c->req->op != CSE_RETRIEVE) {
+    if (c->req->op != CSE_CREATE && c->req->op != CSE_RETRIEVE)
         call_fail(c, ST_NOT_ALLOWED, "not-allowed", NULL, "the MEFBase is kept by the operator");
-    }
+    else if (!read_params(c))
+        return;
+    else if (c->req->op == CSE_CREATE)
+        create(c);
+    else
+        call_answer(c, ST_OK, MEF_SN_BASE, base_json(c));
 }
 
 static void update(struct call *c, const struct res_type *t, struct res *r)
 {
-    struct attr_value v[MAX_ATTRS];
+    struct attr_value v[MAX_ATTRS] = {0};
     if (!read_content(c, t, v))
         return;
     for (size_t i = 0; i < t->nattrs; i++)
@@ -356,7 +351,6 @@ static void update(struct call *c, const struct res_type *t, struct res *r)
 
 static void handle_resource(struct call *c, const char *ri)
 {
-    bool nothing;
     struct res *r = res_find(c->m, ri);
     /* Another stakeholder's object does not exist for this client. */
     if (r == NULL || strcmp(r->admin, c->who.admin) != 0) {
@@ -365,7 +359,7 @@ static void handle_resource(struct call *c, const char *ri)
         return;
     }
     const struct res_type *t = type_of(r->ty);
-    if (!read_params(c, &nothing))
+    if (!read_params(c))
         return;
     c->seq = mef_settle(c->m, &r->seq);
     if (c->req->op == CSE_RETRIEVE)
@@ -380,10 +374,6 @@ static void handle_resource(struct call *c, const char *ri)
         call_fail(c, ST_INVALID_CHILD, "invalid-child", "ty", "this resource has no children of that type");
     else
         call_fail(c, ST_NOT_ALLOWED, "not-allowed", NULL, "this resource is not notified");
-    if (nothing && c->rsp.pc != NULL) {
-        json_wipe(c->rsp.pc);
-        c->rsp.pc = NULL;
-    }
 }
 
 /* The id behind "base/", in lower case (hexBinary is compared without regard to case); false: too long or deeper. */
@@ -410,6 +400,10 @@ void mef_handle(struct mef *m, struct cse_request *req)
             handle_resource(&c, ri);
         else
             call_fail(&c, ST_NOT_FOUND, "not-found", NULL, "there is no such resource");
+    }
+    if (c.nothing) {
+        json_wipe(c.rsp.pc);
+        c.rsp.pc = NULL;
     }
     call_finish(&c);
 }

@@ -113,7 +113,7 @@ static void unindex_labels(struct res_index *x, struct res *r)
             continue;
         DL_DELETE(l->uses, u);
         if (l->uses == NULL) {
-            HASH_DEL(x->labels, l);
+            HASH_DEL(x->labels, l); /* NOLINT(clang-analyzer-*): uthash's macros */
             free(l->text);
             free(l);
         }
@@ -187,7 +187,7 @@ static bool index_add(struct res_index *x, struct res *r)
 static void index_remove(struct res_index *x, struct res *r)
 {
     unindex_labels(x, r);
-    HASH_DEL(x->by_id, r);
+    HASH_DEL(x->by_id, r); /* NOLINT(clang-analyzer-*) */
     if (r->registrant != NULL)
         HASH_DELETE(hh_registrant, x->by_registrant, r);
     DL_DELETE(x->newest, r);
@@ -302,7 +302,7 @@ struct res *res_registration(const struct mef *m, const char *admin, const char 
     struct res *r = NULL;
     char *key = registrant_key(admin, owner);
     if (key != NULL)
-        HASH_FIND(hh_registrant, m->resources->by_registrant, key, strlen(key), r);
+        HASH_FIND(hh_registrant, m->resources->by_registrant, key, strlen(key), r); /* NOLINT(clang-analyzer-*) */
     free(key);
     return r;
 }
