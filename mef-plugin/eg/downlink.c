@@ -68,7 +68,7 @@ static bool read_count(struct span body, uint8_t *count)
     static const char *const names[] = {"count", NULL};
     struct mef_result r;
     const cJSON *j = in != NULL && input_members(in, names, &r) ? cJSON_GetObjectItemCaseSensitive(in, "count") : NULL;
-    bool ok = cJSON_IsNumber(j) && j->valuedouble >= 1 && j->valuedouble <= MAX_COUNT &&
+    bool ok = j != NULL && cJSON_IsNumber(j) && j->valuedouble >= 1 && j->valuedouble <= MAX_COUNT &&
               j->valuedouble == (uint8_t)j->valuedouble;
     if (ok)
         *count = (uint8_t)j->valuedouble;

@@ -262,11 +262,11 @@ void eg_handle(struct eg *e, struct cse_request *req)
 {
     const char *base = mef_base(e->d.mef), *path = req->path;
     size_t n = strlen(base);
-    if (strncmp(path, base, n) != 0 || strncmp(path + n, "/eg", 3) != 0)
-        eg_respond(e, req, ST_NOT_FOUND, NULL);
-    else if (path[n + 3] == '/')
-        on_resource(e, req, path + n + 4);
-    else if (path[n + 3] != '\0')
+    bool ours = strncmp(path, base, n) == 0 && strncmp(path + n, "/eg", 3) == 0;
+    const char *below = ours ? path + n + 3 : "?";
+    if (*below == '/')
+        on_resource(e, req, below + 1);
+    else if (*below != '\0')
         eg_respond(e, req, ST_NOT_FOUND, NULL);
     else if (req->op != CSE_CREATE)
         eg_respond(e, req, ST_NOT_ALLOWED, NULL);

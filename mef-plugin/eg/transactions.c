@@ -41,7 +41,7 @@ struct transaction *transaction_find(struct gateway *g, uint64_t number)
 static bool ring_add(struct eg *e, struct gateway *g, struct transaction *x)
 {
     if (g->stored == NULL)
-        g->stored = calloc(e->max_stored, sizeof *g->stored);
+        g->stored = calloc(e->max_stored, sizeof(struct transaction *));
     if (g->stored == NULL)
         return false;
     if (g->nstored < e->max_stored) {
@@ -132,7 +132,7 @@ static bool sort_ring(void *user, uint64_t key, void *value)
     (void)user, (void)key;
     struct gateway *g = value;
     if (g->nstored > 0)
-        qsort(g->stored, g->nstored, sizeof *g->stored, by_serial);
+        qsort(g->stored, g->nstored, sizeof(struct transaction *), by_serial);
     g->oldest = 0;
     return true;
 }
