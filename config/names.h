@@ -1,7 +1,8 @@
 /* The one table of oneM2M spellings and numbers that the public sources do not give (TS-0032 is not public to us). Every
- * value here is OURS until the standard's text is at hand, and changing one is one commit. Short names marked "TS-0004"
- * are the standard's own. */
+ * value here is OURS until the standard's text is at hand, and changing one is one commit. The standard's own
+ * short names stand in cse-shim/m2m_names.h. */
 #pragma once
+#include "cse-shim/m2m_names.h"
 
 /* Resource types (ours). */
 #define MEF_TY_BASE 60001
@@ -27,18 +28,6 @@
 #define MEF_SN_CMD_STATUS "cmst"
 #define MEF_SN_DEVICE_CONFIG_URI "dcu"
 #define MEF_SN_FQDN "fq"
-
-/* Universal and common attributes (TS-0004 Table 8.2.3-1) and containers. */
-#define M2M_SN_RESOURCE_TYPE "ty"
-#define M2M_SN_RESOURCE_ID "ri"
-#define M2M_SN_RESOURCE_NAME "rn"
-#define M2M_SN_PARENT_ID "pi"
-#define M2M_SN_CREATION_TIME "ct"
-#define M2M_SN_LAST_MODIFIED "lt"
-#define M2M_SN_LABELS "lbl"
-#define M2M_SN_EXPIRATION "et"
-#define M2M_SN_URI_LIST "m2m:uril"
-#define M2M_SN_DEBUG "m2m:dbg"
 
 /* Labels of a Zigbee key registration (ours). */
 #define MEF_LABEL_EUI64 "eui64:"       /* 16 lower-case hex digits follow */

@@ -1,6 +1,6 @@
 #include "cse-shim/host/request.h"
 
-#include "config/names.h"
+#include "cse-shim/m2m_names.h"
 #include "cse-shim/host/host.h"
 #include "cse-shim/host/json.h"
 

@@ -108,7 +108,8 @@ static void on_response(void *user, enum st st, const struct cep_message *rsp)
         return;
     }
     fprintf(stderr, "%u.%02u\n", rsp->code >> 5, rsp->code & 31u);
-    fwrite(rsp->payload.p, 1, rsp->payload.n, stdout);
+    if (rsp->payload.n != 0)
+        fwrite(rsp->payload.p, 1, rsp->payload.n, stdout);
     fflush(stdout);
     if (!t->observing || --t->left == 0)
         sd_event_exit(t->loop, rsp->code >> 5 != 2);

@@ -20,7 +20,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 import mmef_client as mmef  # noqa: E402
 
-MEFD, PLUGIN = sys.argv[1:3] if len(sys.argv) > 2 else (None, None)
+MEFD, PLUGIN = [os.path.abspath(p) for p in sys.argv[1:3]] if len(sys.argv) > 2 else (None, None)
 EUI64, GATEWAY, CODE = "00124b0001020304", "00124b00aabbccdd", "83FE D340 7A93 9723 A5C6 39B2 6916 D505 C3B5"
 KEY = bytes(range(16))
 
