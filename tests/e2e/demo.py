@@ -16,6 +16,7 @@ from stack import AE_ID, ADMIN, StackError, Stack, install_code, keys_by_tshark,
 
 OK, FAILED, USAGE, SETUP = range(4)
 ON_OFF, TEMPERATURE = 0x0006, 0x0402
+GUEST_ID = "//example.org/in-cse/Cguest"  # for whoever tries --serve: a member of the application, not registered yet
 FILES = ("enrolment.pcap", "ae-key.hex", "reading.json", "transcript.log", "endpoints.json")
 
 
@@ -101,7 +102,7 @@ class Demo:
 
     def operator(self):
         s, name = self.stack, self.args.application
-        s.must("PUT", f"/v1/applications/{name}", {"keyScope": "device", "members": [AE_ID]})
+        s.must("PUT", f"/v1/applications/{name}", {"keyScope": "device", "members": [AE_ID, GUEST_ID]})
         s.register_code(self.eui, self.code, application=name)
         self.tell("operator", f"registers by REST: device {self.eui} of application '{name}', its install code, target {AE_ID}")
 
@@ -161,18 +162,19 @@ class Demo:
 
     def serve(self):
         s = self.stack
+        guest = s.must("POST", "/v1/credentials", {"for": GUEST_ID, "kind": "psk"})
         endpoints = {
             "coaps": s.mef_uri, "https": s.https_uri, "ca": str(s.ca), "token": s.token(), "base": "mef",
-            "ae": {"id": AE_ID, "kpmId": s.ae["kpmId"], "kpm": s.ae["kpm"]},
+            "ae": {"id": GUEST_ID, "kpmId": guest["kpmId"], "kpm": guest["kpm"]},
             "gateway": {"eui64": s.gateway_eui, "kpmId": s.gw_credential["kpmId"], "kpm": s.gw_credential["kpm"]},
             "eui64": self.eui, "egp": s.egp, "medium": {"group": s.medium.split(":")[0], "port": s.medium_port, "channel": s.channel},
             "pids": {p.name: p.pid for p in s.processes if p.running()},
         }
-        write_private(self.args.out / "endpoints.json", json.dumps(endpoints, indent=1) + "\n")
+        write_private(self.args.out / "endpoints.json.new", json.dumps(endpoints, indent=1) + "\n").rename(self.args.out / "endpoints.json")
         self.story.line()
         self.tell("serve", f"all goes on until Ctrl-C; {self.args.out / 'endpoints.json'} says where. Try:")
         self.story.line(f"  curl --cacert {s.ca} -H @{s.token_header} {s.https_uri}/v1/devices/{self.eui}")
-        self.story.line("  " + " ".join(s.mefkey_argv("open", self.eui, "--follow")))
+        self.story.line("  " + " ".join(s.mefkey_argv("open", self.eui, "--follow", credential=guest, ae_id=GUEST_ID)))
         while True:
             time.sleep(0.5)
             dead = [p.name for p in (s.mefd, s.ipe, s.gateway) if not p.running()]

@@ -1,22 +1,27 @@
 """The main job: the demonstration for every length of install code, and devices of several kinds."""
+import contextlib
 import json
 import os
+import shlex
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import common
 from stack import ROOT, SIM, Stack, install_code, keys_by_tshark, random_eui64
 
 sys.path.insert(0, str(SIM))
+FOLDER = tempfile.gettempdir()
 
 
 class Demonstration(unittest.TestCase):
     def run_demo(self, *args, stdin: str = "") -> tuple[int, Path, str]:
-        out = Path(self.enterContext(tempfile.TemporaryDirectory(prefix="mef-demo-out-"))) / "out"
+        out = Path(self.enterContext(tempfile.TemporaryDirectory(prefix="mef-demo-out-", dir=FOLDER))) / "out"
         done = subprocess.run(["/usr/bin/python3", ROOT / "tests/e2e/demo.py", "--build", common.build(), "--out", out, *args], input=stdin,
                               capture_output=True, text=True, timeout=60)
         return done.returncode, out, done.stdout + done.stderr
@@ -55,18 +60,37 @@ class Demonstration(unittest.TestCase):
         self.assertIn("bad-crc", text)
 
     def test_nothing_is_left_behind(self):
-        def ours():
-            found = set()
-            for d in Path("/proc").iterdir():
-                try:
-                    if d.name.isdigit() and any(n in (d / "cmdline").read_bytes() for n in (b"mef-demo-",)):
-                        found.add(d.name)
-                except OSError:
-                    pass
-            return found
-        before = ours()
-        self.run_demo()
-        self.assertEqual(ours() - before, set())
+        with tempfile.TemporaryDirectory(prefix="mef-e2e-tmp-") as tmp:
+            with mock.patch.dict(os.environ, TMPDIR=tmp):
+                status, _, text = self.run_demo()
+            self.assertEqual(status, 0, text)
+            self.assertEqual(list(Path(tmp).iterdir()), [])
+            for process in Path("/proc").iterdir():
+                with contextlib.suppress(OSError):
+                    self.assertNotIn(tmp.encode(), (process / "cmdline").read_bytes())
+
+
+    def test_serve(self):
+        out = Path(self.enterContext(tempfile.TemporaryDirectory(prefix="mef-demo-out-", dir=FOLDER))) / "out"
+        with subprocess.Popen(["/usr/bin/python3", ROOT / "tests/e2e/demo.py", "--build", common.build(), "--out", out, "--serve"],
+                              stdout=subprocess.PIPE, text=True) as demo:
+            try:
+                lines = []
+                while not (lines and "mefkey" in lines[-1] and "--follow" in lines[-1]):
+                    lines.append(demo.stdout.readline())
+                    self.assertNotEqual(lines[-1], "", "".join(lines))
+                endpoints = json.loads((out / "endpoints.json").read_text())
+                self.assertEqual((out / "endpoints.json").stat().st_mode & 0o777, 0o600)
+                self.assertEqual(set(endpoints), {"coaps", "https", "ca", "token", "base", "ae", "gateway", "eui64", "egp", "medium", "pids"})
+                curl = subprocess.run(shlex.split(lines[-2]), capture_output=True, text=True, timeout=20)
+                self.assertEqual(json.loads(curl.stdout)["state"], "enrolled", curl.stderr)
+                mefkey = subprocess.run(shlex.split(lines[-1]) + ["--count", "1"], capture_output=True, text=True, timeout=20)
+                self.assertEqual(json.loads(mefkey.stdout)["eui64"], endpoints["eui64"], mefkey.stderr)
+            finally:
+                demo.send_signal(signal.SIGINT)
+            self.assertEqual(demo.wait(15), 0)
+        for pid in endpoints["pids"].values():
+            self.assertFalse(Path(f"/proc/{pid}").exists())
 
 
 class Devices(common.StackTest):
