@@ -31,7 +31,7 @@ size_t block_overhead(const struct cep_message *m)
 
 uint8_t block_fit(const struct cep_session *s, size_t overhead, uint8_t want)
 {
-    size_t room = s->ep->cfg.mtu - (s->dtls != NULL ? DTLS_OVERHEAD : 0);
+    size_t room = s->dtls != NULL ? dtls_mtu(s->dtls) - DTLS_OVERHEAD : s->ep->cfg.mtu;
     uint8_t szx = want < SZX_MAX ? want : SZX_MAX;
     while (szx > 0 && overhead + block_size(szx) > room)
         szx--;

@@ -202,11 +202,14 @@ static void send_piece(struct request *r)
     size_t size = block_size(r->szx), left = body.n - r->sent;
     bool whole = body.n <= size;
     struct block b = {(uint32_t)(r->sent / size), left > size, r->szx};
-    struct cep_option extra[3];
-    uint8_t val[3][4];
+    struct cep_option extra[4];
+    uint8_t val[4][4];
     size_t n = 0;
     if (r->observe || r->deregister)
         extra[n++] = cep_option_make_uint(OPT_OBSERVE, r->deregister ? 1 : 0, val[0]);
+    const struct cep_session *s = r->session;
+    if (s->dtls != NULL && dtls_mtu(s->dtls) < s->ep->cfg.mtu) /* a narrow path is so both ways (RFC 7959 2.4) */
+        extra[n++] = cep_option_make_uint(OPT_BLOCK2, block_value((struct block){.szx = r->szx}), val[3]);
     if (!whole)
         extra[n++] = cep_option_make_uint(OPT_BLOCK1, block_value(b), val[1]);
     if (!whole && r->sent == 0)

@@ -47,7 +47,8 @@ enum cep_credential { CEP_CRED_NONE, CEP_CRED_PSK, CEP_CRED_CERT, CEP_CRED_RPK }
 struct cep_peer {
     uint64_t serial;              /* names the session, also after it is gone */
     enum cep_credential cred;
-    const char *identity;         /* PSK identity, or "" */
+    const char *identity;         /* PSK identity; the first URI, else the first dNSName in the subjectAltName of a
+                                     client's certificate, as it stands; the server_name a server proved; or "" */
     const struct sockaddr *addr;
     socklen_t addrlen;
 };
@@ -101,6 +102,33 @@ MUST_USE int cep_listen(struct cep_endpoint *ep, const char *host, uint16_t port
  * a session whose handshake fails is closed. */
 MUST_USE struct cep_session *cep_connect(struct cep_endpoint *ep, const char *host, uint16_t port,
                                            const char *identity, struct span key, int *err);
+
+/* --- certificates: ECDSA on P-256, ECDHE-ECDSA with AES-128-CCM_8, -CCM or -GCM (TS-0003 10.2.3, RFC 7925 4.4) --- */
+
+struct cep_certificate {
+    const char *server_name;  /* what a client's SNI must say to be shown this one; NULL: any name no other has */
+    const char *certificate;  /* file: PEM, the certificate and what leads to the anchor, in that order */
+    const char *private_key;  /* file: PEM, unencrypted */
+};
+
+/* Certificates, keys and trust anchors as read from files; reference counted, not thread-safe. For either role: a
+ * server chooses by SNI, a client shows the first without a name. trust_anchors: file, PEM; NULL: trust nobody. At most
+ * 64 certificates; 0 is fine. NULL on failure, with one line in err. */
+struct cep_certs;
+MUST_USE struct cep_certs *cep_certs_load(const struct cep_certificate *list, size_t n, const char *trust_anchors,
+                                          char *err, size_t errlen);
+void cep_certs_unref(struct cep_certs *c); /* NULL is fine */
+
+/* Server: from now on handshakes may use these certificates (referenced) beside PSK; NULL: PSK only. Call again with
+ * newly loaded ones to replace them: open sessions go on. A client that comes without PSK is asked for its certificate
+ * if there are anchors, and refused without one unless `optional`; unproven clients are CEP_CRED_NONE. */
+void cep_endpoint_certificates(struct cep_endpoint *ep, struct cep_certs *certs, bool optional);
+
+/* Client: as cep_connect(), by certificates (referenced; they must have anchors). server_name: sent as SNI, and what
+ * the server's certificate must name (dNSName or IP address, no wildcards); NULL: host. */
+MUST_USE struct cep_session *cep_connect_certificate(struct cep_endpoint *ep, const char *host, uint16_t port,
+                                                     struct cep_certs *certs, const char *server_name, int *err);
+
 struct cep_session *cep_session_find(struct cep_endpoint *ep, uint64_t serial); /* NULL: gone */
 uint64_t cep_session_serial(const struct cep_session *s);
 void cep_session_close(struct cep_session *s); /* close_notify; outstanding requests end with ST_UNREACHABLE */

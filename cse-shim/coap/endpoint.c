@@ -123,6 +123,11 @@ int cep_listen(struct cep_endpoint *ep, const char *host, uint16_t port, bool se
     return err;
 }
 
+void cep_endpoint_certificates(struct cep_endpoint *ep, struct cep_certs *certs, bool optional)
+{
+    dtls_ctx_certificates(ep->dtls, certs, optional);
+}
+
 void cep_stats_get(const struct cep_endpoint *ep, struct cep_stats *out)
 {
     *out = ep->stats;

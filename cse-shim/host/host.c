@@ -23,6 +23,9 @@ const struct conf_option host_options[] = {
     {"coap", "max-handshakes", CONF_INT, "1000", 1, 100000, "DTLS handshakes in progress"},
     {"coap", "max-body", CONF_INT, "65536", 1024, 16777216, "Largest body, bytes"},
     {"coap", "idle-seconds", CONF_INT, "86400", 10, 31536000, "A session idle longer is closed, seconds"},
+    {"coap", "certificate", CONF_PATH, NULL, 0, 0, "Certificate chain for CoAP clients without PSK, PEM, on P-256; absent: PSK only"},
+    {"coap", "private-key", CONF_PATH, NULL, 0, 0, "Its private key, PEM"},
+    {"coap", "trust-anchors", CONF_PATH, NULL, 0, 0, "Certificates that clients' certificates must lead to, PEM (needed beside certificate)"},
     {"https", "listen", CONF_STRING, "[::]:8443, 0.0.0.0:8443", 0, 0, "HTTPS addresses; empty: none"},
     {"https", "certificate", CONF_PATH, NULL, 0, 0, "Server certificate chain, PEM (needed to listen)"},
     {"https", "private-key", CONF_PATH, NULL, 0, 0, "Its private key, PEM (needed to listen)"},
@@ -312,6 +315,13 @@ static unsigned setting(const struct conf *c, const char *section, const char *k
     return (unsigned)conf_int(c, section, key);
 }
 
+static struct coap_files coap_files(const struct conf *c)
+{
+    return (struct coap_files){.certificate = conf_str(c, "coap", "certificate"),
+                               .private_key = conf_str(c, "coap", "private-key"),
+                               .trust_anchors = conf_str(c, "coap", "trust-anchors")};
+}
+
 static bool listen_coap(struct cse_host *h, char *err, size_t errlen)
 {
     const struct conf *c = h->conf;
@@ -324,7 +334,9 @@ static bool listen_coap(struct cse_host *h, char *err, size_t errlen)
         return true;
     h->coap = coap_binding_new(h, h->loop, &cfg);
     snprintf(err, errlen, "coap: out of memory, or OpenSSL lacks a needed algorithm");
-    return h->coap != NULL && coap_binding_listen(h->coap, addresses, err, errlen);
+    struct coap_files files = coap_files(c);
+    return h->coap != NULL && coap_binding_certificates(h->coap, &files, err, errlen) &&
+           coap_binding_listen(h->coap, addresses, err, errlen);
 }
 
 static struct http_config http_settings(const struct conf *c)
@@ -341,6 +353,9 @@ static struct http_config http_settings(const struct conf *c)
 bool host_check(const struct conf *conf, char *err, size_t errlen)
 {
     struct http_config cfg = http_settings(conf);
+    struct coap_files files = coap_files(conf);
+    if (!coap_binding_certificates(NULL, &files, err, errlen))
+        return false;
     if (conf_str(conf, "https", "listen")[0] == '\0')
         return true;
     if (cfg.tls.certificate != NULL && cfg.tls.private_key != NULL)
@@ -382,10 +397,15 @@ void host_drain(struct cse_host *h)
 bool host_reload(struct cse_host *h, const struct conf *conf, char *err, size_t errlen)
 {
     struct http_config cfg = http_settings(conf);
+    struct coap_files files = coap_files(conf);
+    if (!coap_binding_certificates(NULL, &files, err, errlen))
+        return false;
     if (h->http != NULL && cfg.tls.certificate != NULL && cfg.tls.private_key != NULL &&
         !http_binding_reload(h->http, &cfg, err, errlen))
         return false;
     if (h->plugin->reload != NULL && !h->plugin->reload(h->instance, conf, err, errlen))
+        return false;
+    if (h->coap != NULL && !coap_binding_certificates(h->coap, &files, err, errlen))
         return false;
     h->conf = conf;
     return true;

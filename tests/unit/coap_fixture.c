@@ -76,6 +76,7 @@ static void on_opened(void *user, const struct cep_peer *peer)
     struct pair *f = user;
     f->server_opened++;
     f->last_serial = peer->serial;
+    f->last_cred = peer->cred;
 }
 
 static void on_closed(void *user, uint64_t serial)
@@ -156,7 +157,7 @@ static uint64_t now_ms(void)
 
 void pair_run(struct pair *f, const unsigned *counter, unsigned want)
 {
-    for (uint64_t end = now_ms() + 10000; *counter < want;) {
+    for (uint64_t end = now_ms() + 20000; *counter < want;) {
         if (now_ms() > end)
             fail_msg("waited in vain: %u of %u", *counter, want);
         assert_true(sd_event_run(f->loop, 50000) >= 0);
