@@ -6,7 +6,7 @@
 #define TRANSFER_LIFE (60 * SEC) /* between two pieces */
 #define DTLS_OVERHEAD 40u        /* record header 13, explicit nonce 8, tag 16 */
 #define HEADER 12u               /* CoAP header and a full token */
-#define OWN_OPTIONS 24u          /* Observe, Block1, Block2, Size and the payload marker at their longest */
+#define OWN_OPTIONS 32u /* Observe, Block1, Block2, Size, Request-Tag and the payload marker at their longest */
 
 bool block_option(const struct cep_message *m, uint16_t num, struct block *out, bool *bad)
 {

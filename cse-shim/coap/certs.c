@@ -14,7 +14,7 @@ struct entry {
     char *server_name; /* NULL: for any name that no other entry has */
     X509 *cert;
     EVP_PKEY *key;
-    STACK_OF(X509) *chain; /* above the certificate */
+    STACK_OF(X509) * chain; /* above the certificate */
 };
 
 struct cep_certs {

@@ -24,7 +24,7 @@ struct cep_option {
 };
 
 /* A request or response as the user of the endpoint sees it: whole (blocks joined), without message id, token, Block1,
- * Block2, Size1, Size2 and Observe options, which the endpoint owns. */
+ * Block2, Size1, Size2, Observe and Echo options, which the endpoint owns. */
 struct cep_message {
     uint8_t code; /* method or response code byte */
     const struct cep_option *opts;
@@ -73,6 +73,9 @@ struct cep_callbacks {
     void (*closed)(void *user, uint64_t serial);
     /* An observation accepted by cep_observe() ended: the client cancelled, reset or went away (may be NULL). */
     void (*observe_end)(void *user, uint64_t observation);
+    /* Server: what GET /.well-known/core answers (RFC 6690 link format; valid until the next call). NULL: that is a
+     * request like any other. */
+    const char *(*links)(void *user);
 };
 
 struct cep_config {
@@ -82,6 +85,10 @@ struct cep_config {
     unsigned idle_seconds;    /* a session idle longer is closed; 0: 86,400 */
     unsigned ack_timeout_ms;  /* RFC 7252 4.8 ACK_TIMEOUT; 0: 2,000 */
     unsigned max_retransmit;  /* MAX_RETRANSMIT; 0: 4 */
+    unsigned confirm_seconds; /* an observer confirms a notification at least this often (RFC 7641 4.5); 0: 86,400 */
+    /* Plain UDP: a peer that did not prove its address within so many seconds (RFC 9175: 4.01 with Echo, which it
+     * repeats) gets no response larger than three times its request, no observation, and no unsafe method; 0: is trusted. */
+    unsigned echo_seconds;
     unsigned mtu;             /* largest datagram sent, bytes of UDP payload; 0: 1,152 */
 };
 
@@ -161,7 +168,7 @@ uint64_t cep_observe(struct cep_exchange *ex);
  * request callback again (only for safe methods: GET, FETCH). */
 void cep_respond(struct cep_exchange *ex, const struct cep_message *rsp, bool sensitive);
 /* Send a notification; `confirmable` ones are retransmitted, and their failure ends the observation. The newest
- * notification replaces an unsent one unless `queue` is set (then at most 64 wait, the oldest is dropped). */
+ * notification replaces an unsent or unacknowledged one (RFC 7641 4.5.2) unless `queue` is set (then at most 64 wait, the oldest is dropped). */
 void cep_notify(struct cep_endpoint *ep, uint64_t observation, const struct cep_message *n, bool confirmable, bool queue);
 void cep_observe_cancel(struct cep_endpoint *ep, uint64_t observation);
 

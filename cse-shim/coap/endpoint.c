@@ -39,6 +39,8 @@ static struct cep_config with_defaults(const struct cep_config *cfg)
         c.ack_timeout_ms = 2000;
     if (c.max_retransmit == 0)
         c.max_retransmit = 4;
+    if (c.confirm_seconds == 0)
+        c.confirm_seconds = 86400;
     if (c.mtu == 0)
         c.mtu = 1152;
     if (c.mtu < 256)

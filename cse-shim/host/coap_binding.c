@@ -238,6 +238,11 @@ static void on_observe_end(void *user, uint64_t observation)
     host_observe_end(((struct coap_binding *)user)->host, observation);
 }
 
+static const char *on_links(void *user)
+{
+    return host_links(((struct coap_binding *)user)->host);
+}
+
 /* --- life --------------------------------------------------------------------------------------------------------------- */
 
 struct coap_binding *coap_binding_new(struct cse_host *h, sd_event *loop, const struct cep_config *cfg)
@@ -250,7 +255,8 @@ struct coap_binding *coap_binding_new(struct cse_host *h, sd_event *loop, const 
                                .request = on_request,
                                .psk = on_psk,
                                .closed = on_closed,
-                               .observe_end = on_observe_end};
+                               .observe_end = on_observe_end,
+                               .links = on_links};
     b->endpoint = cep_endpoint_new(loop, cfg, &cb);
     if (b->endpoint != NULL)
         return b;

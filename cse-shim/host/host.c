@@ -50,6 +50,7 @@ struct cse_host {
     void *instance; /* the plugin's */
     struct mount mounts[MAX_MOUNTS];
     size_t nmounts;
+    char links[512]; /* "</mef>,</v1>" */
     struct loop_work *work;
     struct metrics *metrics;
     struct coap_binding *coap;
@@ -66,9 +67,13 @@ static bool op_mount(struct cse_host *h, const char *prefix, enum cse_mount how)
     if (!h->starting || h->nmounts == MAX_MOUNTS || prefix[0] == '\0' || prefix[0] == '/')
         return false;
     char *copy = strdup(prefix);
-    if (copy != NULL)
-        h->mounts[h->nmounts++] = (struct mount){copy, how};
-    return copy != NULL;
+    if (copy == NULL)
+        return false;
+    h->mounts[h->nmounts++] = (struct mount){copy, how};
+    size_t n = strlen(h->links);
+    if (n + strlen(prefix) + sizeof ",</>" <= sizeof h->links)
+        snprintf(h->links + n, sizeof h->links - n, "%s</%s>", n != 0 ? "," : "", prefix);
+    return true;
 }
 
 static uint64_t op_observe(struct cse_host *h, struct cse_request *req)
@@ -193,6 +198,11 @@ bool host_mount_find(const struct cse_host *h, const char *path, enum cse_mount 
         }
     }
     return best != 0;
+}
+
+const char *host_links(const struct cse_host *h)
+{
+    return h->links;
 }
 
 void host_handle(struct cse_host *h, struct cse_request *req)

@@ -104,6 +104,12 @@ static void on_client_closed(void *user, uint64_t serial)
     ((struct pair *)user)->client_closed++;
 }
 
+static const char *on_links(void *user)
+{
+    (void)user;
+    return "</echo>,</state>;obs";
+}
+
 struct pair *pair_new_as(bool secure, const char *host, const struct cep_config *cfg, const char *identity,
                          const char *key)
 {
@@ -115,7 +121,8 @@ struct pair *pair_new_as(bool secure, const char *host, const struct cep_config 
                                    .psk = on_psk,
                                    .opened = on_opened,
                                    .closed = on_closed,
-                                   .observe_end = on_observe_end};
+                                   .observe_end = on_observe_end,
+                                   .links = on_links};
     struct cep_callbacks client = {
         .user = f, .request = on_request, .opened = on_client_opened, .closed = on_client_closed};
     f->server = cep_endpoint_new(f->loop, cfg, &server);

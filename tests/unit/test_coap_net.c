@@ -393,6 +393,53 @@ static void test_observe_failure(void **state)
     pair_free(f);
 }
 
+/* A newer notification takes the place of one that is not acknowledged (RFC 7641 4.5.2). */
+static void test_observe_replace(void **state)
+{
+    (void)state;
+    struct relay r;
+    struct cep_config cfg = {.ack_timeout_ms = 100};
+    struct pair *f = relayed(&r, true, 5, &cfg);
+    struct answer a = {0};
+    observe(f, &a);
+    r.loss = 100;
+    notify(f, 1, true, false);
+    pair_sleep(f, 20);
+    r.loss = 0;
+    notify(f, 2, true, false);
+    pair_run(f, &a.calls, 2);
+    assert_int_equal(a.body[0], 2); /* 1 never came */
+    notify(f, 3, true, false);
+    pair_run(f, &a.calls, 3);
+    assert_int_equal(a.body[0], 3);
+    pair_sleep(f, 200);
+    assert_int_equal(a.calls, 3);
+    answer_wipe(&a);
+    relay_close(&r);
+    pair_free(f);
+}
+
+/* Who never confirms anything is asked to now and then; silence ends the observation. */
+static void test_observe_stale(void **state)
+{
+    (void)state;
+    struct relay r;
+    struct cep_config cfg = {.ack_timeout_ms = 10, .max_retransmit = 1, .confirm_seconds = 1};
+    struct pair *f = relayed(&r, true, 5, &cfg);
+    struct answer a = {0};
+    observe(f, &a);
+    r.loss = 100;
+    notify(f, 1, false, false);
+    pair_sleep(f, 200);
+    assert_int_equal(f->observe_ended, 0);
+    pair_sleep(f, 900);
+    notify(f, 2, false, false);
+    pair_run(f, &f->observe_ended, 1);
+    answer_wipe(&a);
+    relay_close(&r);
+    pair_free(f);
+}
+
 static void test_observe_session_end(void **state)
 {
     (void)state;
@@ -456,6 +503,8 @@ int main(void)
         cmocka_unit_test(test_observe),
         cmocka_unit_test(test_observe_queue),
         cmocka_unit_test(test_observe_failure),
+        cmocka_unit_test(test_observe_replace),
+        cmocka_unit_test(test_observe_stale),
         cmocka_unit_test(test_observe_session_end),
         cmocka_unit_test(test_observe_error_ends),
         cmocka_unit_test(test_observe_large),
