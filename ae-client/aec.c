@@ -47,7 +47,6 @@ struct aec {
 
 /* One request and its answer. */
 struct call {
-    struct aec *c;
     bool done;
     enum st st;
     uint8_t *body; /* owned; wiped with the call */
@@ -253,7 +252,7 @@ static enum st explain(struct aec *c, const struct call *call)
 /* Send and wait. On a success *out is the answer, to be cleared by the caller; on a failure nothing is left. */
 static enum st perform(struct aec *c, const struct spec *s, struct call *out)
 {
-    *out = (struct call){.c = c};
+    *out = (struct call){0};
     struct request r = {.n = 0};
     build(c, s, &r);
     const struct cep_message m = {s->method, r.opts, r.n, s->body};

@@ -165,6 +165,8 @@ void aec_parse_detail(struct span body, char text[AEC_TEXT_MAX])
     const char *detail = string_at(root, M2M_SN_DEBUG);
     if (detail == NULL)
         detail = string_at(root, "detail");
+    if (detail == NULL)
+        detail = string_at(root, "code");
     snprintf(text, AEC_TEXT_MAX, "%s", detail != NULL ? detail : "");
     for (char *c = text; *c != '\0'; c++)
         if ((unsigned char)*c < ' ' || *c == 0x7f)

@@ -86,6 +86,8 @@ static void reads_tickets_and_errors(void **state)
     char text[AEC_TEXT_MAX];
     aec_parse_detail(span_str("{\"m2m:dbg\":\"no\\nway\"}"), text);
     assert_string_equal(text, "no way");
+    aec_parse_detail(span_str("{\"title\":\"Bad request\",\"code\":\"bad-mic\"}"), text);
+    assert_string_equal(text, "bad-mic");
     aec_parse_detail(span_str("<html>"), text);
     assert_string_equal(text, "");
 }
