@@ -185,8 +185,7 @@ static bool replace_code(struct eg *e, struct store_txn *t, struct device *d, st
         vault_delete(e->d.vault, t, c->key);
         c->key = old->key;
     } else {
-        if (d->row.has_pending)
-            device_pending_drop(d, t, WHY_CODE_CHANGED);
+        pending_drop_all(d, t, WHY_CODE_CHANGED);
         device_release_link_key(d, t, old->key);
     }
     code_discard(old);
@@ -295,8 +294,7 @@ void eg_code_delete(struct eg *e, struct store_txn *t, const char *admin, const 
     vault_id key = c->key;
     d->code = NULL;
     e->ncodes--;
-    if (d->row.has_pending)
-        device_pending_drop(d, t, WHY_CODE_CHANGED);
+    pending_drop_all(d, t, WHY_CODE_CHANGED);
     device_release_link_key(d, t, key);
     store_del(t, STORE_INSTALL_CODE, eui_key(eui, kb));
     eg_audit(e, t, admin, actor, "install-code.delete", eui, "ok");

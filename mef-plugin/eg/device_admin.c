@@ -16,7 +16,7 @@ cJSON *eg_device_get(struct eg *e, const char *admin, eui64_t eui)
     if (d == NULL)
         return NULL;
     cJSON *o = device_json(e, d);
-    cJSON_AddBoolToObject(o, "pending", d->row.has_pending);
+    cJSON_AddBoolToObject(o, "pending", d->row.pending != NULL);
     if (device_rearmed(e, d))
         output_time(o, "rearmedUntil", d->row.rearm_until);
     output_time(o, "lastSeen", d->row.last_seen);
@@ -46,8 +46,7 @@ cJSON *eg_device_list(struct eg *e, const char *admin, eui64_t after, unsigned l
 /* No grace: from here on its frames are dropped and its key is not served (design 5.6). */
 static void revoke(struct eg *e, struct store_txn *t, struct device *d)
 {
-    if (d->row.has_pending)
-        device_pending_drop(d, t, WHY_REVOKED);
+    pending_drop_all(d, t, WHY_REVOKED);
     d->row.revoked = true;
     d->row.rearm_until = 0;
     d->row.reason = WHY_REVOKED;
@@ -110,6 +109,13 @@ struct loading {
     bool ok;
 };
 
+static bool has_keys(struct eg *e, const struct pending *p)
+{
+    while (p != NULL && vault_has(e->d.vault, p->assoc.network_key))
+        p = p->next;
+    return p == NULL;
+}
+
 static bool load_device(void *user, struct span key, struct span val)
 {
     struct loading *l = user;
@@ -119,8 +125,7 @@ static bool load_device(void *user, struct span key, struct span val)
     eui64_t eui;
     struct device *d = NULL;
     l->ok = rd_be64(&r, &eui) && rd_end(&r) && device_decode(val, &row) &&
-            (!row.has_current || vault_has(e->d.vault, row.current.network_key)) &&
-            (!row.has_pending || vault_has(e->d.vault, row.pending.network_key)) &&
+            (!row.has_current || vault_has(e->d.vault, row.current.network_key)) && has_keys(e, row.pending) &&
             ((d = device_find(e, eui)) != NULL || (d = device_new(e, eui, row.admin)) != NULL);
     if (!l->ok) {
         device_row_free(&row);
@@ -130,8 +135,7 @@ static bool load_device(void *user, struct span key, struct span val)
     d->row = row;
     d->counter_saved = row.current.counter_next;
     d->counter_saved_at = eg_now(e);
-    if (row.has_pending)
-        device_pending_watch(d);
+    pending_watch(d);
     return true;
 }
 

@@ -1,0 +1,64 @@
+/* What an attacker near a radio, with a credential, or with another stakeholder's token may try. */
+#include "tests/unit/eg_fixture.h"
+
+/* --- spoofed associations ------------------------------------------------------------------------------------------ */
+
+/* A radio at another gateway claims the device's EUI-64 while the device is joining here. */
+static void a_spoofer_elsewhere_does_not_break_a_join(void **state)
+{
+    struct world *w = *state;
+    struct call c;
+    assert_int_equal(put_code(w, DEV, A_CODE), ST_CREATED);
+    assert_int_equal(ask(w, GW, DEV, 1, &c), EGP_OK);
+    struct first_key k = learn(w, &c, CODE_KEY);
+    assert_int_equal(ask(w, GW2, DEV, 2, &c), EGP_OK);
+    reopen(w);
+    struct frame_bytes f = reading(w, k.key, DEV, 1);
+    uplink(w, GW2, &f); /* only where the device believes its Trust Centre to be */
+    expect_device(w, DEV, "key-sent", NULL);
+    uplink(w, GW, &f);
+    expect_device(w, DEV, "enrolled", NULL);
+}
+
+static void a_spoofer_elsewhere_does_not_use_up_the_rate(void **state)
+{
+    struct world *w = *state;
+    struct call c;
+    uint64_t n = 1;
+    assert_int_equal(put_code(w, DEV, A_CODE), ST_CREATED);
+    while (ask(w, GW2, DEV, n, &c) == EGP_OK)
+        n++;
+    assert_int_equal(reason_of(&c), EGP_RATE_LIMITED);
+    assert_int_equal(ask(w, GW, DEV, 1, &c), EGP_OK);
+}
+
+/* The gateway is told what was proved, not what was claimed. */
+static void a_gateway_is_told_what_was_proved(void **state)
+{
+    struct world *w = *state;
+    struct call c;
+    enrol(w, DEV, 1);
+    struct egp_message hello = {.env = {EGP_VERSION, EGP_HELLO, 1, GW2, 0, EGP_TO_EG, 0, 0}}, told;
+    hello.u.hello = (struct egp_hello){PAN, 15, 1, 0};
+    send_message(w, &hello, &c);
+    size_t n = w->h.nsent;
+    struct egp_message spoofed = request_message(GW2, DEV, 2);
+    spoofed.u.request.device_short = 0x6666;
+    send_message(w, &spoofed, &c);
+    for (; n < w->h.nsent; n++) {
+        assert_null(egp_decode(span_of(w->h.sent[n].body, w->h.sent[n].n), &told));
+        assert_true(told.u.state.state != EGP_ST_ENROLLED || (told.env.gateway == GW && told.u.state.device_short == SHORT));
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define T(fn) cmocka_unit_test_setup_teardown(fn, world_new, world_free)
+        T(a_spoofer_elsewhere_does_not_break_a_join),
+        T(a_spoofer_elsewhere_does_not_use_up_the_rate),
+        T(a_gateway_is_told_what_was_proved),
+#undef T
+    };
+    return cmocka_run_group_tests_name("eg attacks", tests, NULL, NULL);
+}
