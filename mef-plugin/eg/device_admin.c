@@ -23,22 +23,16 @@ cJSON *eg_device_get(struct eg *e, const char *admin, eui64_t eui)
     return o;
 }
 
+static bool is_own(const void *object, const char *admin)
+{
+    const struct device *d = object;
+    return strcmp(d->row.admin, admin) == 0;
+}
+
 cJSON *eg_device_list(struct eg *e, const char *admin, eui64_t after, unsigned limit)
 {
-    cJSON *list = cJSON_CreateArray();
-    for (unsigned found = 0; found < limit;) {
-        size_t n;
-        uint64_t *keys = keys_above(e->devices, after, limit, &n);
-        for (size_t i = 0; i < n && found < limit; i++) {
-            cJSON *o = eg_device_get(e, admin, after = keys[i]);
-            if (o != NULL && ++found)
-                cJSON_AddItemToArray(list, o);
-        }
-        free(keys);
-        if (n == 0)
-            break;
-    }
-    return list;
+    static const struct listing listing = {is_own, eg_device_get};
+    return eg_list(e, e->devices, &listing, admin, after, limit);
 }
 
 /* --- actions ------------------------------------------------------------------------------------------------------ */

@@ -116,6 +116,8 @@ void eg_audit(struct eg *e, struct store_txn *t, const char *admin, const char *
 /* --- pages -------------------------------------------------------------------------------------------------------- */
 
 struct page {
+    const struct listing *l;
+    const char *admin;
     uint64_t *keys, after;
     size_t n, limit;
 };
@@ -123,9 +125,8 @@ struct page {
 /* Insertion into the sorted page; what does not fit falls off its end. */
 static bool page_visit(void *user, uint64_t key, void *value)
 {
-    (void)value;
     struct page *p = user;
-    if (key <= p->after || (p->n == p->limit && key > p->keys[p->n - 1]))
+    if (key <= p->after || (p->n == p->limit && key > p->keys[p->n - 1]) || !p->l->own(value, p->admin))
         return true;
     size_t i = p->n < p->limit ? p->n++ : p->n - 1;
     for (; i > 0 && p->keys[i - 1] > key; i--)
@@ -134,17 +135,19 @@ static bool page_visit(void *user, uint64_t key, void *value)
     return true;
 }
 
-uint64_t *keys_above(const struct map64 *m, uint64_t after, size_t limit, size_t *n)
+cJSON *eg_list(struct eg *e, const struct map64 *m, const struct listing *l, const char *admin, eui64_t after,
+               size_t limit)
 {
     size_t count = map64_count(m);
-    struct page p = {.after = after, .limit = limit < count ? limit : count};
-    *n = 0;
+    struct page p = {.l = l, .admin = admin, .after = after, .limit = limit < count ? limit : count};
+    cJSON *list = cJSON_CreateArray();
     p.keys = p.limit == 0 ? NULL : calloc(p.limit, sizeof *p.keys);
-    if (p.keys == NULL)
-        return NULL;
-    map64_each(m, page_visit, &p);
-    *n = p.n;
-    return p.keys;
+    if (p.keys != NULL)
+        map64_each(m, page_visit, &p);
+    for (size_t i = 0; i < p.n; i++)
+        cJSON_AddItemToArray(list, l->get(e, admin, p.keys[i]));
+    free(p.keys);
+    return list;
 }
 
 /* --- messages of gateways ----------------------------------------------------------------------------------------- */

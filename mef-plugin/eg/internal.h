@@ -99,8 +99,13 @@ bool eg_send(struct eg *e, struct gateway *g, const struct egp_message *m,
              void (*done)(void *user, enum st st, struct span body), void *user);
 void eg_audit(struct eg *e, struct store_txn *t, const char *admin, const char *actor, const char *action,
               eui64_t object, const char *outcome);
-/* The `limit` smallest keys above `after`, ascending. The caller frees; NULL: none or out of memory. */
-uint64_t *keys_above(const struct map64 *m, uint64_t after, size_t limit, size_t *n);
+/* The admin's objects with the `limit` smallest keys above `after`, ascending, found in one pass. */
+struct listing {
+    bool (*own)(const void *object, const char *admin);
+    cJSON *(*get)(struct eg *e, const char *admin, eui64_t eui);
+};
+cJSON *eg_list(struct eg *e, const struct map64 *m, const struct listing *l, const char *admin, eui64_t after,
+               size_t limit);
 
 /* --- gateways.c --------------------------------------------------------------------------------------------------- */
 struct gateway *gateway_find(struct eg *e, eui64_t eui);

@@ -1,6 +1,8 @@
 /* What an attacker near a radio, with a credential, or with another stakeholder's token may try. */
 #include "tests/unit/eg_fixture.h"
 
+#include <time.h>
+
 /* --- spoofed associations ------------------------------------------------------------------------------------------ */
 
 /* A radio at another gateway claims the device's EUI-64 while the device is joining here. */
@@ -51,6 +53,31 @@ static void a_gateway_is_told_what_was_proved(void **state)
     }
 }
 
+/* --- others' share -------------------------------------------------------------------------------------------------- */
+
+/* One stakeholder's many devices cost another one nothing. */
+static void a_list_looks_once(void **state)
+{
+    struct world *w = *state;
+    struct store_txn *t = store_begin(w->store);
+    cJSON *in = cJSON_Parse(A_CODE);
+    for (eui64_t i = 1; i <= 20000; i++) {
+        struct mef_result r = {0};
+        eg_code_put(w->eg, t, ADMIN, "operator:test", i << 8, in, false, &r);
+        assert_int_equal(r.st, ST_CREATED);
+        free_result(&r);
+    }
+    cJSON_Delete(in);
+    store_commit(t, NULL, NULL);
+    settle(w);
+    clock_t before = clock();
+    cJSON *codes = eg_code_list(w->eg, OTHER_ADMIN, 0, 1), *devices = eg_device_list(w->eg, OTHER_ADMIN, 0, 1);
+    assert_true(clock() - before < CLOCKS_PER_SEC / 2);
+    assert_int_equal(cJSON_GetArraySize(codes) + cJSON_GetArraySize(devices), 0);
+    cJSON_Delete(codes);
+    cJSON_Delete(devices);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -58,6 +85,7 @@ int main(void)
         T(a_spoofer_elsewhere_does_not_break_a_join),
         T(a_spoofer_elsewhere_does_not_use_up_the_rate),
         T(a_gateway_is_told_what_was_proved),
+        T(a_list_looks_once),
 #undef T
     };
     return cmocka_run_group_tests_name("eg attacks", tests, NULL, NULL);
