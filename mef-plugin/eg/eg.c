@@ -96,7 +96,8 @@ bool eg_send(struct eg *e, struct gateway *g, const struct egp_message *m,
 {
     uint8_t buf[EGP_MAX_MESSAGE];
     struct wr w = wr_of(buf, sizeof buf);
-    return g->session != 0 && egp_encode(m, &w) &&
+    return g->session != 0 && mef_credential_role(e->d.mef, g->row.admin, g->row.identity) == MEF_ROLE_GATEWAY &&
+           egp_encode(m, &w) &&
            e->d.ops->send(e->d.host, g->session, "eg", EG_FORMAT_CBOR, wr_span(&w), done != NULL ? done : ignore_answer,
                           user);
 }

@@ -3,6 +3,15 @@
 
 #include <time.h>
 
+#define FRAMES "mef/eg/frames/00158d0003123456"
+
+static void get(struct world *w, const char *path, const char *identity, bool observe, struct call *c)
+{
+    *c = (struct call){.req = {.mount = CSE_RAW, .op = CSE_RETRIEVE, .path = path, .observe = observe,
+                               .accept = CSE_NO_FORMAT, .peer = {S_AE, CSE_CRED_PSK, identity, "192.0.2.7:1"}}};
+    eg_handle(w->eg, &c->req);
+}
+
 /* --- spoofed associations ------------------------------------------------------------------------------------------ */
 
 /* A radio at another gateway claims the device's EUI-64 while the device is joining here. */
@@ -53,6 +62,33 @@ static void a_gateway_is_told_what_was_proved(void **state)
     }
 }
 
+/* --- rights that end ------------------------------------------------------------------------------------------------ */
+
+static void delete_credential(struct world *w, const char *kpm)
+{
+    struct mef_result r = {0};
+    struct store_txn *t = store_begin(w->store);
+    mef_credential_delete(w->mef, t, ADMIN, "operator:test", kpm, &r);
+    assert_int_equal(r.st, ST_DELETED);
+    finish(w, t, &r);
+}
+
+static void a_withdrawn_credential_hears_nothing_more(void **state)
+{
+    struct world *w = *state;
+    struct call c;
+    struct first_key k = enrol(w, DEV, 1);
+    get(w, FRAMES, w->ae, true, &c);
+    delete_credential(w, w->ae);
+    size_t notes = w->h.nnotes, sent = w->h.nsent;
+    struct frame_bytes f = reading(w, k.key, DEV, 9);
+    uplink(w, GW, &f);
+    assert_int_equal(w->h.nnotes, notes);
+    delete_credential(w, w->gw); /* its session is still there */
+    assert_int_equal(act(w, DEV, "revoke"), ST_OK);
+    assert_int_equal(w->h.nsent, sent);
+}
+
 /* --- others' share -------------------------------------------------------------------------------------------------- */
 
 /* One stakeholder's many devices cost another one nothing. */
@@ -85,6 +121,7 @@ int main(void)
         T(a_spoofer_elsewhere_does_not_break_a_join),
         T(a_spoofer_elsewhere_does_not_use_up_the_rate),
         T(a_gateway_is_told_what_was_proved),
+        T(a_withdrawn_credential_hears_nothing_more),
         T(a_list_looks_once),
 #undef T
     };
