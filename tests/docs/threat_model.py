@@ -52,6 +52,8 @@ def memory(pid: int) -> bytes:
             if " rw" not in line:
                 continue
             start, end = (int(x, 16) for x in line.split()[0].split("-"))
+            if end - start > 1 << 30:
+                continue  # a sanitizer's shadow: no data
             try:
                 mem.seek(start)
                 out += mem.read(end - start)
