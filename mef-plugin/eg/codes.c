@@ -162,13 +162,14 @@ static void refuse_code(struct eg *e, struct store_txn *t, struct code *c)
     code_discard(c);
 }
 
-/* The registration takes the place of d's old one. A key awaiting proof under the old link key is given up; a device
- * that is enrolled keeps its network key, published anew when other AEs may have it. Takes over c. */
+/* The registration takes the place of d's old one, if there is one. A key awaiting proof under the old link key is
+ * given up; a device that is enrolled keeps its network key, published anew when other AEs may have it. Takes over c.
+ */
 static bool replace_code(struct eg *e, struct store_txn *t, struct device *d, struct code *c, struct mef_result *r)
 {
     struct code *old = d->code;
     struct assoc published = d->row.current;
-    bool republish = d->row.has_current && !same_access(old, c);
+    bool republish = d->row.has_current && (old == NULL || !same_access(old, c));
     d->code = c;
     if (republish && device_publish_key(d, t, &published) != ST_OK) {
         d->code = old;
@@ -179,6 +180,11 @@ static bool replace_code(struct eg *e, struct store_txn *t, struct device *d, st
         mef_keyreg_remove(e->d.mef, t, d->row.current.relkeyid);
         d->row.current = published;
         device_store(d, t);
+    }
+    if (old == NULL) {
+        c->created = eg_time(e);
+        e->ncodes++;
+        return true;
     }
     c->created = old->created;
     if (vault_same(e->d.vault, old->key, c->key)) {
@@ -215,13 +221,8 @@ static void put_code(struct eg *e, struct store_txn *t, const char *actor, eui64
         mef_refuse(r, ST_UNAVAILABLE, "too-many", NULL, "the configured number of devices is reached");
         return;
     }
-    if (is_new) {
-        c->created = eg_time(e);
-        d->code = c;
-        e->ncodes++;
-    } else if (!replace_code(e, t, d, c, r)) {
+    if (!replace_code(e, t, d, c, r))
         return;
-    }
     store_code(d, t);
     eg_gauges(e);
     eg_audit(e, t, d->row.admin, actor, "install-code.put", eui, "ok");

@@ -89,6 +89,25 @@ static void a_withdrawn_credential_hears_nothing_more(void **state)
     assert_int_equal(w->h.nsent, sent);
 }
 
+/* The code is taken away and registered again for others only: the old ones lose the key. */
+static void a_new_registration_of_an_enrolled_device_counts(void **state)
+{
+    struct world *w = *state;
+    struct mef_result r = {0};
+    struct call c;
+    enrol(w, DEV, 1);
+    struct store_txn *t = store_begin(w->store);
+    eg_code_delete(w->eg, t, ADMIN, "operator:test", DEV, &r);
+    finish(w, t, &r);
+    assert_int_equal(put_code(w, DEV, "{\"installCode\":\"" CODE "\",\"targets\":[\"//example.org/in-cse/Cae2\"]}"), ST_CREATED);
+    get(w, FRAMES, w->ae, false, &c);
+    end(w, &c);
+    assert_int_equal(c.st, ST_NO_PRIVILEGE);
+    get(w, FRAMES, w->ae2, false, &c);
+    end(w, &c);
+    assert_int_equal(c.st, ST_OK);
+}
+
 /* --- others' share -------------------------------------------------------------------------------------------------- */
 
 /* One stakeholder's many devices cost another one nothing. */
@@ -122,6 +141,7 @@ int main(void)
         T(a_spoofer_elsewhere_does_not_use_up_the_rate),
         T(a_gateway_is_told_what_was_proved),
         T(a_withdrawn_credential_hears_nothing_more),
+        T(a_new_registration_of_an_enrolled_device_counts),
         T(a_list_looks_once),
 #undef T
     };
