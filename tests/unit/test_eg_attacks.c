@@ -133,6 +133,19 @@ static void a_list_looks_once(void **state)
     cJSON_Delete(devices);
 }
 
+/* --- odd values ----------------------------------------------------------------------------------------------------- */
+
+static void the_first_moment_of_1970_is_not_never(void **state)
+{
+    struct world *w = *state;
+    struct call c;
+    enum st st = put_code(w, DEV, "{\"installCode\":\"" CODE "\",\"expiresAt\":\"1970-01-01T00:00:00Z\"}");
+    if (st == ST_CREATED)
+        assert_int_equal(ask(w, GW, DEV, 1, &c), EGP_CODE_EXPIRED);
+    else
+        assert_int_equal(st, ST_BAD_REQUEST);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -143,6 +156,7 @@ int main(void)
         T(a_withdrawn_credential_hears_nothing_more),
         T(a_new_registration_of_an_enrolled_device_counts),
         T(a_list_looks_once),
+        T(the_first_moment_of_1970_is_not_never),
 #undef T
     };
     return cmocka_run_group_tests_name("eg attacks", tests, NULL, NULL);
