@@ -316,7 +316,7 @@ static bool plausible(const struct egp_message *m)
 {
     const struct egp_request *q = &m->u.request;
     return m->env.device != 0 && m->env.device != UINT64_MAX && m->env.device != m->env.gateway &&
-           q->device_short != 0 && q->device_short < 0xfff8 && q->gateway_short == 0 && q->pan_id != 0xffff;
+           eg_is_unicast(q->device_short) && q->gateway_short == 0 && q->pan_id != 0xffff;
 }
 
 static enum egp_reason decide(struct eg *e, struct gateway *g, struct device *d, const struct egp_message *m)

@@ -84,6 +84,11 @@ struct eg {
 };
 
 /* --- eg.c --------------------------------------------------------------------------------------------------------- */
+/* A short address that one device can have (Zig 3.6.1.9). */
+static inline bool eg_is_unicast(uint16_t address)
+{
+    return address != 0 && address < 0xfff8;
+}
 uint64_t eg_now(struct eg *e); /* ms monotonic */
 int64_t eg_time(struct eg *e); /* ms since 1970 */
 void eg_count(struct eg *e, const char *metric);

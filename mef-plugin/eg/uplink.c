@@ -76,7 +76,7 @@ static void hear_zdp(struct device *d, const struct zb_aps *aps)
     uint16_t address;
     eui64_t eui;
     if (aps->cluster != ZDP_DEVICE_ANNCE || !rd_u8(&r, &seq) || !rd_le16(&r, &address) || !rd_le64(&r, &eui) ||
-        !rd_u8(&r, &capability) || eui != d->eui)
+        !rd_u8(&r, &capability) || eui != d->eui || !eg_is_unicast(address))
         return;
     struct assoc *a = &d->row.current;
     if (a->address == address && a->capability == capability)
@@ -119,7 +119,7 @@ struct heard { /* a secured frame and its clear parts */
 static bool parse(struct span frame, struct heard *x)
 {
     x->frame = frame;
-    if (zb_nwk_parse(frame, &x->nwk) != ZB_OK || (x->nwk.fcf & ZB_FCF_SECURITY) == 0)
+    if (zb_nwk_parse(frame, &x->nwk) != ZB_OK || (x->nwk.fcf & ZB_FCF_SECURITY) == 0 || !eg_is_unicast(x->nwk.src))
         return false;
     struct rd r = rd_of(x->nwk.payload);
     return zb_aux_parse(&r, &x->aux) == ZB_OK && x->aux.key_id == KEY_ID_NWK && x->aux.has_src64;

@@ -4,6 +4,7 @@
 #include <time.h>
 
 #define FRAMES "mef/eg/frames/00158d0003123456"
+#define DEVICE "mef/eg/devices/00158d0003123456"
 
 static void get(struct world *w, const char *path, const char *identity, bool observe, struct call *c)
 {
@@ -146,6 +147,31 @@ static void the_first_moment_of_1970_is_not_never(void **state)
         assert_int_equal(st, ST_BAD_REQUEST);
 }
 
+/* A device's own key lets it say who it is, not that it is everybody. */
+static void a_device_has_an_address_of_its_own(void **state)
+{
+    struct world *w = *state;
+    struct call c;
+    assert_int_equal(put_code(w, DEV, A_CODE), ST_CREATED);
+    assert_int_equal(ask(w, GW, DEV, 1, &c), EGP_OK);
+    struct first_key k = learn(w, &c, CODE_KEY);
+    static const uint16_t nobody[] = {0x0000, 0xfff8, 0xfffd, 0xffff};
+    for (uint32_t i = 0; i < 4; i++) {
+        struct frame_bytes f = seal(w, k.key, DEV, nobody[i], 0, i, 1, span_of("\x18\x01\x0a", 3));
+        uplink(w, GW, &f);
+        expect_device(w, DEV, "key-sent", NULL);
+    }
+    struct frame_bytes f = reading(w, k.key, DEV, 9);
+    uplink(w, GW, &f);
+    uint8_t annce[12] = {7, 0xff, 0xff, 0x56, 0x34, 0x12, 0x03, 0x00, 0x8d, 0x15, 0x00, 0x88};
+    f = seal(w, k.key, DEV, SHORT, 0xfffd, 30, 0, span_of(annce, 12));
+    uplink(w, GW, &f);
+    get(w, DEVICE, w->ae, false, &c);
+    end(w, &c);
+    assert_int_equal(cJSON_GetObjectItem(c.pc, "nwkAddress")->valueint, SHORT);
+    cJSON_Delete(c.pc);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -157,6 +183,7 @@ int main(void)
         T(a_new_registration_of_an_enrolled_device_counts),
         T(a_list_looks_once),
         T(the_first_moment_of_1970_is_not_never),
+        T(a_device_has_an_address_of_its_own),
 #undef T
     };
     return cmocka_run_group_tests_name("eg attacks", tests, NULL, NULL);
