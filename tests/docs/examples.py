@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common import DOCS, ROOT, main, program
+from common import DOCS, ROOT, main, output, program
 from stack import Stack, set_option
 
 FENCE = re.compile(r"(?:^<!-- not run: (?P<reason>.*?) -->\n)?^```(?P<kind>[^\n]*)\n(?P<text>.*?)^```$", re.M | re.S)
@@ -63,7 +63,7 @@ class Page:
 
     def init(self):
         """For pages that do not begin with `mefctl init`: the files they name."""
-        subprocess.run([program(self.build, "mefctl"), "init", "--fqdn", "mef.example.com", "--dir", self.stack.etc], check=True, capture_output=True)
+        output(program(self.build, "mefctl"), "init", "--fqdn", "mef.example.com", "--dir", self.stack.etc)
         self.start()
         shutil.copy(self.stack.etc / "server.pem", self.folder / "mefd-cert.pem")
         shutil.copy(self.stack.etc / "admin.token", self.folder / "admin.token")
@@ -75,8 +75,8 @@ class Page:
         text = re.sub(r"https://(mef\.example\.com|localhost):8443", f"https://localhost:{self.stack.https}", text)
         text = text.replace("<kpmId>", getattr(self, "kpm_id", "<kpmId>"))
         whole = f"set -eu\n[ ! -e .functions ] || . ./.functions\n{text}\ndeclare -f > .functions\n"
-        done = subprocess.run(["bash", "-c", whole], cwd=self.folder, capture_output=True, text=True, timeout=60,
-                              env={"PATH": f"{self.path}:/usr/bin:/bin:/usr/sbin:/sbin", "HOME": str(self.folder), "LC_ALL": "C.UTF-8"})
+        env = {"PATH": f"{self.path}:/usr/bin:/bin:/usr/sbin:/sbin", "HOME": str(self.folder), "LC_ALL": "C.UTF-8"}
+        done = subprocess.run(["bash", "-c", whole], cwd=self.folder, capture_output=True, text=True, timeout=60, env=env)
         return done.returncode, done.stdout, done.stderr
 
 
@@ -108,7 +108,8 @@ def run_page(c, path: Path, page: Page):
     for dialogue in DIALOGUE.finditer(without_blocks(text)):
         status, out, err = page.run(dialogue[2].replace("\n" + dialogue[1], "\n"))
         expected = re.sub(rf"^{dialogue[1]}", "", dialogue[3], flags=re.M)
-        c.check(f"{name}: $ {dialogue[2][:40]}", [] if status == 0 and out == expected else [f"ends with {status}", out, err])
+        wrong = [] if status == 0 and out == expected else [f"ends with {status}", out, err]
+        c.check(f"{name}: $ {dialogue[2][:40]}", wrong)
 
 
 def counter(page: Page) -> int:
@@ -127,7 +128,8 @@ def run(c, build: Path):
             run_page(c, path, page)
             page.stop()
             if path.name == "operations.md":
-                c.check("the restored database has its counters raised", [] if counter(page) == 7 + (1 << 20) else [f"it says {counter(page)}"])
+                now = counter(page)
+                c.check("the restored database has its counters raised", [] if now == 7 + (1 << 20) else [f"it says {now}"])
         finally:
             page.stop()
             shutil.rmtree(folder, ignore_errors=True)

@@ -109,8 +109,8 @@ def example_errors(doc: Document) -> list:
     bodies += [(op["operationId"], op["requestBody"]) for _, _, op in doc.operations() if "requestBody" in op]
     for name, body in bodies:
         for media in body.get("content", {}).values():
-            examples = [e["value"] for e in media.get("examples", {}).values()] + [media[k] for k in ("example",) if k in media]
-            for example in examples:
+            examples = [e["value"] for e in media.get("examples", {}).values()]
+            for example in examples + ([media["example"]] if "example" in media else []):
                 out += [f"{name}: {e}" for e in doc.errors(media["schema"], example)]
     for name, p in doc.tree["components"]["parameters"].items():
         if "example" in p:
@@ -207,7 +207,8 @@ class Walk:
                 self.wrong.append(f"{where}: accepted the parameter {name}={value}")
         request = self.doc.tree["paths"][template][method].get("requestBody")
         if request and not isinstance(body, bytes):
-            self.wrong += [f"{where}: accepted {e}" for e in self.doc.errors(request["content"]["application/json"]["schema"], body)]
+            schema = request["content"]["application/json"]["schema"]
+            self.wrong += [f"{where}: accepted {e}" for e in self.doc.errors(schema, body)]
 
     def judge_problem(self, where, template, method, body, answer, value):
         if answer.status < 400 or not isinstance(value, dict):
@@ -314,8 +315,9 @@ def credentials(w: Walk):
     made = [w.ask("POST", "/v1/credentials", {"for": who, "kind": "psk", **more}, 201)
             for who, more in (("C-demo", {}), ("S1", {"kpm": "0f" * 16}), ("/in-cse", {}), ("maf.example.com", {}),
                               ("gateway:hall", {"expiresAt": "2099-01-31T00:00:00Z"}), ("node:7", {}), (random_eui64(), {}))]
-    for body, status in (({}, 400), ({"for": "C-demo"}, 400), ({"for": "no id", "kind": "psk"}, 400), ({"for": FQDN, "kind": "psk"}, 400),
-                         ({"for": "C-demo", "kind": "psk", "kpm": "00"}, 400), ({"for": "C-demo", "kind": "rpk"}, 501),
+    for body, status in (({}, 400), ({"for": "C-demo"}, 400), ({"for": "no id", "kind": "psk"}, 400),
+                         ({"for": FQDN, "kind": "psk"}, 400), ({"for": "C-demo", "kind": "rpk"}, 501),
+                         ({"for": "C-demo", "kind": "psk", "kpm": "00"}, 400),
                          ({"for": "C-demo", "kind": "certificate"}, 501), ({"for": "C-demo", "kind": "password"}, 400),
                          ({"for": "C-demo", "kind": "psk", "expiresAt": "2001-01-01T00:00:00Z"}, 400),
                          ({"for": "C-demo", "kind": "psk", "zap": 1}, 400)):
@@ -386,9 +388,10 @@ def new_walk(doc, stack) -> Walk:
 def token_sections(folder: Path) -> dict:
     out = {}
     for name in (*ROLES, "rival"):
-        path = write_private(folder / f"{name}.token", f"{name}-token-of-the-walk\n")
-        out.update({(f"token.{name}-walk", "file"): path, (f"token.{name}-walk", "admin-fqdn"): "rival.example.org" if name == "rival" else FQDN,
-                    (f"token.{name}-walk", "role"): "admin" if name == "rival" else name})
+        section, rival = f"token.{name}-walk", name == "rival"
+        out[section, "file"] = write_private(folder / f"{name}.token", f"{name}-token-of-the-walk\n")
+        out[section, "admin-fqdn"] = "rival.example.org" if rival else FQDN
+        out[section, "role"] = "admin" if rival else name
     return out
 
 

@@ -115,16 +115,18 @@ def run(c: Checks, build: Path):
     for name, table in reference(build).items():
         found = block(name).search(text)
         c.differ(f"configuration reference of {name}", found[2].splitlines() if found else [], table.splitlines())
-        c.check(f"configuration reference of {name} is as generated (--write does it)", [] if found and found[2] == table else ["differs"])
+        same = found is not None and found[2] == table
+        c.check(f"configuration reference of {name} is as generated (--write does it)", [] if same else ["differs"])
     eg = [r for r in reasons("mef-plugin/egp/egp.c", "reason_names") if r != "ok"]
     compare_metrics(c, text, build, eg)
     c.differ("log events", first_cells(section(text, "Log")), logged())
     c.differ("audit actions", first_cells(section(text, "Audit trail")), audited())
     c.differ("reasons of the EG", first_cells(section(text, "Reasons of the EG")), eg)
-    c.differ("reasons of a device", first_cells(section(text, "Reasons in `reason` of a device")), reasons("mef-plugin/eg/records.c", "reasons"))
+    c.differ("reasons of a device", first_cells(section(text, "Reasons in `reason` of a device")),
+             reasons("mef-plugin/eg/records.c", "reasons"))
     options = set(re.findall(r"^\| `\[([^\]]+)\] ([a-z-]+)` ", text, re.M))
-    limits = section(text, "Limits")
-    named = {k for cell in re.findall(r"^\| (.*?) \|", limits, re.M) for k in re.findall(r"`(?:\[[a-z]+\] )?([a-z]+-[a-z-]+)`", cell)}
+    cells = re.findall(r"^\| (.*?) \|", section(text, "Limits"), re.M)
+    named = {k for cell in cells for k in re.findall(r"`(?:\[[a-z]+\] )?([a-z]+-[a-z-]+)`", cell)}
     c.check("limits name options", named - {key for _, key in options} - {"ipe-nid"})
 
 

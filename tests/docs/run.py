@@ -15,7 +15,8 @@ def main() -> int:
     passed = failed = 0
     for name in TESTS:
         print(f"== {name}", flush=True)
-        done = subprocess.run(["/usr/bin/python3", Path(__file__).parent / f"{name}.py", sys.argv[1]], stdout=subprocess.PIPE, text=True)
+        argv = [sys.executable, Path(__file__).parent / f"{name}.py", sys.argv[1]]
+        done = subprocess.run(argv, stdout=subprocess.PIPE, text=True)
         print(done.stdout, end="", flush=True)
         count = re.search(r"^(\d+) passed, (\d+) failed\Z", done.stdout.rstrip("\n").rsplit("\n", 1)[-1])
         passed += int(count[1]) if count else 0
