@@ -254,12 +254,11 @@ static void retrieve_durable(void *user, enum st st)
 
 void device_retrieve(struct eg *e, struct cse_request *req, eui64_t eui)
 {
-    struct device *d = device_find(e, eui);
     struct retrieval *x = calloc(1, sizeof *x);
     if (x == NULL) {
         eg_respond(e, req, ST_UNAVAILABLE, NULL);
         return;
     }
     *x = (struct retrieval){e, req, eui};
-    store_after(e->d.store, d != NULL ? d->seq : 0, retrieve_durable, x);
+    store_after(e->d.store, store_last(e->d.store), retrieve_durable, x); /* operators change it, too */
 }

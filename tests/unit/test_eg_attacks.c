@@ -172,6 +172,26 @@ static void a_device_has_an_address_of_its_own(void **state)
     cJSON_Delete(c.pc);
 }
 
+/* --- what a crash could take back ----------------------------------------------------------------------------------- */
+
+static void a_state_is_shown_once_it_is_durable(void **state)
+{
+    struct world *w = *state;
+    struct mef_result r = {0};
+    struct call c;
+    enrol(w, DEV, 1);
+    struct store_txn *t = store_begin(w->store);
+    eg_device_action(w->eg, t, ADMIN, "operator:test", DEV, "revoke", &r);
+    assert_int_equal(r.st, ST_OK);
+    store_commit(t, NULL, NULL);
+    get(w, DEVICE, w->ae, false, &c);
+    assert_int_equal(c.answers, 0);
+    end(w, &c);
+    assert_string_equal(cJSON_GetObjectItem(c.pc, "state")->valuestring, "revoked");
+    cJSON_Delete(c.pc);
+    free_result(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -184,6 +204,7 @@ int main(void)
         T(a_list_looks_once),
         T(the_first_moment_of_1970_is_not_never),
         T(a_device_has_an_address_of_its_own),
+        T(a_state_is_shown_once_it_is_durable),
 #undef T
     };
     return cmocka_run_group_tests_name("eg attacks", tests, NULL, NULL);
