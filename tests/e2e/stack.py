@@ -170,7 +170,8 @@ class Stack:
                        text=True, timeout=30)
         self.mefd_conf = self.etc / "mefd.conf"
         coap = f"127.0.0.1:{self.coaps}" + (f", [::1]:{self.coaps}" if ipv6() else "")
-        changes = {("daemon", "plugin"): self.build / "mef-plugin" / "mef-plugin.so", ("coap", "listen"): coap, ("https", "listen"): f"127.0.0.1:{self.https}",
+        changes = {("daemon", "plugin"): self.build / "mef-plugin" / "mef-plugin.so", ("coap", "listen"): coap,
+                   ("https", "listen"): f"127.0.0.1:{self.https}",
                    ("status", "listen"): f"127.0.0.1:{self.status}", **(extra or {})}
         for (section, key), value in changes.items():
             set_option(self.mefd_conf, section, key, str(value))
@@ -328,7 +329,8 @@ class Stack:
             else:
                 Path(f"{copy}{suffix}").unlink(missing_ok=True)
         with contextlib.closing(sqlite3.connect(copy)) as db:
-            tables = [t for (t,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'") if t not in ("audit", "gateway_epoch")]
+            tables = {t for (t,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            tables -= {"audit", "gateway_epoch"}
             return {(t, bytes(k)): bytes(v) for t in tables for k, v in db.execute(f'SELECT k, v FROM "{t}"')}
 
     # --- the device and the AE -----------------------------------------------------------------------------------------

@@ -85,7 +85,8 @@ class Demonstration(unittest.TestCase):
                     self.assertNotEqual(lines[-1], "", "".join(lines))
                 endpoints = json.loads((out / "endpoints.json").read_text())
                 self.assertEqual((out / "endpoints.json").stat().st_mode & 0o777, 0o600)
-                self.assertEqual(set(endpoints), {"coaps", "https", "ca", "token", "base", "ae", "gateway", "eui64", "egp", "medium", "pids"})
+                self.assertEqual(set(endpoints), {"coaps", "https", "ca", "token", "base", "ae", "gateway", "eui64", "egp", "medium",
+                                                  "pids"})
                 curl = subprocess.run(shlex.split(lines[-2]), capture_output=True, text=True, timeout=20)
                 self.assertEqual(json.loads(curl.stdout)["state"], "enrolled", curl.stderr)
                 mefkey = subprocess.run(shlex.split(lines[-1]) + ["--count", "1"], capture_output=True, text=True, timeout=20)
