@@ -328,9 +328,9 @@ static uint64_t change(struct ask *q, const struct route *r)
         return 0;
     }
     r->fn(q);
-    if (st_map(q->r.st)->http >= 400) {
+    if (st_map(q->r.st)->http >= 400) { /* a refusal, too, may show what a crash could take back */
         store_abort(q->t);
-        return 0;
+        return store_last(q->a->d.store);
     }
     return store_commit(q->t, committed, q->a);
 }

@@ -313,7 +313,6 @@ static void discover(struct call *c)
         f.list = cJSON_CreateArray();
         res_each(c->m, &labels, found_one, &f);
         call_answer(c, ST_OK, M2M_SN_URI_LIST, f.list);
-        c->seq = store_last(c->m->d.store);
     }
     strings_free(&labels);
 }
@@ -321,6 +320,7 @@ static void discover(struct call *c)
 static void handle_base(struct call *c)
 {
     const struct cse_param *p = c->req->params;
+    c->seq = store_last(c->m->d.store); /* a refusal, too, may show what a crash could take back */
     for (size_t i = 0; c->req->op == CSE_RETRIEVE && i < c->req->nparams; i++)
         if (strcmp(p[i].name, "fu") == 0) {
             discover(c);
