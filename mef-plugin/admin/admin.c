@@ -265,12 +265,13 @@ static bool read_query(struct ask *q, unsigned allowed)
 
 /* --- handling ----------------------------------------------------------------------------------------------------- */
 
+/* Of a stranger no more is kept than that there was one: the path would fill the trail with texts of his choice. */
 static void refused(struct ask *q, const char *outcome)
 {
     audit_note(q->a->d.audit, &(struct audit_event){.admin = q->who == NULL ? "" : q->who->admin,
                                                     .actor = q->who == NULL ? "" : q->actor,
                                                     .action = "operator.refused",
-                                                    .object = q->req->path,
+                                                    .object = q->who == NULL ? "" : q->req->path,
                                                     .outcome = outcome});
     q->a->d.ops->count(q->a->d.host, "mef_operator_refused_total", 1);
 }

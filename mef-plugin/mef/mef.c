@@ -180,7 +180,7 @@ static bool authenticated(struct call *c)
 {
     c->who = mef_principal(c->m, &c->req->peer);
     if (c->who.role == MEF_ROLE_NONE) {
-        call_refused(c, "mef.request", c->req->path, "not-authenticated");
+        call_refused(c, "mef.request", "", "not-authenticated"); /* no text of a stranger's choice */
         return call_fail(c, ST_ASSOCIATION_REQUIRED, "not-authenticated", NULL,
                          "no known credential authenticated this peer");
     }

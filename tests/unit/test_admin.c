@@ -202,6 +202,20 @@ static void test_malformed(void **state)
     world_close(&w);
 }
 
+static void test_strangers_do_not_fill_the_trail(void **state)
+{
+    struct world w = {0};
+    open_admin(&w, *state);
+    unsigned before = rows_of(w.store, STORE_AUDIT);
+    for (int i = 0; i < 20; i++) {
+        char path[40];
+        snprintf(path, sizeof path, "v1/devices/%016d", i);
+        assert_int_equal(GET(i % 2 == 0 ? NULL : "no-such-token-0123", path), 401);
+    }
+    assert_int_equal(rows_of(w.store, STORE_AUDIT), before + 2); /* no-token, bad-token */
+    world_close(&w);
+}
+
 /* What somebody is refused for may not yet be durable: a crash would make it a lie. */
 static void test_refusals_wait(void **state)
 {
@@ -300,6 +314,7 @@ static void test_objects(void **state)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 int main(void)
 {
-    const struct CMUnitTest tests[] = {T(test_tokens), T(test_roles), T(test_malformed), T(test_refusals_wait), T(test_objects)};
+    const struct CMUnitTest tests[] = {T(test_tokens), T(test_roles), T(test_malformed), T(test_refusals_wait),
+                                       T(test_strangers_do_not_fill_the_trail), T(test_objects)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

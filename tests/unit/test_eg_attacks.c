@@ -111,6 +111,23 @@ static void a_new_registration_of_an_enrolled_device_counts(void **state)
 
 /* --- others' share -------------------------------------------------------------------------------------------------- */
 
+static void strangers_do_not_fill_the_trail(void **state)
+{
+    struct world *w = *state;
+    struct call c;
+    unsigned before = rows_of(w->store, STORE_AUDIT);
+    for (uint64_t i = 0; i < 20; i++) {
+        struct egp_message m = request_message(i + 1, DEV, i);
+        send_as(w, &m, S_AE, i % 2 == 0 ? w->ae : "", &c);
+        assert_int_equal(reason_of(&c), EGP_NOT_BOUND);
+        m.env.gateway = GW;
+        m.env.device = i + 1;
+        send_as(w, &m, S_AE, i % 2 == 0 ? w->ae : "", &c);
+        assert_int_equal(reason_of(&c), EGP_NOT_BOUND);
+    }
+    assert_int_equal(rows_of(w->store, STORE_AUDIT), before + 1); /* the AE at the gateway that is somebody's */
+}
+
 /* One stakeholder's many devices cost another one nothing. */
 static void a_list_looks_once(void **state)
 {
@@ -201,6 +218,7 @@ int main(void)
         T(a_gateway_is_told_what_was_proved),
         T(a_withdrawn_credential_hears_nothing_more),
         T(a_new_registration_of_an_enrolled_device_counts),
+        T(strangers_do_not_fill_the_trail),
         T(a_list_looks_once),
         T(the_first_moment_of_1970_is_not_never),
         T(a_device_has_an_address_of_its_own),

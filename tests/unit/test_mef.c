@@ -110,6 +110,20 @@ static void test_identity(void **state)
     world_close(&w);
 }
 
+static void test_strangers_do_not_fill_the_trail(void **state)
+{
+    struct world w = {0};
+    world_open(&w, *state);
+    unsigned before = rows_of(w.store, STORE_AUDIT);
+    for (int i = 0; i < 20; i++) {
+        char path[40];
+        snprintf(path, sizeof path, "mef/%032d", i);
+        assert_int_equal(get(&w, &(struct who){NULL, "C-a", 1}, path), ST_ASSOCIATION_REQUIRED);
+    }
+    assert_int_equal(rows_of(w.store, STORE_AUDIT), before + 1);
+    world_close(&w);
+}
+
 static void test_credentials(void **state)
 {
     struct world w = {0};
@@ -734,7 +748,7 @@ static void test_options(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_identity),  T(test_credentials), T(test_credential_refusals), T(test_registration), T(test_expiry), T(test_expired_unswept), T(test_durable_first),
+        T(test_identity), T(test_strangers_do_not_fill_the_trail),  T(test_credentials), T(test_credential_refusals), T(test_registration), T(test_expiry), T(test_expired_unswept), T(test_durable_first),
         T(test_malformed), T(test_key),         T(test_key_refusals),        T(test_export),       T(test_published),
         T(test_discovery), T(test_result_content), T(test_trail),            T(test_ids),          T(test_times),
         T(test_options),
