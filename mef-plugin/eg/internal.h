@@ -7,7 +7,7 @@
 
 #define EG_FORMAT_OCTETS 42
 #define EG_FORMAT_CBOR 60
-#define EG_TICKETS 8 /* unspent tickets of one device; a further one replaces the oldest */
+#define EG_TICKETS 8 /* unspent tickets of one device */
 
 /* Take n tokens that refill at `rate` a second up to `burst`; false: there are fewer. */
 MUST_USE bool bucket_take(struct bucket *b, uint64_t now, uint64_t rate, uint64_t burst, uint64_t n);
@@ -44,6 +44,7 @@ struct ticket {      /* counters handed to an AE */
     char *principal; /* NULL: free */
     eui64_t gateway;
     vault_id key;
+    uint64_t serial; /* order of granting */
     uint32_t first;
     uint8_t count;
     uint16_t used; /* bit i: first + i was used */
@@ -65,7 +66,7 @@ struct device { /* one for each registered install code, and for each enrolled d
     struct observer *observers;
     size_t nobservers;
     struct ticket tickets[EG_TICKETS];
-    size_t next_ticket;
+    uint64_t ntickets; /* granted so far */
 };
 
 struct eg {

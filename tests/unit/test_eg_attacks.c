@@ -5,6 +5,7 @@
 
 #define FRAMES "mef/eg/frames/00158d0003123456"
 #define DEVICE "mef/eg/devices/00158d0003123456"
+#define TICKET "mef/eg/devices/00158d0003123456/ticket"
 
 static void get(struct world *w, const char *path, const char *identity, bool observe, struct call *c)
 {
@@ -151,6 +152,37 @@ static void a_list_looks_once(void **state)
     cJSON_Delete(devices);
 }
 
+static uint32_t ticket(struct world *w, const char *identity, enum st expected)
+{
+    struct call c;
+    begin(w, &c, CSE_CREATE, TICKET, (struct span){0}, S_AE, identity);
+    end(w, &c);
+    assert_int_equal(c.st, expected);
+    uint32_t first = c.pc != NULL ? (uint32_t)cJSON_GetObjectItem(c.pc, "first")->valuedouble : 0;
+    cJSON_Delete(c.pc);
+    return first;
+}
+
+/* One AE takes as many tickets as it gets; another one's stays good. */
+static void an_ae_displaces_only_its_own_tickets(void **state)
+{
+    struct world *w = *state;
+    struct call c;
+    struct first_key k = enrol(w, DEV, 1);
+    assert_int_equal(put_code_as(w, ADMIN, DEV, "{\"installCode\":\"" CODE "\",\"targets\":[\"" AE "\",\"/in-cse/Cae2\"]}", true,
+                                 NULL), ST_OK);
+    uint32_t mine = ticket(w, w->ae, ST_OK);
+    for (int i = 0; i < 20; i++)
+        ticket(w, w->ae2, ST_OK);
+    struct frame_bytes f = seal(w, k.key, GW, 0, SHORT, mine, 1, span_of("\x01\x02\x01", 3));
+    size_t n = w->h.nsent;
+    begin(w, &c, CSE_CREATE, FRAMES, span_of(f.p, f.n), S_AE, w->ae);
+    assert_int_equal(w->h.nsent, n + 1);
+    w->h.sent[n].done(w->h.sent[n].user, ST_UPDATED, (struct span){0});
+    end(w, &c);
+    assert_int_equal(c.st, ST_UPDATED);
+}
+
 /* --- odd values ----------------------------------------------------------------------------------------------------- */
 
 static void the_first_moment_of_1970_is_not_never(void **state)
@@ -220,6 +252,7 @@ int main(void)
         T(a_new_registration_of_an_enrolled_device_counts),
         T(strangers_do_not_fill_the_trail),
         T(a_list_looks_once),
+        T(an_ae_displaces_only_its_own_tickets),
         T(the_first_moment_of_1970_is_not_never),
         T(a_device_has_an_address_of_its_own),
         T(a_state_is_shown_once_it_is_durable),
