@@ -1,8 +1,8 @@
 #!/usr/bin/python3
-"""The shell examples of README.md and docs/*.md, run: examples.py BUILD_DIR. A block marked ```sh, or a line that begins with "$ ",
-is executed in a folder of its page, with a running mefd whose address stands in for that of the page; what stands below a "$ "
-is compared with the output. `<!-- not run: REASON -->` above a block excuses it. A block whose first line is "# with mefd stopped"
-is run without mefd. curl fails on every answer that is not a success."""
+"""The shell examples of README.md and docs/*.md, run: examples.py BUILD_DIR. A block marked ```sh, or a line that begins
+with "$ ", is executed in a folder of its page, with a running mefd whose address stands in for that of the page; what
+stands below a "$ " is compared with the output. `<!-- not run: REASON -->` above a block excuses it. A block whose first
+line is "# with mefd stopped" is run without mefd. curl fails on every answer that is not a success."""
 import re
 import shutil
 import sqlite3
@@ -76,7 +76,7 @@ class Page:
         text = text.replace("<kpmId>", getattr(self, "kpm_id", "<kpmId>"))
         whole = f"set -eu\n[ ! -e .functions ] || . ./.functions\n{text}\ndeclare -f > .functions\n"
         env = {"PATH": f"{self.path}:/usr/bin:/bin:/usr/sbin:/sbin", "HOME": str(self.folder), "LC_ALL": "C.UTF-8"}
-        done = subprocess.run(["bash", "-c", whole], cwd=self.folder, capture_output=True, text=True, timeout=60, env=env)
+        done = subprocess.run(["bash", "-c", whole], cwd=self.folder, env=env, capture_output=True, text=True, timeout=60)
         return done.returncode, done.stdout, done.stderr
 
 
@@ -128,8 +128,8 @@ def run(c, build: Path):
             run_page(c, path, page)
             page.stop()
             if path.name == "operations.md":
-                now = counter(page)
-                c.check("the restored database has its counters raised", [] if now == 7 + (1 << 20) else [f"it says {now}"])
+                wrong = [] if counter(page) == 7 + (1 << 20) else [f"it says {counter(page)}"]
+                c.check("the restored database has its counters raised", wrong)
         finally:
             page.stop()
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
-"""docs/operations.md against the program: operations.py BUILD_DIR [--write]. The configuration reference is generated from the
-option tables (--write puts it there); metrics, log events, audit actions and reasons are compared with the source and, the
-metrics, with /metrics of a running system."""
+"""docs/operations.md against the program: operations.py BUILD_DIR [--write]. The configuration reference is generated
+from the option tables (--write puts it there); metrics, log events, audit actions and reasons are compared with the
+source and, the metrics, with /metrics of a running system."""
 import re
 import shutil
 import sys
@@ -12,7 +12,8 @@ from common import DOCS, ROOT, Checks, main, output, program, sources
 from stack import Stack, http_get
 
 PAGE = DOCS / "operations.md"
-OPTION = re.compile(r'\{"([a-z.*]+)", "([a-z0-9-]+)", CONF_(\w+), (NULL|"[^"]*"), (-?\d+), (-?\d+),\s*((?:"[^"]*"\s*)+)\}')
+OPTION = re.compile(r'\{"([a-z.*]+)", "([a-z0-9-]+)", CONF_(\w+), (NULL|"[^"]*"), (-?\d+), (-?\d+),'
+                    r'\s*((?:"[^"]*"\s*)+)\}')
 
 
 def row(section, key, default, help_text):
@@ -37,8 +38,8 @@ def mefd_rows(build: Path) -> list:
 
 def table_rows(*files) -> list:
     """From the option tables in the source, as C writes them."""
-    out = []
-    for section, key, kind, default, low, high, text in OPTION.findall("\n".join((ROOT / f).read_text() for f in files)):
+    out, source = [], "\n".join((ROOT / f).read_text() for f in files)
+    for section, key, kind, default, low, high, text in OPTION.findall(source):
         shown = "**required**" if default == '"!"' else "" if default == "NULL" else "`" + default.strip('"') + "`"
         extent = f" ({low} to {high})" if kind == "INT" else " (yes or no)" if kind == "BOOL" else ""
         out.append(row(section, key, shown, "".join(re.findall(r'"([^"]*)"', text)) + extent))
@@ -68,7 +69,8 @@ def first_cells(text: str) -> list:
 
 
 def reasons(path: str, table: str) -> list:
-    return re.findall(r'\[\w+\] = "([a-z-]+)"', re.search(rf"{table}\[\w+\] = \{{(.*?)\}};", (ROOT / path).read_text(), re.S)[1])
+    names = re.search(rf"{table}\[\w+\] = \{{(.*?)\}};", (ROOT / path).read_text(), re.S)[1]
+    return re.findall(r'\[\w+\] = "([a-z-]+)"', names)
 
 
 def compare_metrics(c, text: str, build: Path, eg: list):
@@ -79,10 +81,12 @@ def compare_metrics(c, text: str, build: Path, eg: list):
         for i, name in enumerate(names):
             for reason in eg if "{reason}" in name else [""]:
                 documented[name.replace("{reason}", reason.replace("-", "_"))] = kinds[min(i, len(kinds) - 1)]
-    known = set(re.findall(r'"((?:coap|https?|host|mef|eg|store|vault|audit)_[a-z_]+)"', sources("cse-shim", "mef-plugin")))
+    named = r'"((?:coap|https?|host|mef|eg|store|vault|audit)_[a-z_]+)"'
+    known = set(re.findall(named, sources("cse-shim", "mef-plugin")))
     live = live_metrics(build)
     c.differ("metrics are those of the source and of /metrics", documented, known | set(live))
-    c.check("metrics of a running system: their types", [f"{n} is a {live[n]}" for n in live if documented.get(n) != live[n]])
+    c.check("metrics of a running system: their types",
+            [f"{n} is a {live[n]}" for n in live if documented.get(n) != live[n]])
     c.check("a running system has metrics", [] if len(live) > 20 else [str(live)])
 
 

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
-"""docs/threat-model.md: threat_model.py BUILD_DIR. Every test that it names exists; and what no other test shows is shown here,
-on a system in which a device has joined: no key on disk, in a log or in the memory of a gateway; no core; one TLS stack."""
+"""docs/threat-model.md: threat_model.py BUILD_DIR. Every test that it names exists; and what no other test shows is shown
+here, on a system in which a device has joined: no key on disk, in a log or in the memory of a gateway; no core; one TLS
+stack."""
 import os
 import re
 import shutil
@@ -91,7 +92,7 @@ def no_key_in_memory(c, stack, secrets):
 def no_core(c, stack):
     limits = Path(f"/proc/{stack.mefd.pid}/limits").read_text()
     wrong = [] if re.search(r"^Max core file size +0 +0 ", limits, re.M) else ["core size is not 0"]
-    # An undumpable process's files in /proc belong to root, whoever runs it; so the owner tells only when we are not root.
+    # An undumpable process's files in /proc belong to root, whoever runs it: the owner tells unless we are root.
     wrong += ["dumpable"] if os.geteuid() and os.stat(f"/proc/{stack.mefd.pid}/mem").st_uid == os.geteuid() else []
     c.check("mefd writes no core", wrong)
 
