@@ -269,13 +269,15 @@ struct found {
     cJSON *list;
     int left;
     int64_t now;
+    bool published; /* look for what the MEF published itself, else for what clients deposited */
 };
 
 static bool found_one(void *user, const struct res *r)
 {
     struct found *f = user;
     char uri[MEF_ID + MEF_RELKEYID];
-    if (r->expires <= f->now || !res_visible(f->c->m, r, &f->c->who))
+    bool published = strcmp(r->owner, f->c->m->fqdn) == 0;
+    if (published != f->published || r->expires <= f->now || !res_visible(f->c->m, r, &f->c->who))
         return true;
     snprintf(uri, sizeof uri, "%s/%s", f->c->m->base, r->ri);
     cJSON_AddItemToArray(f->list, cJSON_CreateString(uri));
@@ -311,7 +313,12 @@ static void discover(struct call *c)
         ok = discovery_param(c, &c->req->params[i], &labels, &f.left);
     if (ok) {
         f.list = cJSON_CreateArray();
+        /* The MEF's own come first: every client may label a key of his with a device that is not his. */
+        f.published = true;
         res_each(c->m, &labels, found_one, &f);
+        f.published = false;
+        if (f.left > 0)
+            res_each(c->m, &labels, found_one, &f);
         call_answer(c, ST_OK, M2M_SN_URI_LIST, f.list);
     }
     strings_free(&labels);

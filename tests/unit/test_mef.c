@@ -523,6 +523,14 @@ static void test_published(void **state)
     assert_int_equal(get(&w, &p.a, path), ST_OK);
     assert_int_equal(strlen(text_of(attrs(&w), "kv")), 24);
     assert_int_equal(get(&w, &p.b, path), ST_NO_PRIVILEGE);
+    /* A later deposit of another client under the device's label does not get in front of it. */
+    enrol(&w, &p.b);
+    assert_int_equal(create(&w, &p.b, MEF_TY_KEY_REG, "{'sec:skr':{'et':'" LATER "','adfq':'sp.example.com','suid':24,'tgis':['C-a'],"
+                            "'kv':'" KEY16 "','lbl':['eui64:00124b0001020304']}}"), ST_CREATED);
+    const struct cse_param find[] = {{"fu", "1"}, {"lbl", "eui64:00124b0001020304"}};
+    assert_int_equal(ask(&w, &p.a, CSE_RETRIEVE, "mef", -1, NULL, find, 2), ST_OK);
+    assert_int_equal(cJSON_GetArraySize(attrs(&w)), 2);
+    assert_string_equal(cJSON_GetArrayItem(attrs(&w), 0)->valuestring, path);
     cJSON *in = json("{'members':['C-b']}");
     WITH_TXN(&w, mef_application_put(w.mef, t, ADMIN, "operator:test", "lights", in, &r));
     assert_int_equal(r.st, ST_CREATED);
