@@ -4,12 +4,13 @@ from the option tables (--write puts it there); metrics, log events, audit actio
 source and, the metrics, with /metrics of a running system."""
 import re
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
 
 from common import DOCS, ROOT, Checks, main, output, program, sources
-from stack import Stack, http_get
+from stack import Stack, http_get, set_option
 
 PAGE = DOCS / "operations.md"
 OPTION = re.compile(r'\{"([a-z.*]+)", "([a-z0-9-]+)", CONF_(\w+), (NULL|"[^"]*"), (-?\d+), (-?\d+),'
@@ -83,19 +84,27 @@ def compare_metrics(c, text: str, build: Path, eg: list):
                 documented[name.replace("{reason}", reason.replace("-", "_"))] = kinds[min(i, len(kinds) - 1)]
     named = r'"((?:coap|https?|host|mef|eg|store|vault|audit)_[a-z_]+)"'
     known = set(re.findall(named, sources("cse-shim", "mef-plugin")))
-    live = live_metrics(build)
+    live = live_metrics(c, build)
     c.differ("metrics are those of the source and of /metrics", documented, known | set(live))
     c.check("metrics of a running system: their types",
             [f"{n} is a {live[n]}" for n in live if documented.get(n) != live[n]])
     c.check("a running system has metrics", [] if len(live) > 20 else [str(live)])
 
 
-def live_metrics(build: Path) -> dict:
+def live_metrics(c, build: Path) -> dict:
+    """What /metrics has and of which type. On the way: SIGHUP takes over the log level, in host and plugin."""
     folder = Path(tempfile.mkdtemp(prefix="mef-docs-"))
     stack = Stack(build, folder)
     try:
-        stack.start()
-        stack.rest("GET", "/v1/nothing", token_header=None)
+        stack.init({("daemon", "log-level"): "error"})
+        stack.start_mefd()
+        stack.make_credentials()
+        set_option(stack.mefd_conf, "daemon", "log-level", "info")
+        stack.mefd.child.send_signal(signal.SIGHUP)
+        stack.start_gateway()
+        events = re.findall(r"Z \w+ ([a-z.]+)", stack.mefd.log.read_text())
+        c.check("SIGHUP takes over the log level", {"daemon.reloaded", "eg.gateway"} - set(events) or
+                {"daemon.ready"} & set(events))
         return dict(re.findall(r"^# TYPE (\w+) (\w+)\r?$", http_get(stack.status, "/metrics"), re.M))
     finally:
         stack.stop()
