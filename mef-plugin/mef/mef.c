@@ -17,6 +17,7 @@ const struct conf_option mef_options[] = {
     {"mef", "max-registration-lifetime", CONF_INT, "31536000", 60, 3153600000,
      "longest life of a client registration, seconds"},
     {"mef", "max-registrations", CONF_INT, "1000000", 1, 100000000, "client and key registrations together"},
+    {"mef", "max-keys-per-client", CONF_INT, "10000", 1, 100000000, "key registrations of one client"},
     {"mef", "max-credentials", CONF_INT, "1000000", 1, 100000000, "credentials of clients and gateways"},
     {"mef", "max-applications", CONF_INT, "100000", 1, 10000000, "applications"},
     {NULL, NULL, CONF_STRING, NULL, 0, 0, NULL},
@@ -77,6 +78,7 @@ static bool read_options(struct mef *m, char *err, size_t errlen)
     m->max_key_ms = conf_int(c, "mef", "max-key-lifetime") * 1000;
     m->max_registration_ms = conf_int(c, "mef", "max-registration-lifetime") * 1000;
     m->max_resources = (size_t)conf_int(c, "mef", "max-registrations");
+    m->max_client_keys = (size_t)conf_int(c, "mef", "max-keys-per-client");
     m->max_credentials = (size_t)conf_int(c, "mef", "max-credentials");
     m->max_applications = (size_t)conf_int(c, "mef", "max-applications");
     const char *bad = bad_option(m);

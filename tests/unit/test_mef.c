@@ -502,6 +502,32 @@ static void test_export(void **state)
     world_close(&w);
 }
 
+/* One client cannot use up what all share, also not by registering anew; a restart counts the same. */
+static void test_share_of_one_client(void **state)
+{
+    struct world w = {0};
+    struct people p;
+    char first[128];
+    static const char conf[] = DEFAULT_CONF "max-keys-per-client = 2\n", key[] = SKR("24", "['C-b']", ",'kv':'" KEY16 "'");
+    world_open_with(&w, *state, conf);
+    meet(&w, &p);
+    enrol(&w, &p.a);
+    enrol(&w, &p.b);
+    assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, key), ST_CREATED);
+    location(&w, first);
+    assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, key), ST_CREATED);
+    assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, key), ST_TOO_MANY);
+    assert_string_equal(w.host.code, "max-keys-per-client");
+    assert_int_equal(create(&w, &p.b, MEF_TY_KEY_REG, key), ST_CREATED);
+    world_close(&w);
+    world_open_with(&w, *state, conf);
+    assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, key), ST_TOO_MANY);
+    assert_int_equal(ask(&w, &p.a, CSE_DELETE, first, -1, NULL, NULL, 0), ST_DELETED);
+    assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, key), ST_CREATED);
+    assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, key), ST_TOO_MANY);
+    world_close(&w);
+}
+
 /* A key that the gateway room publishes: targets and the application's members may have it, nobody may change it. */
 static void test_published(void **state)
 {
@@ -757,7 +783,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(test_identity), T(test_strangers_do_not_fill_the_trail),  T(test_credentials), T(test_credential_refusals), T(test_registration), T(test_expiry), T(test_expired_unswept), T(test_durable_first),
-        T(test_malformed), T(test_key),         T(test_key_refusals),        T(test_export),       T(test_published),
+        T(test_malformed), T(test_key),         T(test_key_refusals),        T(test_export),       T(test_published), T(test_share_of_one_client),
         T(test_discovery), T(test_result_content), T(test_trail),            T(test_ids),          T(test_times),
         T(test_options),
     };
