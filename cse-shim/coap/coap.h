@@ -87,7 +87,7 @@ struct cep_config {
     unsigned max_retransmit;  /* MAX_RETRANSMIT; 0: 4 */
     unsigned confirm_seconds; /* an observer confirms a notification at least this often (RFC 7641 4.5); 0: 86,400 */
     /* Plain UDP: a peer that did not prove its address within so many seconds (RFC 9175: 4.01 with Echo, which it
-     * repeats) gets no response larger than three times its request, no observation, and no unsafe method; 0: is trusted. */
+     * repeats) gets no response larger than three times its request, no observation and no unsafe method. 0: it does. */
     unsigned echo_seconds;
     unsigned mtu;             /* largest datagram sent, bytes of UDP payload; 0: 1,152 */
 };
@@ -104,8 +104,8 @@ void cep_endpoint_free(struct cep_endpoint *ep);
 MUST_USE int cep_listen(struct cep_endpoint *ep, const char *host, uint16_t port, bool secure, uint16_t *bound);
 
 /* Client: open a session to host:port (numeric or name; IPv4 or IPv6). With identity != NULL the session is DTLS with
- * that PSK (1 to 64 bytes; copied, wiped with the session), else plain UDP. Requests may be queued at once. Returns NULL and sets
- * *err (negative errno) when the address cannot be resolved or the socket not made. `opened`/`closed` report the rest;
+ * that PSK (1 to 64 bytes; copied, wiped with the session), else plain UDP. Requests may be queued at once. Returns
+ * NULL and sets *err (negative errno) when the address cannot be resolved or the socket not made. `opened`/`closed` report the rest;
  * a session whose handshake fails is closed. */
 MUST_USE struct cep_session *cep_connect(struct cep_endpoint *ep, const char *host, uint16_t port,
                                            const char *identity, struct span key, int *err);
@@ -168,7 +168,8 @@ uint64_t cep_observe(struct cep_exchange *ex);
  * request callback again (only for safe methods: GET, FETCH). */
 void cep_respond(struct cep_exchange *ex, const struct cep_message *rsp, bool sensitive);
 /* Send a notification; `confirmable` ones are retransmitted, and their failure ends the observation. The newest
- * notification replaces an unsent or unacknowledged one (RFC 7641 4.5.2) unless `queue` is set (then at most 64 wait, the oldest is dropped). */
+ * notification replaces an unsent or unacknowledged one (RFC 7641 4.5.2) unless `queue` is set (then at most 64 wait,
+ * the oldest is dropped). */
 void cep_notify(struct cep_endpoint *ep, uint64_t observation, const struct cep_message *n, bool confirmable, bool queue);
 void cep_observe_cancel(struct cep_endpoint *ep, uint64_t observation);
 

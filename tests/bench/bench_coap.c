@@ -305,7 +305,8 @@ static int flood(const char *port, const char *pid, uint32_t count, double rate)
             f.answers++;
     pause_load(&b);
     printf("{\"hellos\": %u, \"hello_bytes\": %llu, \"cookies\": %llu, \"largest_answer\": %llu, \"handshakes\": %llu, "
-           "\"slowest_ms\": %.1f, \"per_second\": %.0f, \"server_cpu\": %.2f, \"grown_kib\": %.0f, \"failures\": %llu}\n",
+           "\"slowest_ms\": %.1f, \"per_second\": %.0f, \"server_cpu\": %.2f, \"grown_kib\": %.0f, "
+           "\"failures\": %llu}\n",
            f.sent, (unsigned long long)f.hello, (unsigned long long)f.answers, (unsigned long long)f.largest,
            (unsigned long long)b.handshakes, b.slowest * 1e3, (double)n / took, cpu / took, resident_kib(pid) - kib,
            (unsigned long long)b.failures);
