@@ -3,7 +3,7 @@
  *   bench_coap load PORT PID SESSIONS SECONDS          GET /time over so many live sessions, 32 requests at a time
  *   bench_coap flood PORT PID COUNT RATE               ClientHellos without a cookie, RATE a second (0: none, for
  *                                                      COUNT/1,000 s), while handshakes and requests go on
- * PID is the server's: processor time and memory are read from /proc. Prints one JSON object. */
+ * A flood is watched for at least three seconds. PID is the server's: processor time and memory are read from /proc. Prints one JSON object. */
 #include "cse-shim/coap/coap.h"
 
 #include <netinet/in.h>
@@ -248,12 +248,18 @@ static void flood_open(struct flood *f, uint16_t port)
     }
 }
 
-static void flood_one(struct flood *f)
+static void drain(struct flood *f, int fd)
 {
-    uint8_t hello[128], answer[2048];
-    int fd = f->fds[f->sent % FLOODERS];
+    uint8_t answer[2048];
     for (ssize_t n; (n = recv(fd, answer, sizeof answer, 0)) > 0; f->answers++)
         f->largest = (uint64_t)n > f->largest ? (uint64_t)n : f->largest;
+}
+
+static void flood_one(struct flood *f)
+{
+    uint8_t hello[128];
+    int fd = f->fds[f->sent % FLOODERS];
+    drain(f, fd);
     f->hello = make_hello(hello, f->sent++);
     if (send(fd, hello, f->hello, 0) < 0)
         perror("send");
@@ -286,6 +292,7 @@ static int flood(const char *port, const char *pid, uint32_t count, double rate)
     run_until(&b, now() + 0.5);
     double kib = resident_kib(pid), from = now(), cpu = cpu_seconds(pid);
     double seconds = count / (rate > 0 ? rate : 1000);
+    seconds = seconds < 3 ? 3 : seconds;
     uint64_t before = b.answers;
     for (double t = from, pause = 0; t < from + seconds; t = now()) {
         while (rate > 0 && f.sent < count && (double)f.sent < (t - from) * rate)
@@ -301,8 +308,7 @@ static int flood(const char *port, const char *pid, uint32_t count, double rate)
     uint64_t n = b.answers - before;
     run_until(&b, now() + 0.2);
     for (size_t i = 0; i < FLOODERS; i++)
-        for (uint8_t answer[2048]; recv(f.fds[i], answer, sizeof answer, 0) > 0;)
-            f.answers++;
+        drain(&f, f.fds[i]);
     pause_load(&b);
     printf("{\"hellos\": %u, \"hello_bytes\": %llu, \"cookies\": %llu, \"largest_answer\": %llu, \"handshakes\": %llu, "
            "\"slowest_ms\": %.1f, \"per_second\": %.0f, \"server_cpu\": %.2f, \"grown_kib\": %.0f, "

@@ -78,21 +78,25 @@ def cost():
 
 
 def flood(server, count, rate):
-    quiet, busy = server.run("flood", min(count, 10000), 0), server.run("flood", count, rate)
-    share = busy["per_second"] / quiet["per_second"]
-    name = f"{count} ClientHellos, {rate} a second"
+    """Three times a third of it, each between quiet runs: other work on the machine comes and goes."""
+    pairs = [(server.run("flood", 3000, 0), server.run("flood", count // 3, rate)) for _ in range(3)]
+    share = statistics.median(busy["per_second"] / quiet["per_second"] for quiet, busy in pairs)
+    quiet = {"slowest_ms": max(q["slowest_ms"] for q, _ in pairs)}
+    busy = {k: sum(b[k] for _, b in pairs) for k in ("hellos", "handshakes", "failures", "cookies", "grown_kib")}
+    busy |= {k: max(b[k] for _, b in pairs) for k in ("slowest_ms", "largest_answer", "hello_bytes")}
+    name = f"3 x {count // 3} ClientHellos, {rate} a second"
     expect(name, busy["slowest_ms"] < 1000 and share >= 0.8 and busy["handshakes"] > 0 and busy["failures"] == 0,
            f"slowest of {busy['handshakes']} handshakes {busy['slowest_ms']:.0f} ms (quiet {quiet['slowest_ms']:.0f}), "
            f"throughput {share:.0%} of quiet")
     expect(name + ", memory", busy["grown_kib"] <= 256, f"{busy['grown_kib']:+.0f} KiB")
-    expect(name + ", amplification", busy["largest_answer"] <= busy["hello_bytes"] and busy["cookies"] <= busy["hellos"],
+    expect(name + ", answers", busy["largest_answer"] <= busy["hello_bytes"] and busy["cookies"] <= busy["hellos"],
            f"{busy['hello_bytes']} bytes in, at most {busy['largest_answer']} out, {busy['cookies']} answers")
 
 
 cost()
 with Ours() as warm:
     warm.run("load", 32, 14)  # the memory of messages seen has its full size then
-    flood(warm, 150, 150)
+    flood(warm, 450, 1000)
     flood(warm, args.hellos, 1000)
 print(f"{'failed: ' + ', '.join(failed) if failed else 'all as it should be'}")
 sys.exit(1 if failed else 0)
