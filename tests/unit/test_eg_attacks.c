@@ -9,12 +9,17 @@
 
 static void get(struct world *w, const char *path, const char *identity, bool observe, struct call *c)
 {
-    *c = (struct call){.req = {.mount = CSE_RAW, .op = CSE_RETRIEVE, .path = path, .observe = observe,
-                               .accept = CSE_NO_FORMAT, .peer = {S_AE, CSE_CRED_PSK, identity, "192.0.2.7:1"}}};
+    *c = (struct call){.req = {.mount = CSE_RAW,
+                               .op = CSE_RETRIEVE,
+                               .path = path,
+                               .observe = observe,
+                               .accept = CSE_NO_FORMAT,
+                               .peer = {S_AE, CSE_CRED_PSK, identity, "192.0.2.7:1"}}};
     eg_handle(w->eg, &c->req);
 }
 
-/* --- spoofed associations ------------------------------------------------------------------------------------------ */
+/* --- spoofed associations ------------------------------------------------------------------------------------------
+ */
 
 /* A radio at another gateway claims the device's EUI-64 while the device is joining here. */
 static void a_spoofer_elsewhere_does_not_break_a_join(void **state)
@@ -60,11 +65,13 @@ static void a_gateway_is_told_what_was_proved(void **state)
     send_message(w, &spoofed, &c);
     for (; n < w->h.nsent; n++) {
         assert_null(egp_decode(span_of(w->h.sent[n].body, w->h.sent[n].n), &told));
-        assert_true(told.u.state.state != EGP_ST_ENROLLED || (told.env.gateway == GW && told.u.state.device_short == SHORT));
+        assert_true(told.u.state.state != EGP_ST_ENROLLED ||
+                    (told.env.gateway == GW && told.u.state.device_short == SHORT));
     }
 }
 
-/* --- rights that end ------------------------------------------------------------------------------------------------ */
+/* --- rights that end ------------------------------------------------------------------------------------------------
+ */
 
 static void delete_credential(struct world *w, const char *kpm)
 {
@@ -101,7 +108,8 @@ static void a_new_registration_of_an_enrolled_device_counts(void **state)
     struct store_txn *t = store_begin(w->store);
     eg_code_delete(w->eg, t, ADMIN, "operator:test", DEV, &r);
     finish(w, t, &r);
-    assert_int_equal(put_code(w, DEV, "{\"installCode\":\"" CODE "\",\"targets\":[\"//example.org/in-cse/Cae2\"]}"), ST_CREATED);
+    assert_int_equal(put_code(w, DEV, "{\"installCode\":\"" CODE "\",\"targets\":[\"//example.org/in-cse/Cae2\"]}"),
+                     ST_CREATED);
     get(w, FRAMES, w->ae, false, &c);
     end(w, &c);
     assert_int_equal(c.st, ST_NO_PRIVILEGE);
@@ -110,7 +118,8 @@ static void a_new_registration_of_an_enrolled_device_counts(void **state)
     assert_int_equal(c.st, ST_OK);
 }
 
-/* --- others' share -------------------------------------------------------------------------------------------------- */
+/* --- others' share --------------------------------------------------------------------------------------------------
+ */
 
 static void strangers_do_not_fill_the_trail(void **state)
 {
@@ -169,8 +178,10 @@ static void an_ae_displaces_only_its_own_tickets(void **state)
     struct world *w = *state;
     struct call c;
     struct first_key k = enrol(w, DEV, 1);
-    assert_int_equal(put_code_as(w, ADMIN, DEV, "{\"installCode\":\"" CODE "\",\"targets\":[\"" AE "\",\"/in-cse/Cae2\"]}", true,
-                                 NULL), ST_OK);
+    assert_int_equal(put_code_as(w, ADMIN, DEV,
+                                 "{\"installCode\":\"" CODE "\",\"targets\":[\"" AE "\",\"/in-cse/Cae2\"]}", true,
+                                 NULL),
+                     ST_OK);
     uint32_t mine = ticket(w, w->ae, ST_OK);
     for (int i = 0; i < 20; i++)
         ticket(w, w->ae2, ST_OK);
@@ -183,7 +194,8 @@ static void an_ae_displaces_only_its_own_tickets(void **state)
     assert_int_equal(c.st, ST_UPDATED);
 }
 
-/* --- odd values ----------------------------------------------------------------------------------------------------- */
+/* --- odd values -----------------------------------------------------------------------------------------------------
+ */
 
 static void the_first_moment_of_1970_is_not_never(void **state)
 {
@@ -221,7 +233,8 @@ static void a_device_has_an_address_of_its_own(void **state)
     cJSON_Delete(c.pc);
 }
 
-/* --- what a crash could take back ----------------------------------------------------------------------------------- */
+/* --- what a crash could take back -----------------------------------------------------------------------------------
+ */
 
 static void a_state_is_shown_once_it_is_durable(void **state)
 {
