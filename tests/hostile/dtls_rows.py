@@ -8,14 +8,17 @@ CLOSE_NOTIFY, FATAL_HANDSHAKE_FAILURE = b"\x01\x00", b"\x02\x28"
 
 
 def record(kind, body, epoch=0, sequence=0, version=0xFEFD, length=None) -> bytes:
-    return struct.pack(">BHH", kind, version, epoch) + sequence.to_bytes(6, "big") + struct.pack(">H", len(body) if length is None else length) + body
+    return struct.pack(">BHH", kind, version, epoch) + sequence.to_bytes(6, "big") + struct.pack(">H",
+            len(body) if length is None else length) + body
 
 
-def client_hello(cookie=b"", suites=b"\xc0\xa8", version=0xFEFD, fragment=None, session=b"", compression=b"\x01\x00", extensions=b"", sequence=0) -> bytes:
+def client_hello(cookie=b"", suites=b"\xc0\xa8", version=0xFEFD, fragment=None, session=b"", compression=b"\x01\x00",
+                 extensions=b"", sequence=0) -> bytes:
     body = struct.pack(">H", version) + b"R" * 32 + bytes([len(session)]) + session + bytes([len(cookie)]) + cookie
     body += struct.pack(">H", len(suites)) + suites + compression + extensions
     at, n = fragment or (0, len(body))
-    head = b"\x01" + len(body).to_bytes(3, "big") + struct.pack(">H", sequence) + at.to_bytes(3, "big") + n.to_bytes(3, "big")
+    head = b"\x01" + len(body).to_bytes(3, "big") + struct.pack(">H", sequence) + at.to_bytes(3, "big") + n.to_bytes(3,
+            "big")
     return head + body[at:at + n]
 
 
@@ -23,8 +26,10 @@ def strangers(w):
     hello = client_hello()
     yield Row("ClientHello without a cookie", "udp", record(HANDSHAKE, hello), "hello-verify")
     yield Row("ClientHello with a forged cookie", "udp", record(HANDSHAKE, client_hello(b"c" * 32)), "hello-verify")
-    yield Row("ClientHello with a cookie of 255 bytes", "udp", record(HANDSHAKE, client_hello(b"c" * 255)), "hello-verify")
-    yield Row("ClientHello in two fragments", "udp", [record(HANDSHAKE, client_hello(fragment=(0, 20))), record(HANDSHAKE, client_hello(fragment=(20, 23)), sequence=1)], "none")
+    yield Row("ClientHello with a cookie of 255 bytes", "udp", record(HANDSHAKE, client_hello(b"c" * 255)),
+              "hello-verify")
+    yield Row("ClientHello in two fragments", "udp", [record(HANDSHAKE, client_hello(fragment=(0, 20))),
+            record(HANDSHAKE, client_hello(fragment=(20, 23)), sequence=1)], "none")
     yield Row("ClientHello cut off", "udp", record(HANDSHAKE, hello[:-1]), "none")
     yield Row("ClientHello of 30 bytes", "udp", record(HANDSHAKE, hello)[:30], "none")
     yield Row("ClientHello with a byte behind", "udp", record(HANDSHAKE, hello + b"\0"), "none")
@@ -33,9 +38,11 @@ def strangers(w):
     yield Row("ClientHello in epoch 1", "udp", record(HANDSHAKE, hello, epoch=1), "none")
     yield Row("ClientHello in a record of TLS 1.2", "udp", record(HANDSHAKE, hello, version=0x0303), "none")
     yield Row("ClientHello numbered 3", "udp", record(HANDSHAKE, client_hello(sequence=3)), "none")
-    for kind, name in ((0, "HelloRequest"), (2, "ServerHello"), (14, "ServerHelloDone"), (16, "ClientKeyExchange"), (20, "Finished"), (255, "255")):
+    for kind, name in ((0, "HelloRequest"), (2, "ServerHello"), (14, "ServerHelloDone"), (16, "ClientKeyExchange"),
+                       (20, "Finished"), (255, "255")):
         yield Row(f"handshake of type {name}", "udp", record(HANDSHAKE, bytes([kind]) + hello[1:]), "none")
-    for body, name in ((CLOSE_NOTIFY, "close_notify"), (FATAL_HANDSHAKE_FAILURE, "fatal"), (b"\x02", "of one byte"), (b"\x09\xff", "of no meaning")):
+    for body, name in ((CLOSE_NOTIFY, "close_notify"), (FATAL_HANDSHAKE_FAILURE, "fatal"), (b"\x02", "of one byte"),
+                       (b"\x09\xff", "of no meaning")):
         yield Row(f"alert {name}", "udp", record(ALERT, body), "none")
     yield Row("ChangeCipherSpec", "udp", record(CCS, b"\x01"), "none")
     yield Row("data in epoch 0", "udp", record(DATA, b"\x40\x01\0\0"), "none")
@@ -84,7 +91,8 @@ def sessions(w):
         "no bytes": lambda sent: [b""],
     }.items():
         yield Row(f"into a session: {name}", "record", make, "none, alive")
-    yield Row("into a session: a forged ClientHello", "record", lambda sent: [record(HANDSHAKE, client_hello())], "hello-verify, alive")
+    yield Row("into a session: a forged ClientHello", "record", lambda sent: [record(HANDSHAKE, client_hello())],
+              "hello-verify, alive")
     yield Row("into a session: its own first ClientHello", "record", lambda sent: [sent[0]], "none, alive")
 
 

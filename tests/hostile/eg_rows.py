@@ -4,13 +4,16 @@ from engine import Row, coap
 
 GATEWAY, DEVICE = "00124b00deadbeef", "00158d00000000ff"
 HELLO, REQUEST, RESPONSE, UPLINK, DOWNLINK, TX_RESULT, STALE, STATE = range(8)
-BODIES = {HELLO: [0x1A62, 15, bytes(8), 0], REQUEST: [0, 0x1F2E, 0x1A62, 0, 0x80, 0, b""], RESPONSE: [1, 0x1F2E, True, b""],
-          UPLINK: [0x1F2E, 255, b"\0" * 30], DOWNLINK: [0x1F2E, True, b"\0" * 30], TX_RESULT: [0, 1], STALE: [1, 2], STATE: [1, 0, 0x1F2E]}
+BODIES = {HELLO: [0x1A62, 15, bytes(8), 0], REQUEST: [0, 0x1F2E, 0x1A62, 0, 0x80, 0, b""],
+          RESPONSE: [1, 0x1F2E, True, b""],
+          UPLINK: [0x1F2E, 255, b"\0" * 30], DOWNLINK: [0x1F2E, True, b"\0" * 30], TX_RESULT: [0, 1], STALE: [1, 2],
+          STATE: [1, 0, 0x1F2E]}
 NAMES = "Hello EgRequest EgResponse UplinkFrame DownlinkFrame TxResult Stale DeviceState".split()
 
 
 def envelope(w, kind, **change) -> list:
-    fields = {"version": 1, "type": kind, "transaction": 7, "gateway": bytes.fromhex(w.gateway), "device": bytes.fromhex(DEVICE),
+    fields = {"version": 1, "type": kind, "transaction": 7, "gateway": bytes.fromhex(w.gateway),
+              "device": bytes.fromhex(DEVICE),
               "direction": 1 if kind in (RESPONSE, DOWNLINK, STATE) else 0, "channel": 15, "rssi": -50}
     return list({**fields, **change}.values())
 
@@ -33,8 +36,10 @@ def messages(w):
         yield row(f"{name} with a byte behind", whole + b"\0", "4.00 trailing-bytes")
         yield row(f"{name} with a member too few", message(w, kind, BODIES[kind][:-1]), "4.00 wrong-members")
         yield row(f"{name} with a member too many", message(w, kind, [*BODIES[kind], 0]), "4.00 wrong-members")
-        yield row(f"{name} in the other direction", message(w, kind, direction=0 if kind in (RESPONSE, DOWNLINK, STATE) else 1), "4.00 bad-direction")
-        yield row(f"{name} as if every member were text", message(w, kind, [b"x"] * len(BODIES[kind])), "4.00 wrong-type")
+        yield row(f"{name} in the other direction", message(w, kind,
+                direction=0 if kind in (RESPONSE, DOWNLINK, STATE) else 1), "4.00 bad-direction")
+        yield row(f"{name} as if every member were text", message(w, kind, [b"x"] * len(BODIES[kind])),
+                  "4.00 wrong-type")
         body = cbor(BODIES[kind])
         yield row(f"{name} with a byte behind its body", cbor([envelope(w, kind), body + b"\0"]), "4.00 trailing-bytes")
     for kind in (RESPONSE, DOWNLINK, STATE):
@@ -98,7 +103,8 @@ def encodings(w):
     yield row("body of indefinite length", b"\x82" + cbor(env) + b"\x5f" + cbor(body) + b"\xff")
     yield row("body's length in nine bytes", b"\x82" + cbor(env) + b"\x5b" + len(body).to_bytes(8, "big") + body)
     yield row("members of the body in two bytes", cbor([env, body.replace(b"\x18\x80", b"\x19\x00\x80")]))
-    yield row("body as text", b"\x82" + cbor(env) + b"\x78" + bytes([len(body)]) + body if len(body) > 23 else b"\x82" + cbor(env) + bytes([0x60 | len(body)]) + body, "4.00 wrong-type")
+    yield row("body as text",
+              b"\x82" + cbor(env) + bytes([0x60 | len(body)]) + body, "4.00 wrong-type")
     yield row("a tag before", b"\xd9\xd9\xf7" + good, "4.00 wrong-type")
     yield row("a map", b"\xa1\x00\x00", "4.00 wrong-type")
     yield row("null", b"\xf6", "4.00 wrong-type")
@@ -125,7 +131,8 @@ def peers(w):
     yield Row("EgRequest from an AE", "coap:ae", post(good), "4.03 not-bound")
     yield Row("EgRequest of an enrolled device from an AE", "coap:ae", post(enrolled), "4.03 not-bound")
     yield Row("EgRequest of an enrolled device by another gateway", "coap:gw2", post(enrolled), "4.03 not-bound")
-    yield Row("EgRequest by a gateway under its own name", "coap:gw2", post(message(w, REQUEST, gateway=bytes.fromhex(w.gateway2))), "2.04 unknown-device")
+    yield Row("EgRequest by a gateway under its own name", "coap:gw2",
+              post(message(w, REQUEST, gateway=bytes.fromhex(w.gateway2))), "2.04 unknown-device")
     for kind in (HELLO, UPLINK, TX_RESULT, STALE):
         yield Row(f"{NAMES[kind]} from an AE", "coap:ae", post(message(w, kind)), "4.03 not-bound")
         yield Row(f"{NAMES[kind]} by another gateway", "coap:gw2", post(message(w, kind)), "4.03 not-bound")
@@ -140,7 +147,8 @@ def peers(w):
     for code, name in ((GET, "GET"), (PUT, "PUT"), (DELETE, "DELETE")):
         yield Row(f"{name} of /mef/eg", "coap:gw", post(good, code=code), "4.05")
     yield Row("POST below /mef/eg", "coap:gw", coap(POST, "mef/eg/x", [(CONTENT_FORMAT, uint(CBOR))], good), "4.04")
-    yield Row("POST beside /mef/eg", "coap:gw", coap(POST, "mef/egx", [(CONTENT_FORMAT, uint(CBOR))], good), "4.00 4000")
+    yield Row("POST beside /mef/eg", "coap:gw", coap(POST, "mef/egx", [(CONTENT_FORMAT, uint(CBOR))], good),
+              "4.00 4000")
 
 
 def rows(w):

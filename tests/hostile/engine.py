@@ -193,7 +193,8 @@ class Engine:
 
     def https_psk(self, data: bytes) -> str:
         c = self.world.credentials["ae"]
-        done = subprocess.run(["openssl", "s_client", "-tls1_2", "-quiet", "-connect", f"127.0.0.1:{self.world.stack.https}",
+        done = subprocess.run(["openssl", "s_client", "-tls1_2", "-quiet", "-connect",
+                               f"127.0.0.1:{self.world.stack.https}",
                                "-psk_identity", c["kpmId"], "-psk", c["kpm"], "-cipher", "PSK-AES128-GCM-SHA256"],
                               input=data, capture_output=True, timeout=10)
         return describe_http(done.stdout, True)
@@ -243,7 +244,8 @@ def describe_http(data: bytes, closed: bool) -> str:
     return " | ".join(said) or ("closed" if closed else "none")
 
 
-def coap(code: int, path: str = "", options=(), payload: bytes = b"", kind: int = CON, token: bytes = b"\x01\x02") -> bytes:
+def coap(code: int, path: str = "", options=(), payload: bytes = b"", kind: int = CON,
+         token: bytes = b"\x01\x02") -> bytes:
     """A well-formed message; its id is given when it is sent."""
     paths = [(11, s.encode()) for s in path.split("/")] if path else []
     message = encode(code, 0, token, [*paths, *options], payload)

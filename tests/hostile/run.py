@@ -41,7 +41,8 @@ class World:
         s = self.stack = Stack(build, folder)
         s.init()
         self.tokens = {"admin": s.token()}
-        for name, role, admin in (("installer", "installer", ADMIN), ("viewer", "viewer", ADMIN), ("stranger", "admin", "stranger.example.com")):
+        for name, role, admin in (("installer", "installer", ADMIN), ("viewer", "viewer", ADMIN),
+                                  ("stranger", "admin", "stranger.example.com")):
             self.tokens[name] = name + "-" * 10 + os.urandom(16).hex()
             file = write_private(folder / f"{name}.token", self.tokens[name] + "\n")
             for key, value in (("file", file), ("admin-fqdn", admin), ("role", role)):
@@ -52,7 +53,8 @@ class World:
         gw2 = s.must("POST", "/v1/credentials", {"for": f"gateway:{self.gateway2}", "kind": "psk"})
         s.must("PUT", f"/v1/gateways/{self.gateway2}", {"identity": gw2["kpmId"]})
         s.must("PUT", "/v1/applications/room", {"members": ["C-room"]})
-        self.credentials = {"ae": s.ae, "gw": s.gw_credential, "gw2": gw2, "other": s.must("POST", "/v1/credentials", {"for": OTHER_AE, "kind": "psk"})}
+        self.credentials = {"ae": s.ae, "gw": s.gw_credential, "gw2": gw2,
+                            "other": s.must("POST", "/v1/credentials", {"for": OTHER_AE, "kind": "psk"})}
         s.start_gateway()
         self._enrol()
         self._deposit()
@@ -74,11 +76,14 @@ class World:
         """A registration and a key of the AE's own."""
         client = CoapClient(self.stack.coaps, self.stack.ae["kpmId"], self.stack.ae["kpm"])
         form = (CONTENT_FORMAT, uint(JSON))
-        client.request(POST, "mef", [(TY, uint(60002)), form], b'{"sec:mecr":{"et":"20500101T000000","adfq":"%s"}}' % ADMIN.encode(), origin=AE_ID)
+        client.request(POST, "mef", [(TY, uint(60002)), form],
+                       b'{"sec:mecr":{"et":"20500101T000000","adfq":"%s"}}' % ADMIN.encode(), origin=AE_ID)
         found = client.request(1, "mef", [(15, b"fu=1")], origin=AE_ID).payload.decode()
         self.registration = next(i for i in re.findall(r"mef/([0-9a-f]{32})", found) if i != self.key)
-        made = client.request(POST, "mef", [(TY, uint(60004)), form], b'{"sec:skr":{"et":"20500101T000000","adfq":"%s","suid":24,'
-                              b'"tgis":["%s"],"kv":"AAECAwQFBgcICQoLDA0ODw=="}}' % (ADMIN.encode(), OTHER_AE.encode()), origin=AE_ID)
+        made = client.request(POST, "mef", [(TY, uint(60004)), form],
+                              b'{"sec:skr":{"et":"20500101T000000","adfq":"%s","suid":24,'
+                              b'"tgis":["%s"],"kv":"AAECAwQFBgcICQoLDA0ODw=="}}' % (ADMIN.encode(), OTHER_AE.encode()),
+                              origin=AE_ID)
         self.own = re.search(rb'"ri":"([0-9a-f]+)"', made.payload)[1].decode()
         client.close()
 
@@ -88,7 +93,8 @@ class World:
     def sealed(self) -> bytes:
         """A NWK data frame, well-formed, under the network key's number, with a MIC that is none."""
         gateway = bytes.fromhex(self.gateway)[::-1]
-        return b"\x48\x02" + self.short + b"\x00\x00" + b"\x1e\x01" + b"\x28" + (1 << 20).to_bytes(4, "little") + gateway + b"\x00" + bytes(24)
+        return b"\x48\x02" + self.short + b"\x00\x00" + b"\x1e\x01" + b"\x28" + (1 << 20).to_bytes(4,
+                "little") + gateway + b"\x00" + bytes(24)
 
     def restart(self):
         self.stack.stop()
@@ -101,7 +107,8 @@ class World:
 def database(path: Path) -> dict:
     """Every row of every table, audit included; but the epochs, which say which session speaks for a gateway."""
     with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
-        tables = [t for (t,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'") if t != "gateway_epoch"]
+        tables = [t for (t,
+                         ) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'") if t != "gateway_epoch"]
         return {(t, bytes(k)): bytes(v) for t in tables for k, v in db.execute(f'SELECT k, v FROM "{t}"')}
 
 
@@ -150,7 +157,8 @@ def main() -> int:
             else:
                 check(said == row.expect, f"{row.transport:<10} {row.name}: {said}, not {row.expect}")
             if number % 50 == 49:
-                check(all(p.running() for p in (stack.mefd, stack.ipe, stack.gateway)), f"a process ended before {row.name}")
+                check(all(p.running() for p in (stack.mefd, stack.ipe, stack.gateway)),
+                      f"a process ended before {row.name}")
         print(f"{len(rows)} rows in {time.monotonic() - began:.1f} s, {known} of them answered as known, not as the standard asks")
         engine.close()
         stack.stop()

@@ -41,7 +41,8 @@ class Matrix:
         return done.stdout if done.returncode == 0 else None
 
     def serve(self, *argv) -> int:
-        child = subprocess.Popen([str(a) for a in argv], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**self.env, "CEP_ACK_MS": "100"})
+        child = subprocess.Popen([str(a) for a in argv], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                 env={**self.env, "CEP_ACK_MS": "100"})
         self.children.append(child)
         return int(child.stdout.readline())
 
@@ -49,7 +50,8 @@ class Matrix:
         out, given = self.folder / "out", self.folder / "in"
         out.write_bytes(b"")
         where = f"{'coaps' if psk else 'coap'}://{f'[{host}]' if ':' in host else host}:{port}/{path}"
-        argv = ["timeout", "50", "coap-client-openssl", "-B", "45", *more, "-o", out, "-m", method, *(["-u", PSK[0], "-k", PSK[1]] if psk else [])]
+        argv = ["timeout", "50", "coap-client-openssl", "-B", "45", *more, "-o", out, "-m", method,
+                *(["-u", PSK[0], "-k", PSK[1]] if psk else [])]
         if body is not None:
             given.write_bytes(body)
             argv += ["-f", given]
@@ -69,7 +71,8 @@ class Matrix:
         for size in SIZES:
             body = self.random.randbytes(size)
             self.libcoap("put", host, port, "kept", psk, body)
-            self.check(f"libcoap client, {kind}: PUT and GET {size}", self.libcoap("get", host, port, "kept", psk) == body)
+            self.check(f"libcoap client, {kind}: PUT and GET {size}",
+                       self.libcoap("get", host, port, "kept", psk) == body)
         self.check(f"libcoap client, {kind}: NON", self.libcoap("get", host, port, "kept", psk, None, "-N") == body)
         self.check(f"libcoap client, {kind}: separate", self.libcoap("get", host, port, "slow", psk) == b"slow")
         if psk:
@@ -89,8 +92,10 @@ class Matrix:
 
     def gnutls(self, host, port):
         key = PSK[1].encode().hex()
-        done = subprocess.run(["timeout", "10", "gnutls-cli", "--udp", "--port", str(port), host, "--pskusername", PSK[0], "--pskkey", key, "--priority",
-                               "NORMAL:-KX-ALL:+PSK:-CIPHER-ALL:+AES-128-CCM-8:+AES-128-CCM:-VERS-ALL:+VERS-DTLS1.2"], input=b"", capture_output=True, check=False)
+        done = subprocess.run(["timeout", "10", "gnutls-cli", "--udp", "--port", str(port), host, "--pskusername",
+                               PSK[0], "--pskkey", key, "--priority",
+                               "NORMAL:-KX-ALL:+PSK:-CIPHER-ALL:+AES-128-CCM-8:+AES-128-CCM:-VERS-ALL:+VERS-DTLS1.2"],
+                               input=b"", capture_output=True, check=False)
         self.check(f"gnutls-cli, PSK {host}", b"Handshake was completed" in done.stdout, done.stdout[-200:])
 
     # --- our client against strangers ---------------------------------------------------------------------------------
@@ -104,7 +109,8 @@ class Matrix:
             with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as s:
                 s.bind((host, 0))
                 port = s.getsockname()[1]
-            self.children.append(subprocess.Popen(["coap-server-openssl", "-A", host, "-p", str(port), "-d", "10", *(["-k", PSK[1], "-h", ""] if psk else [])],
+            self.children.append(subprocess.Popen(["coap-server-openssl", "-A", host, "-p", str(port), "-d", "10",
+                    *(["-k", PSK[1], "-h", ""] if psk else [])],
                                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
             time.sleep(0.5)
             self.transfers(f"libcoap server, {'PSK' if psk else 'plain'} {host}", host, port + bool(psk), psk)
@@ -124,11 +130,14 @@ class Matrix:
         for size in (1, 4096, 102400):
             body = self.random.randbytes(size)
             sent = self.ours(host, relay.port, "PUT", "kept", psk, body, fast=True)
-            self.check(f"bad road, ours, {kind}: PUT {size}", sent is not None and self.ours(host, port, "GET", "kept", psk) == body)
-            self.check(f"bad road, ours, {kind}: GET {size}", self.ours(host, relay.port, "GET", "kept", psk, fast=True) == body)
+            self.check(f"bad road, ours, {kind}: PUT {size}",
+                       sent is not None and self.ours(host, port, "GET", "kept", psk) == body)
+            self.check(f"bad road, ours, {kind}: GET {size}",
+                       self.ours(host, relay.port, "GET", "kept", psk, fast=True) == body)
         body = self.random.randbytes(102400 if LONG else 2000)
         self.ours(host, port, "PUT", "kept", psk, body)
-        self.check(f"bad road, libcoap client, {kind}: GET {len(body)}", self.libcoap("get", host, relay.port, "kept", psk) == body)
+        self.check(f"bad road, libcoap client, {kind}: GET {len(body)}",
+                   self.libcoap("get", host, relay.port, "kept", psk) == body)
         self.check(f"bad road, {kind}: it was bad", relay.lost > 5 and relay.delayed > 2 and relay.doubled >= 0)
         relay.close()
         twice = Relay(host, port, SEED, loss=0, double=1, late=0)

@@ -3,7 +3,6 @@
 //   dtls-get HOST PORT PATH IDENTITY KEY
 //   serve HOST                       prints its port; /kept takes PUT and gives GET, /time is observable
 "use strict";
-const { Readable } = require("stream");
 const coap = require("coap");
 const packet = require("coap-packet");
 const { dtls } = require("node-dtls-client");
@@ -51,5 +50,8 @@ function serve() {
 
 if (what === "serve") serve();
 else if (what === "dtls-get") dtlsGet();
-else if (what === "put") { const all = []; process.stdin.on("data", (d) => all.push(d)); process.stdin.on("end", () => ask("PUT", Buffer.concat(all))); }
-else ask("GET", undefined, what === "observe");
+else if (what === "put") {
+  const all = [];
+  process.stdin.on("data", (d) => all.push(d));
+  process.stdin.on("end", () => ask("PUT", Buffer.concat(all)));
+} else ask("GET", undefined, what === "observe");
