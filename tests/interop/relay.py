@@ -12,7 +12,7 @@ class Relay:
         self.family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.server, self.random = (host, server_port), random.Random(seed)
         self.loss, self.double, self.late = loss, double, late
-        self.lost = self.doubled = self.delayed = 0
+        self.lost = 0
         self.front = socket.socket(self.family, socket.SOCK_DGRAM)
         self.front.bind((host, 0))
         self.port, self.backs = self.front.getsockname()[1], {}
@@ -25,7 +25,6 @@ class Relay:
             return
         for _ in range(2 if self.random.random() < self.double else 1):
             if self.random.random() < self.late:
-                self.delayed += 1
                 threading.Timer(0.03, self._quietly, [send]).start()
             else:
                 self._quietly(send)
