@@ -131,7 +131,8 @@ class Matrix:
         port = self.serve(self.tool, "server", host, 0, *psk)
         kind = f"{'PSK' if psk else 'plain'} {host}"
         relay = Relay(host, port, SEED)
-        for size in (1, 4096, 102400):
+        whole = LONG or host == HOSTS[0]
+        for size in (1, 4096, 102400) if whole else (1, 4096):
             body = self.random.randbytes(size)
             sent = self.ours(host, relay.port, "PUT", "kept", psk, body, fast=True)
             self.check(f"bad road, ours, {kind}: PUT {size}",
@@ -140,9 +141,10 @@ class Matrix:
                        self.ours(host, relay.port, "GET", "kept", psk, fast=True) == body)
         body = self.random.randbytes(102400 if LONG else 2000)
         self.ours(host, port, "PUT", "kept", psk, body)
-        self.check(f"bad road, libcoap client, {kind}: GET {len(body)}",
-                   self.libcoap("get", host, relay.port, "kept", psk) == body)
-        self.check(f"bad road, {kind}: it was bad", relay.lost > 5 and relay.delayed > 2 and relay.doubled >= 0)
+        if whole:
+            said = self.libcoap("get", host, relay.port, "kept", psk)
+            self.check(f"bad road, libcoap client, {kind}: GET {len(body)}", said == body)
+        self.check(f"bad road, {kind}: it was bad", relay.lost > 1)
         relay.close()
         twice = Relay(host, port, SEED, loss=0, double=1, late=0)
         hits = [self.ours(host, twice.port, "POST", "hits", psk, fast=True) for _ in range(5)]
