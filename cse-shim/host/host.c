@@ -133,12 +133,17 @@ static uint64_t op_now(struct cse_host *h)
     return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
-static int64_t op_time(struct cse_host *h)
+int64_t host_time(void)
 {
-    (void)h;
     struct timespec ts;
     clock_gettime(CLOCK_REALTIME, &ts);
     return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+static int64_t op_time(struct cse_host *h)
+{
+    (void)h;
+    return host_time();
 }
 
 static bool op_random(struct cse_host *h, void *out, size_t n)

@@ -48,6 +48,7 @@ void host_request_ended(struct cse_host *h);
 size_t host_psk(struct cse_host *h, const char *identity, uint8_t *key, size_t cap);
 void host_session_end(struct cse_host *h, uint64_t session);
 void host_observe_end(struct cse_host *h, uint64_t observation);
+int64_t host_time(void); /* ms since 1970 UTC */
 struct metrics *host_metrics(struct cse_host *h);
 /* Bring what is only known by asking (endpoint statistics) into the metrics. */
 void host_metrics_refresh(struct cse_host *h);

@@ -114,6 +114,7 @@ static void add_headers(struct MHD_Response *r, const struct answer *a)
     header(r, "X-M2M-RSC", rsc);
     header(r, "X-M2M-RI", a->rqi);
     header(r, "X-M2M-RVI", a->rvi);
+    header(r, "X-M2M-OT", a->originated);
 }
 
 /* A REST delete says 204; a primitive keeps the mapped status (TS-0009 Table 6.3.2-1). */
@@ -180,10 +181,12 @@ static void read_headers(struct request *r, const struct exchange *x)
     struct span type = header_of(x, MHD_HTTP_HEADER_CONTENT_TYPE);
     if (type.p != NULL && !http_read_content_type(type, &r->pub.content_format, &r->pub.ty))
         request_refuse(r, ST_BAD_REQUEST, "the resource type in Content-Type is not a number");
-    r->pub.accept = http_read_accept(header_of(x, MHD_HTTP_HEADER_ACCEPT));
+    http_read_accept(r, header_of(x, MHD_HTTP_HEADER_ACCEPT));
     r->pub.from = text_header(r, x, "X-M2M-Origin");
     r->rqi = text_header(r, x, "X-M2M-RI");
     r->rvi = text_header(r, x, "X-M2M-RVI");
+    r->expires = text_header(r, x, "X-M2M-RET");
+    r->originated = text_header(r, x, "X-M2M-OT");
     r->pub.authorization = text_header(r, x, MHD_HTTP_HEADER_AUTHORIZATION);
 }
 
