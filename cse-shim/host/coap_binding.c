@@ -236,7 +236,7 @@ static void answer(void *exchange, const struct answer *a)
 
 static uint64_t observe(void *exchange)
 {
-    return cep_observe(exchange);
+    return observation_of_coap(cep_observe(exchange));
 }
 
 static const struct binding_ops coap_ops = {CSE_COAP, answer, observe};
@@ -291,7 +291,7 @@ static void on_closed(void *user, uint64_t serial)
 
 static void on_observe_end(void *user, uint64_t observation)
 {
-    host_observe_end(((struct coap_binding *)user)->host, observation);
+    host_observe_end(((struct coap_binding *)user)->host, observation_of_coap(observation));
 }
 
 /* --- life --------------------------------------------------------------------------------------------------------------- */
