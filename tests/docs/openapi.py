@@ -361,7 +361,7 @@ def audit(w: Walk):
     page = w.ask("GET", "/v1/audit?limit=1000", want=200)
     w.ask("GET", f"/v1/audit?limit=2&before={page[-1]['seq'] + 1}", want=200)
     w.ask("GET", "/v1/audit?before=0", want=400)
-    w.ask("GET", "/v1/events", want=501)
+    w.ask("GET", "/v1/events", want=406)
 
 
 def status_pages(w: Walk):
