@@ -16,9 +16,9 @@ enum { OPT_TY = 267, OPT_RVI = 271, OPT_FR = 279, OPT_RQI = 283, OPT_RSC = 307 }
 enum { FORMAT_OCTETS = 42, FORMAT_JSON = 50 };
 #define RELEASE "3"
 #define QUEUE 64
-#define RETRY_MS 1000 /* between attempts to set up a lost observation */
+#define RETRY_MS 1000  /* between attempts to set up a lost observation */
 #define QUIET_MS 10000 /* without a notification, then the MEF is asked whether it is still there */
-#define PROBE_MS 4000 /* to answer that; else the session is given up */
+#define PROBE_MS 4000  /* to answer that; else the session is given up */
 
 struct aec {
     sd_event *loop;
@@ -33,13 +33,13 @@ struct aec {
     unsigned requests; /* makes Request Identifiers */
     char error[AEC_TEXT_MAX];
 
-    eui64_t watched;        /* 0: nothing */
-    uint64_t observation;   /* cep handle; 0: not set up */
-    uint64_t retry_at;      /* monotonic ms, when to set a lost one up again */
-    enum st watch_st;       /* ST_OK, or why the MEF refused it */
+    eui64_t watched;      /* 0: nothing */
+    uint64_t observation; /* cep handle; 0: not set up */
+    uint64_t retry_at;    /* monotonic ms, when to set a lost one up again */
+    enum st watch_st;     /* ST_OK, or why the MEF refused it */
     bool watch_answered;
-    uint64_t heard_at;      /* monotonic ms, the latest sign of life while watching */
-    uint64_t probe;         /* cep handle of the question whether the MEF is there; 0: none */
+    uint64_t heard_at; /* monotonic ms, the latest sign of life while watching */
+    uint64_t probe;    /* cep handle of the question whether the MEF is there; 0: none */
     uint8_t frames[QUEUE][AEC_FRAME_MAX];
     size_t lengths[QUEUE];
     size_t head, waiting;
@@ -47,7 +47,6 @@ struct aec {
 
 /* One request and its answer. */
 struct call {
-    struct aec *c;
     bool done;
     enum st st;
     uint8_t *body; /* owned; wiped with the call */
@@ -69,11 +68,12 @@ const char *aec_error(const struct aec *c)
 static enum st fail(struct aec *c, enum st st, const char *detail)
 {
     const struct st_map *m = st_map(st);
-    snprintf(c->error, sizeof c->error, "%u %s%s%.180s", (unsigned)m->rsc, m->text, detail[0] != '\0' ? ": " : "", detail);
+    snprintf(c->error, sizeof c->error, "%u %s%s%.180s", (unsigned)m->rsc, m->text, detail[0] != '\0' ? ": " : "",
+             detail);
     return st;
 }
 
-/* --- life ------------------------------------------------------------------------------------------------------- */
+/* --- life -------------------------------------------------------------------------------------------------- */
 
 static void on_opened(void *user, const struct cep_peer *peer)
 {
@@ -143,7 +143,7 @@ static struct cep_session *session(struct aec *c)
     return s;
 }
 
-/* --- requests ------------------------------------------------------------------------------------------------------ */
+/* --- requests ---------------------------------------------------------------------------------------------- */
 
 /* A request under construction: options in ascending order, as coap.h wants them. */
 struct request {
@@ -169,10 +169,10 @@ static void add_uint(struct request *r, uint16_t num, unsigned v)
 /* What distinguishes one request from another. */
 struct spec {
     uint8_t method;
-    const char *path;            /* below the base; "" is the base; no leading '/' */
-    const char *queries[2];      /* NULL: none */
-    int ty;                      /* resource type of a create; 0: none */
-    unsigned format;             /* of the body */
+    const char *path;       /* below the base; "" is the base; no leading '/' */
+    const char *queries[2]; /* NULL: none */
+    int ty;                 /* resource type of a create; 0: none */
+    unsigned format;        /* of the body */
     unsigned accept;
     struct span body;
 };
@@ -253,7 +253,7 @@ static enum st explain(struct aec *c, const struct call *call)
 /* Send and wait. On a success *out is the answer, to be cleared by the caller; on a failure nothing is left. */
 static enum st perform(struct aec *c, const struct spec *s, struct call *out)
 {
-    *out = (struct call){.c = c};
+    *out = (struct call){0};
     struct request r = {.n = 0};
     build(c, s, &r);
     const struct cep_message m = {s->method, r.opts, r.n, s->body};
@@ -289,13 +289,18 @@ static enum st parsed(struct aec *c, struct call *call, enum st st)
 enum st aec_register(struct aec *c, const char *admin_fqdn, const char *expires, char *id)
 {
     char body[512];
-    int n = snprintf(body, sizeof body, "{\"" MEF_SN_CLIENT_REG "\":{\"" M2M_SN_EXPIRATION "\":\"%s\",\"" MEF_SN_ADMIN_FQDN
-                     "\":\"%s\"}}", expires, admin_fqdn);
+    int n = snprintf(body, sizeof body,
+                     "{\"" MEF_SN_CLIENT_REG "\":{\"" M2M_SN_EXPIRATION "\":\"%s\",\"" MEF_SN_ADMIN_FQDN "\":\"%s\"}}",
+                     expires, admin_fqdn);
     if (n < 0 || (size_t)n >= sizeof body || strpbrk(admin_fqdn, "\"\\") != NULL || strpbrk(expires, "\"\\") != NULL)
         return fail(c, ST_BAD_REQUEST, "adminFQDN or expiration time");
     struct call call;
-    const struct spec s = {.method = CEP_POST, .path = "", .ty = MEF_TY_CLIENT_REG, .format = FORMAT_JSON,
-                           .accept = FORMAT_JSON, .body = span_of(body, (size_t)n)};
+    const struct spec s = {.method = CEP_POST,
+                           .path = "",
+                           .ty = MEF_TY_CLIENT_REG,
+                           .format = FORMAT_JSON,
+                           .accept = FORMAT_JSON,
+                           .body = span_of(body, (size_t)n)};
     enum st st = perform(c, &s, &call);
     return st != ST_OK ? st : parsed(c, &call, aec_parse_registration(span_of(call.body, call.n), id));
 }
@@ -338,7 +343,10 @@ enum st aec_ticket_take(struct aec *c, eui64_t device, unsigned count, struct ae
         return st;
     eg_path(path, "devices", device, "/ticket");
     int n = snprintf(body, sizeof body, "{\"count\":%u}", count);
-    const struct spec s = {.method = CEP_POST, .path = path, .format = FORMAT_JSON, .accept = FORMAT_JSON,
+    const struct spec s = {.method = CEP_POST,
+                           .path = path,
+                           .format = FORMAT_JSON,
+                           .accept = FORMAT_JSON,
                            .body = span_of(body, (size_t)n)};
     st = perform(c, &s, &call);
     return st != ST_OK ? st : parsed(c, &call, aec_parse_ticket(span_of(call.body, call.n), out));
@@ -349,14 +357,15 @@ enum st aec_send(struct aec *c, eui64_t device, struct span frame)
     char path[64];
     eg_path(path, "frames", device, "");
     struct call call;
-    const struct spec s = {.method = CEP_POST, .path = path, .format = FORMAT_OCTETS, .accept = FORMAT_OCTETS, .body = frame};
+    const struct spec s = {
+        .method = CEP_POST, .path = path, .format = FORMAT_OCTETS, .accept = FORMAT_OCTETS, .body = frame};
     enum st st = perform(c, &s, &call);
     if (st == ST_OK)
         call_clear(&call);
     return st;
 }
 
-/* --- frames ---------------------------------------------------------------------------------------------------------- */
+/* --- frames ------------------------------------------------------------------------------------------------ */
 
 static void enqueue(struct aec *c, struct span frame)
 {

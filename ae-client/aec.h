@@ -10,18 +10,18 @@
 #include "cse-shim/base/hex.h"
 #include "cse-shim/base/status.h"
 
-#define AEC_ID_MAX 128  /* RelativeKeyID or resourceID with NUL (sec:relKeyID, TS-0003 12.1) */
-#define AEC_KEY_MAX 32  /* bytes of a key value */
+#define AEC_ID_MAX 128 /* RelativeKeyID or resourceID with NUL (sec:relKeyID, TS-0003 12.1) */
+#define AEC_KEY_MAX 32 /* bytes of a key value */
 #define AEC_FRAME_MAX 128
 
 struct aec_config {
-    const char *host;     /* name or numeric address of the MEF */
+    const char *host; /* name or numeric address of the MEF */
     uint16_t port;
-    const char *kpm_id;   /* KpmID, the PSK identity */
-    struct span kpm;      /* Kpm; copied, wiped by aec_free() */
-    const char *from;     /* originator: AE-ID as registered for the KpmID; NULL: none sent */
-    const char *base;     /* name of <MEFBase>; NULL: "mef" */
-    unsigned timeout_ms;  /* of one call; 0: 10,000 */
+    const char *kpm_id;  /* KpmID, the PSK identity */
+    struct span kpm;     /* Kpm; copied, wiped by aec_free() */
+    const char *from;    /* originator: AE-ID as registered for the KpmID; NULL: none sent */
+    const char *base;    /* name of <MEFBase>; NULL: "mef" */
+    unsigned timeout_ms; /* of one call; 0: 10,000 */
 };
 
 struct aec;
@@ -41,12 +41,12 @@ MUST_USE enum st aec_find(struct aec *c, eui64_t device, char relkeyid[AEC_ID_MA
 /* A retrieved key (symmKeyReg). It lives in OpenSSL's secure heap where the program has set one up. */
 struct aec_key {
     uint8_t value[AEC_KEY_MAX];
-    size_t len;            /* bytes of value */
+    size_t len; /* bytes of value */
     char relkeyid[AEC_ID_MAX];
-    unsigned suid;         /* TS-0004 6.3.4.2.39; 24: ESData */
-    eui64_t device;        /* from the labels; 0: absent */
+    unsigned suid;  /* TS-0004 6.3.4.2.39; 24: ESData */
+    eui64_t device; /* from the labels; 0: absent */
     eui64_t gateway;
-    uint8_t key_seq;       /* NWK key sequence number */
+    uint8_t key_seq; /* NWK key sequence number */
 };
 MUST_USE enum st aec_get(struct aec *c, const char *relkeyid, struct aec_key **out);
 void aec_key_free(struct aec_key *k); /* wipes; NULL is fine */
@@ -64,10 +64,10 @@ int aec_fd(const struct aec *c);
  * number and the APS counter of a frame are the low byte of its counter. */
 struct aec_ticket {
     char relkeyid[AEC_ID_MAX];
-    eui64_t gateway;       /* source in the auxiliary header */
-    uint16_t device;       /* short address */
+    eui64_t gateway; /* source in the auxiliary header */
+    uint16_t device; /* short address */
     uint8_t key_seq;
-    uint32_t counter;      /* first of count consecutive NWK frame counters */
+    uint32_t counter; /* first of count consecutive NWK frame counters */
     unsigned count;
 };
 /* count: 1 to 16. ST_NOT_FOUND: the device has no key. */

@@ -55,7 +55,7 @@ static enum exit_code print_json(cJSON *json)
     return ok ? EXIT_OK : EXIT_FAILED;
 }
 
-/* --- register, find, get ----------------------------------------------------------------------------------------------- */
+/* --- register, find, get ----------------------------------------------------------------------------------- */
 
 static enum exit_code run_register(struct aec *c, const struct options *o, const char *operand)
 {
@@ -123,7 +123,7 @@ static enum exit_code run_get(struct aec *c, const struct options *o, const char
     return code;
 }
 
-/* --- open ------------------------------------------------------------------------------------------------------------------ */
+/* --- open -------------------------------------------------------------------------------------------------- */
 
 static volatile sig_atomic_t stop;
 
@@ -250,7 +250,8 @@ static enum exit_code run_open(struct aec *c, const struct options *o, const cha
 {
     struct follow f = {.c = c};
     unsigned long wanted = 1, timeout;
-    if (!operand_eui(operand, &f.eui) || (o->count != NULL && (!mefkey_number(o->count, 1000000, &wanted) || wanted == 0)))
+    if (!operand_eui(operand, &f.eui) ||
+        (o->count != NULL && (!mefkey_number(o->count, 1000000, &wanted) || wanted == 0)))
         return mefkey_fail(EXIT_USAGE, "open: want EUI64 and perhaps --count 1 to 1000000");
     if (o->follow && o->count == NULL)
         wanted = ULONG_MAX;
@@ -268,7 +269,7 @@ static enum exit_code run_open(struct aec *c, const struct options *o, const cha
     return code;
 }
 
-/* --- ticket, send ------------------------------------------------------------------------------------------------------------ */
+/* --- ticket, send ------------------------------------------------------------------------------------------ */
 
 static enum exit_code run_ticket(struct aec *c, const struct options *o, const char *operand)
 {
@@ -308,7 +309,8 @@ static bool read_message(const struct options *o, const char *operand, struct me
         (o->endpoint != NULL && !mefkey_number(o->endpoint, 0xff, &endpoint)) ||
         (o->profile != NULL && !mefkey_number(o->profile, 0xffff, &profile)))
         return false;
-    m->to = (struct aec_command){.endpoint = (uint8_t)endpoint, .cluster = (uint16_t)cluster, .profile = (uint16_t)profile};
+    m->to =
+        (struct aec_command){.endpoint = (uint8_t)endpoint, .cluster = (uint16_t)cluster, .profile = (uint16_t)profile};
     m->plain_command = o->command != NULL;
     if (m->plain_command) {
         m->zcl[0] = 0x01; /* ZCL 2.4.1.1: cluster command, client to server */
@@ -322,7 +324,8 @@ static bool read_message(const struct options *o, const char *operand, struct me
     return m->n != 0 && m->n <= sizeof m->zcl && hex_decode(o->payload, strlen(o->payload), m->zcl, m->n);
 }
 
-static enum exit_code seal_and_send(struct aec *c, struct message *m, const struct aec_key *key, const struct aec_ticket *t)
+static enum exit_code seal_and_send(struct aec *c, struct message *m, const struct aec_key *key,
+                                    const struct aec_ticket *t)
 {
     uint8_t buf[ZB_NWK_MAX];
     struct wr frame = wr_of(buf, sizeof buf);

@@ -40,15 +40,22 @@ enum zb_err aec_frame_seal(struct zb_crypto *z, const struct aec_key *key, const
         return ZB_NO_KEY;
     uint8_t buf[ZB_NWK_MAX];
     struct wr payload = wr_of(buf, sizeof buf);
-    const struct zb_aps aps = {.fcf = ZB_APS_DATA, .dst_endpoint = cmd->endpoint, .cluster = cmd->cluster,
-                               .profile = cmd->profile, .src_endpoint = OWN_ENDPOINT,
+    const struct zb_aps aps = {.fcf = ZB_APS_DATA,
+                               .dst_endpoint = cmd->endpoint,
+                               .cluster = cmd->cluster,
+                               .profile = cmd->profile,
+                               .src_endpoint = OWN_ENDPOINT,
                                .counter = (uint8_t)(ticket->counter + i)};
     zb_aps_build(&payload, &aps);
     wr_spanb(&payload, cmd->zcl);
     if (!wr_ok(&payload))
         return ZB_NO_SPACE;
     /* 0x0208: data, protocol version 2, security. */
-    const struct zb_nwk nwk = {.fcf = 0x0208, .dst = ticket->device, .src = COORDINATOR, .radius = RADIUS,
+    const struct zb_nwk nwk = {.fcf = 0x0208,
+                               .dst = ticket->device,
+                               .src = COORDINATOR,
+                               .radius = RADIUS,
                                .seq = (uint8_t)(ticket->counter + i)};
-    return zb_nwk_seal(z, key->value, &nwk, ticket->counter + i, ticket->gateway, ticket->key_seq, wr_span(&payload), out);
+    return zb_nwk_seal(z, key->value, &nwk, ticket->counter + i, ticket->gateway, ticket->key_seq, wr_span(&payload),
+                       out);
 }

@@ -5,12 +5,12 @@
 
 /* An application message of a device. */
 struct aec_opened {
-    uint32_t counter;       /* NWK frame counter */
-    eui64_t source;         /* authenticated sender */
-    bool application;       /* an APS data frame; else only the members above are set */
+    uint32_t counter; /* NWK frame counter */
+    eui64_t source;   /* authenticated sender */
+    bool application; /* an APS data frame; else only the members above are set */
     uint16_t cluster, profile;
     uint8_t src_endpoint, dst_endpoint;
-    struct span payload;    /* ZCL frame, within buf */
+    struct span payload; /* ZCL frame, within buf */
     uint8_t buf[ZB_NWK_MAX];
 };
 
@@ -24,7 +24,7 @@ MUST_USE enum zb_err aec_frame_open(struct zb_crypto *z, const struct aec_key *k
 struct aec_command {
     uint8_t endpoint;
     uint16_t cluster, profile;
-    struct span zcl;        /* ZCL frame */
+    struct span zcl; /* ZCL frame */
 };
 /* Seal a command with the i-th counters of a ticket (i < ticket->count); each is good for one frame only. */
 MUST_USE enum zb_err aec_frame_seal(struct zb_crypto *z, const struct aec_key *key, const struct aec_ticket *ticket,

@@ -35,11 +35,13 @@ static const struct {
 } cli[] = {
     {"mef", "URI", "coaps://HOST[:PORT] of the MEF (port 5684)", offsetof(struct options, mef), true},
     {"id", "KPMID", "KpmID, the PSK identity", offsetof(struct options, id), true},
-    {"psk-file", "FILE", "Kpm in hex; keys are never taken from the command line", offsetof(struct options, psk_file), true},
+    {"psk-file", "FILE", "Kpm in hex; keys are never taken from the command line", offsetof(struct options, psk_file),
+     true},
     {"ae-id", "ID", "AE-ID, sent as From", offsetof(struct options, ae_id), true},
     {"base", "NAME", "name of the MEFBase resource (mef)", offsetof(struct options, base), true},
     {"admin-fqdn", "FQDN", "register: administrating stakeholder", offsetof(struct options, admin_fqdn), true},
-    {"timeout", "SECONDS", "for an answer, or for the frame that open waits for (10)", offsetof(struct options, timeout), true},
+    {"timeout", "SECONDS", "for an answer, or for the frame that open waits for (10)",
+     offsetof(struct options, timeout), true},
     {"expires", "TIME", "register: YYYYMMDDThhmmss in UTC (in a year)", offsetof(struct options, expires), false},
     {"out", "FILE", "get: write the key there, mode 0600", offsetof(struct options, out), false},
     {"stdout", NULL, "get: print the key", offsetof(struct options, to_stdout), false},
@@ -115,7 +117,8 @@ static bool add_configuration(struct options *o, struct conf **conf)
     char path[4096], err[256];
     const char *home = getenv("HOME");
     bool given = o->config != NULL;
-    int n = snprintf(path, sizeof path, "%s%s", given ? o->config : home != NULL ? home : "", given ? "" : DEFAULT_CONFIG);
+    const char *folder = given || home == NULL ? "" : home;
+    int n = snprintf(path, sizeof path, "%s%s", folder, given ? o->config : DEFAULT_CONFIG);
     *conf = NULL;
     if (n < 0 || (size_t)n >= sizeof path || (!given && access(path, F_OK) != 0))
         return true;

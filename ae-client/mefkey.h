@@ -4,13 +4,13 @@
 #include "ae-client/frame.h"
 
 enum exit_code { /* documented in --help and mefkey(1) */
-    EXIT_OK = 0,
-    EXIT_FAILED = 1,
-    EXIT_USAGE = 2,
-    EXIT_CONFIG = 3,
-    EXIT_NOT_FOUND = 4,
-    EXIT_REFUSED = 5,
-    EXIT_NO_ANSWER = 6
+                 EXIT_OK = 0,
+                 EXIT_FAILED = 1,
+                 EXIT_USAGE = 2,
+                 EXIT_CONFIG = 3,
+                 EXIT_NOT_FOUND = 4,
+                 EXIT_REFUSED = 5,
+                 EXIT_NO_ANSWER = 6
 };
 
 /* Options as given, or from the configuration; NULL: absent. */

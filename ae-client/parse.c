@@ -91,7 +91,8 @@ static bool read_key(const cJSON *skr, const char *relkeyid, struct aec_key *k)
         return false;
     k->suid = (unsigned)suid;
     const cJSON *label;
-    cJSON_ArrayForEach(label, cJSON_GetObjectItemCaseSensitive(skr, M2M_SN_LABELS)) {
+    cJSON_ArrayForEach(label, cJSON_GetObjectItemCaseSensitive(skr, M2M_SN_LABELS))
+    {
         if (cJSON_IsString(label))
             read_label(label->valuestring, k);
     }
@@ -150,7 +151,8 @@ enum st aec_parse_device(struct span body, struct aec_ticket *out)
     double address;
     enum st st = ST_INTERNAL;
     if (string_at(root, "state") != NULL)
-        st = copy_text(string_at(root, "keyId"), out->relkeyid, AEC_ID_MAX) && integer_at(root, "nwkAddress", 0xfff7, &address)
+        st = copy_text(string_at(root, "keyId"), out->relkeyid, AEC_ID_MAX) &&
+                     integer_at(root, "nwkAddress", 0xfff7, &address)
                  ? ST_OK
                  : ST_NOT_FOUND;
     if (st == ST_OK)
@@ -165,6 +167,8 @@ void aec_parse_detail(struct span body, char text[AEC_TEXT_MAX])
     const char *detail = string_at(root, M2M_SN_DEBUG);
     if (detail == NULL)
         detail = string_at(root, "detail");
+    if (detail == NULL)
+        detail = string_at(root, "code");
     snprintf(text, AEC_TEXT_MAX, "%s", detail != NULL ? detail : "");
     for (char *c = text; *c != '\0'; c++)
         if ((unsigned char)*c < ' ' || *c == 0x7f)

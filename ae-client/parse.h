@@ -15,5 +15,5 @@ MUST_USE enum st aec_parse_key(struct span body, const char *relkeyid, struct ae
  * the device has no key yet. */
 MUST_USE enum st aec_parse_ticket(struct span body, struct aec_ticket *out);
 MUST_USE enum st aec_parse_device(struct span body, struct aec_ticket *out);
-/* The human part of an error body (m2m:dbg, or RFC 9457 detail); "" when there is none. */
+/* What an error body tells (m2m:dbg, or detail or code of RFC 9457); "" when there is nothing. */
 void aec_parse_detail(struct span body, char text[AEC_TEXT_MAX]);

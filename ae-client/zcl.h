@@ -11,11 +11,11 @@ struct zcl_reading {
     uint16_t attribute;
     enum zcl_kind kind;
     bool boolean;
-    double number;              /* scaled to `unit` where the attribute is known, else as sent */
-    unsigned decimals;          /* digits worth printing behind the point */
-    char text[ZCL_TEXT_MAX];    /* printable ASCII or UTF-8 as sent; octet strings in hex */
-    const char *name;           /* "temperature"; "" when the attribute is not in the table */
-    const char *unit;           /* "°C"; "" when it has none */
+    double number;           /* scaled to `unit` where the attribute is known, else as sent */
+    unsigned decimals;       /* digits worth printing behind the point */
+    char text[ZCL_TEXT_MAX]; /* printable ASCII or UTF-8 as sent; octet strings in hex */
+    const char *name;        /* "temperature"; "" when the attribute is not in the table */
+    const char *unit;        /* "°C"; "" when it has none */
 };
 
 /* Visit the readings of one ZCL frame: Report Attributes (0x0a) or Read Attributes Response (0x01) of a standard

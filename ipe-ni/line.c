@@ -99,7 +99,7 @@ static int resolve(const struct line *l, int flags, struct addrinfo **out)
 static const char *prepare_listen(struct line *l)
 {
     struct addrinfo *ai;
-    struct sockaddr_storage bound;
+    struct sockaddr_storage bound = {0};
     socklen_t len = sizeof bound;
     int on = 1;
     if (resolve(l, AI_PASSIVE, &ai) != 0)

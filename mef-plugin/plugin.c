@@ -106,6 +106,14 @@ static bool open_rooms(struct plugin *p, const struct conf *conf, char *err, siz
     return (p->admin = admin_open(&admin, err, errlen)) != NULL;
 }
 
+/* The host's own option, where the host has it: the plugin's log is a copy of its own. */
+static void take_log_level(const struct conf *conf)
+{
+    const char *level = conf_str(conf, "daemon", "log-level");
+    if (level != NULL)
+        (void)log_level_named(level);
+}
+
 static void *plugin_init(struct cse_host *h, const struct cse_host_ops *ops, const struct conf *conf, char *err,
                          size_t errlen)
 {
@@ -114,9 +122,7 @@ static void *plugin_init(struct cse_host *h, const struct cse_host_ops *ops, con
                  CSE_PLUGIN_ABI);
         return NULL;
     }
-    /* The host's own option, where the host has it: this room's log is a copy of its own. */
-    if (conf_str(conf, "daemon", "log-level") != NULL)
-        (void)log_level_named(conf_str(conf, "daemon", "log-level"));
+    take_log_level(conf);
     struct plugin *p = calloc(1, sizeof *p);
     if (p == NULL) {
         snprintf(err, errlen, "out of memory");
@@ -173,7 +179,10 @@ static void plugin_session_end(void *self, uint64_t session)
 static bool plugin_reload(void *self, const struct conf *conf, char *err, size_t errlen)
 {
     struct plugin *p = self;
-    return admin_reload(p->admin, conf, err, errlen);
+    if (!admin_reload(p->admin, conf, err, errlen))
+        return false;
+    take_log_level(conf);
+    return true;
 }
 
 static bool plugin_ready(void *self)

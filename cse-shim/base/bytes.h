@@ -140,7 +140,9 @@ static inline uint8_t *wr_reserve(struct wr *w, size_t n)
 static inline void wr_bytes(struct wr *w, const void *src, size_t n)
 {
     uint8_t *p = wr_reserve(w, n);
-    if (p != NULL && n != 0)
+    if (n != 0 && src == NULL) /* no such span; build nothing from it */
+        w->overflow = true;
+    else if (p != NULL && n != 0)
         memcpy(p, src, n);
 }
 static inline void wr_spanb(struct wr *w, struct span s) { wr_bytes(w, s.p, s.n); }

@@ -264,12 +264,13 @@ static bool read_query(struct ask *q, unsigned allowed)
 
 /* --- handling ----------------------------------------------------------------------------------------------------- */
 
+/* Of a stranger no more is kept than that there was one: the path would fill the trail with texts of his choice. */
 static void refused(struct ask *q, const char *outcome)
 {
     audit_note(q->a->d.audit, &(struct audit_event){.admin = q->who == NULL ? "" : q->who->admin,
                                                     .actor = q->who == NULL ? "" : q->actor,
                                                     .action = "operator.refused",
-                                                    .object = q->req->path,
+                                                    .object = q->who == NULL ? "" : q->req->path,
                                                     .outcome = outcome});
     q->a->d.ops->count(q->a->d.host, "mef_operator_refused_total", 1);
 }
@@ -327,9 +328,9 @@ static uint64_t change(struct ask *q, const struct route *r)
         return 0;
     }
     r->fn(q);
-    if (st_map(q->r.st)->http >= 400) {
+    if (st_map(q->r.st)->http >= 400) { /* a refusal, too, may show what a crash could take back */
         store_abort(q->t);
-        return 0;
+        return store_last(q->a->d.store);
     }
     return store_commit(q->t, committed, q->a);
 }

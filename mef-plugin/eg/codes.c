@@ -162,13 +162,14 @@ static void refuse_code(struct eg *e, struct store_txn *t, struct code *c)
     code_discard(c);
 }
 
-/* The registration takes the place of d's old one. A key awaiting proof under the old link key is given up; a device
- * that is enrolled keeps its network key, published anew when other AEs may have it. Takes over c. */
+/* The registration takes the place of d's old one, if there is one. A key awaiting proof under the old link key is
+ * given up; a device that is enrolled keeps its network key, published anew when other AEs may have it. Takes over c.
+ */
 static bool replace_code(struct eg *e, struct store_txn *t, struct device *d, struct code *c, struct mef_result *r)
 {
     struct code *old = d->code;
     struct assoc published = d->row.current;
-    bool republish = d->row.has_current && !same_access(old, c);
+    bool republish = d->row.has_current && (old == NULL || !same_access(old, c));
     d->code = c;
     if (republish && device_publish_key(d, t, &published) != ST_OK) {
         d->code = old;
@@ -180,13 +181,17 @@ static bool replace_code(struct eg *e, struct store_txn *t, struct device *d, st
         d->row.current = published;
         device_store(d, t);
     }
+    if (old == NULL) {
+        c->created = eg_time(e);
+        e->ncodes++;
+        return true;
+    }
     c->created = old->created;
     if (vault_same(e->d.vault, old->key, c->key)) {
         vault_delete(e->d.vault, t, c->key);
         c->key = old->key;
     } else {
-        if (d->row.has_pending)
-            device_pending_drop(d, t, WHY_CODE_CHANGED);
+        pending_drop_all(d, t, WHY_CODE_CHANGED);
         device_release_link_key(d, t, old->key);
     }
     code_discard(old);
@@ -216,13 +221,8 @@ static void put_code(struct eg *e, struct store_txn *t, const char *actor, eui64
         mef_refuse(r, ST_UNAVAILABLE, "too-many", NULL, "the configured number of devices is reached");
         return;
     }
-    if (is_new) {
-        c->created = eg_time(e);
-        d->code = c;
-        e->ncodes++;
-    } else if (!replace_code(e, t, d, c, r)) {
+    if (!replace_code(e, t, d, c, r))
         return;
-    }
     store_code(d, t);
     eg_gauges(e);
     eg_audit(e, t, d->row.admin, actor, "install-code.put", eui, "ok");
@@ -295,8 +295,7 @@ void eg_code_delete(struct eg *e, struct store_txn *t, const char *admin, const 
     vault_id key = c->key;
     d->code = NULL;
     e->ncodes--;
-    if (d->row.has_pending)
-        device_pending_drop(d, t, WHY_CODE_CHANGED);
+    pending_drop_all(d, t, WHY_CODE_CHANGED);
     device_release_link_key(d, t, key);
     store_del(t, STORE_INSTALL_CODE, eui_key(eui, kb));
     eg_audit(e, t, admin, actor, "install-code.delete", eui, "ok");
@@ -315,23 +314,16 @@ cJSON *eg_code_get(struct eg *e, const char *admin, eui64_t eui)
     return d != NULL ? code_json(e, d) : NULL;
 }
 
-/* Visits pages until `limit` objects of this stakeholder are found. */
+static bool is_own(const void *object, const char *admin)
+{
+    const struct device *d = object;
+    return d->code != NULL && strcmp(d->row.admin, admin) == 0;
+}
+
 cJSON *eg_code_list(struct eg *e, const char *admin, eui64_t after, unsigned limit)
 {
-    cJSON *list = cJSON_CreateArray();
-    for (unsigned found = 0; found < limit;) {
-        size_t n;
-        uint64_t *keys = keys_above(e->devices, after, limit, &n);
-        for (size_t i = 0; i < n && found < limit; i++) {
-            cJSON *o = eg_code_get(e, admin, after = keys[i]);
-            if (o != NULL && ++found)
-                cJSON_AddItemToArray(list, o);
-        }
-        free(keys);
-        if (n == 0)
-            break;
-    }
-    return list;
+    static const struct listing listing = {is_own, eg_code_get};
+    return eg_list(e, e->devices, &listing, admin, after, limit);
 }
 
 /* --- loading ------------------------------------------------------------------------------------------------------ */

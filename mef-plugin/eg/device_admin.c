@@ -16,29 +16,23 @@ cJSON *eg_device_get(struct eg *e, const char *admin, eui64_t eui)
     if (d == NULL)
         return NULL;
     cJSON *o = device_json(e, d);
-    cJSON_AddBoolToObject(o, "pending", d->row.has_pending);
+    cJSON_AddBoolToObject(o, "pending", d->row.pending != NULL);
     if (device_rearmed(e, d))
         output_time(o, "rearmedUntil", d->row.rearm_until);
     output_time(o, "lastSeen", d->row.last_seen);
     return o;
 }
 
+static bool is_own(const void *object, const char *admin)
+{
+    const struct device *d = object;
+    return strcmp(d->row.admin, admin) == 0;
+}
+
 cJSON *eg_device_list(struct eg *e, const char *admin, eui64_t after, unsigned limit)
 {
-    cJSON *list = cJSON_CreateArray();
-    for (unsigned found = 0; found < limit;) {
-        size_t n;
-        uint64_t *keys = keys_above(e->devices, after, limit, &n);
-        for (size_t i = 0; i < n && found < limit; i++) {
-            cJSON *o = eg_device_get(e, admin, after = keys[i]);
-            if (o != NULL && ++found)
-                cJSON_AddItemToArray(list, o);
-        }
-        free(keys);
-        if (n == 0)
-            break;
-    }
-    return list;
+    static const struct listing listing = {is_own, eg_device_get};
+    return eg_list(e, e->devices, &listing, admin, after, limit);
 }
 
 /* --- actions ------------------------------------------------------------------------------------------------------ */
@@ -46,8 +40,7 @@ cJSON *eg_device_list(struct eg *e, const char *admin, eui64_t after, unsigned l
 /* No grace: from here on its frames are dropped and its key is not served (design 5.6). */
 static void revoke(struct eg *e, struct store_txn *t, struct device *d)
 {
-    if (d->row.has_pending)
-        device_pending_drop(d, t, WHY_REVOKED);
+    pending_drop_all(d, t, WHY_REVOKED);
     d->row.revoked = true;
     d->row.rearm_until = 0;
     d->row.reason = WHY_REVOKED;
@@ -110,6 +103,13 @@ struct loading {
     bool ok;
 };
 
+static bool has_keys(struct eg *e, const struct pending *p)
+{
+    while (p != NULL && vault_has(e->d.vault, p->assoc.network_key))
+        p = p->next;
+    return p == NULL;
+}
+
 static bool load_device(void *user, struct span key, struct span val)
 {
     struct loading *l = user;
@@ -119,8 +119,7 @@ static bool load_device(void *user, struct span key, struct span val)
     eui64_t eui;
     struct device *d = NULL;
     l->ok = rd_be64(&r, &eui) && rd_end(&r) && device_decode(val, &row) &&
-            (!row.has_current || vault_has(e->d.vault, row.current.network_key)) &&
-            (!row.has_pending || vault_has(e->d.vault, row.pending.network_key)) &&
+            (!row.has_current || vault_has(e->d.vault, row.current.network_key)) && has_keys(e, row.pending) &&
             ((d = device_find(e, eui)) != NULL || (d = device_new(e, eui, row.admin)) != NULL);
     if (!l->ok) {
         device_row_free(&row);
@@ -130,8 +129,7 @@ static bool load_device(void *user, struct span key, struct span val)
     d->row = row;
     d->counter_saved = row.current.counter_next;
     d->counter_saved_at = eg_now(e);
-    if (row.has_pending)
-        device_pending_watch(d);
+    pending_watch(d);
     return true;
 }
 

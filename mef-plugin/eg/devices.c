@@ -1,4 +1,4 @@
-/* Devices: state, life of a pending record, REST, and the resource {base}/eg/devices/<eui64>. */
+/* Devices: state, publication of the key, and the resource {base}/eg/devices/<eui64>. */
 #include "mef-plugin/eg/input.h"
 #include "mef-plugin/eg/internal.h"
 
@@ -32,7 +32,7 @@ struct device *device_new(struct eg *e, eui64_t eui, const char *admin)
 
 void device_free(struct device *d)
 {
-    device_pending_unwatch(d);
+    pending_unwatch(d);
     observers_drop(d);
     for (size_t i = 0; i < EG_TICKETS; i++)
         free(d->tickets[i].principal);
@@ -60,7 +60,7 @@ enum egp_device_state device_state(struct eg *e, const struct device *d)
 {
     if (d->row.has_current)
         return EGP_ST_ENROLLED;
-    if (d->row.has_pending)
+    if (d->row.pending != NULL)
         return EGP_ST_KEY_SENT;
     if (d->row.revoked)
         return EGP_ST_REVOKED;
@@ -85,56 +85,11 @@ void device_commit(struct device *d, struct store_txn *t, store_done done, void 
 
 void device_release_link_key(struct device *d, struct store_txn *t, vault_id id)
 {
-    bool used = (d->code != NULL && d->code->key == id) || (d->row.has_current && d->row.current.link_key == id) ||
-                (d->row.has_pending && d->row.pending.link_key == id);
+    bool used = (d->code != NULL && d->code->key == id) || (d->row.has_current && d->row.current.link_key == id);
+    for (const struct pending *p = d->row.pending; p != NULL; p = p->next)
+        used |= p->assoc.link_key == id;
     if (id != 0 && !used)
         vault_delete(d->eg->d.vault, t, id);
-}
-
-/* --- the pending record ------------------------------------------------------------------------------------------- */
-
-void device_pending_unwatch(struct device *d)
-{
-    if (d->timer != 0)
-        d->eg->d.ops->timer_cancel(d->eg->d.host, d->timer);
-    d->timer = 0;
-}
-
-void device_pending_drop(struct device *d, struct store_txn *t, enum device_reason why)
-{
-    struct eg *e = d->eg;
-    device_pending_unwatch(d);
-    vault_id link_key = d->row.pending.link_key;
-    vault_delete(e->d.vault, t, d->row.pending.network_key);
-    d->row.has_pending = false;
-    d->row.pending = (struct assoc){0};
-    d->row.reason = why;
-    device_release_link_key(d, t, link_key);
-    device_store(d, t);
-}
-
-static void pending_timeout(void *user)
-{
-    struct device *d = user;
-    struct eg *e = d->eg;
-    d->timer = 0;
-    struct store_txn *t = store_begin(e->d.store);
-    if (t == NULL)
-        return; /* stays pending until the next association or start */
-    device_pending_drop(d, t, WHY_NO_FRAME);
-    eg_count(e, "eg_pending_expired_total");
-    eg_audit(e, t, d->row.admin, "eg", "device.pending-expired", d->eui, device_reason_name(WHY_NO_FRAME));
-    device_commit(d, t, NULL, NULL);
-    device_changed_later(d);
-}
-
-void device_pending_watch(struct device *d)
-{
-    struct eg *e = d->eg;
-    device_pending_unwatch(d);
-    int64_t left = d->row.pending_since + e->pending_ms - eg_time(e);
-    left = left < 0 ? 0 : left > e->pending_ms ? e->pending_ms : left; /* whatever the wall clock did */
-    d->timer = e->d.ops->timer(e->d.host, (uint64_t)left, pending_timeout, d);
 }
 
 /* --- publishing the key (a symmKeyReg) ---------------------------------------------------------------------------- */
@@ -166,7 +121,8 @@ enum st device_publish_key(struct device *d, struct store_txn *t, struct assoc *
 
 cJSON *device_json(struct eg *e, const struct device *d)
 {
-    const struct assoc *a = d->row.has_current ? &d->row.current : d->row.has_pending ? &d->row.pending : NULL;
+    const struct pending *p = d->row.pending;
+    const struct assoc *a = d->row.has_current ? &d->row.current : p != NULL ? &p->assoc : NULL;
     const char *reason = device_reason_name(d->row.reason);
     cJSON *o = cJSON_CreateObject();
     output_eui(o, "eui64", d->eui);
@@ -182,10 +138,9 @@ cJSON *device_json(struct eg *e, const struct device *d)
     return o;
 }
 
-static void tell_gateway(struct device *d)
+static void tell_gateway(struct device *d, const struct assoc *a)
 {
     struct eg *e = d->eg;
-    const struct assoc *a = d->row.has_pending ? &d->row.pending : &d->row.current;
     struct gateway *g = gateway_find(e, a->gateway);
     if (g == NULL)
         return;
@@ -202,7 +157,12 @@ void device_changed(struct device *d)
     struct cse_response rsp = {.status = ST_OK, .pc = device_json(d->eg, d), .content_format = CSE_NO_FORMAT};
     observers_notify(d, false, &rsp);
     cJSON_Delete(rsp.pc);
-    tell_gateway(d);
+    if (d->row.has_current || d->row.pending == NULL) { /* what was proved; a claim beside it changes nothing */
+        tell_gateway(d, &d->row.current);
+        return;
+    }
+    for (const struct pending *p = d->row.pending; p != NULL; p = p->next)
+        tell_gateway(d, &p->assoc);
 }
 
 struct change {
@@ -294,12 +254,11 @@ static void retrieve_durable(void *user, enum st st)
 
 void device_retrieve(struct eg *e, struct cse_request *req, eui64_t eui)
 {
-    struct device *d = device_find(e, eui);
     struct retrieval *x = calloc(1, sizeof *x);
     if (x == NULL) {
         eg_respond(e, req, ST_UNAVAILABLE, NULL);
         return;
     }
     *x = (struct retrieval){e, req, eui};
-    store_after(e->d.store, d != NULL ? d->seq : 0, retrieve_durable, x);
+    store_after(e->d.store, store_last(e->d.store), retrieve_durable, x); /* operators change it, too */
 }

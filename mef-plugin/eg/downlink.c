@@ -25,12 +25,27 @@ struct granting { /* a ticket that waits for its transaction */
     char *principal;
 };
 
+/* A free place, else that of the AE's own oldest ticket, else that of the oldest one: who takes many displaces his own.
+ */
+static struct ticket *ticket_place(struct device *d, const char *principal)
+{
+    struct ticket *own = NULL, *oldest = &d->tickets[0];
+    for (struct ticket *t = d->tickets; t < d->tickets + EG_TICKETS; t++) {
+        if (t->principal == NULL)
+            return t;
+        if (strcmp(t->principal, principal) == 0 && (own == NULL || t->serial < own->serial))
+            own = t;
+        if (t->serial < oldest->serial)
+            oldest = t;
+    }
+    return own != NULL ? own : oldest;
+}
+
 static void keep_ticket(struct device *d, struct granting *x)
 {
-    struct ticket *t = &d->tickets[d->next_ticket];
-    d->next_ticket = (d->next_ticket + 1) % EG_TICKETS;
+    struct ticket *t = ticket_place(d, x->principal);
     free(t->principal);
-    *t = (struct ticket){x->principal, x->gateway, x->key, x->first, x->count, 0};
+    *t = (struct ticket){x->principal, x->gateway, x->key, d->ntickets++, x->first, x->count, 0};
     x->principal = NULL;
 }
 

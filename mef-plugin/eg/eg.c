@@ -9,8 +9,8 @@ const struct conf_option eg_options[] = {
     {"eg", "allow-short-install-codes", CONF_BOOL, "false", 0, 0, "Accept install codes of 6, 8 and 12 bytes, too"},
     {"eg", "pending-seconds", CONF_INT, "60", 1, 3600, "How long a sent key may await the device's first frame, s"},
     {"eg", "rearm-seconds", CONF_INT, "600", 10, 86400, "How long the window of a rearm is open, s"},
-    {"eg", "key-rate", CONF_INT, "1", 1, 1000, "First keys forged for one EUI-64, per second"},
-    {"eg", "key-burst", CONF_INT, "8", 1, 1000, "First keys forged for one EUI-64 at once"},
+    {"eg", "key-rate", CONF_INT, "1", 1, 1000, "Repeats of a first key at one gateway for one EUI-64, per second"},
+    {"eg", "key-burst", CONF_INT, "8", 1, 1000, "Repeats of a first key at one gateway for one EUI-64, at once"},
     {"eg", "ticket-rate", CONF_INT, "16", 1, 1000, "Counters of one device handed to AEs, per second"},
     {"eg", "ticket-burst", CONF_INT, "64", 16, 10000, "Counters of one device handed to AEs at once"},
     {"eg", "key-lifetime-days", CONF_INT, "3650", 1, 36500, "Expiration of a published network key, days"},
@@ -96,7 +96,8 @@ bool eg_send(struct eg *e, struct gateway *g, const struct egp_message *m,
 {
     uint8_t buf[EGP_MAX_MESSAGE];
     struct wr w = wr_of(buf, sizeof buf);
-    return g->session != 0 && egp_encode(m, &w) &&
+    return g->session != 0 && mef_credential_role(e->d.mef, g->row.admin, g->row.identity) == MEF_ROLE_GATEWAY &&
+           egp_encode(m, &w) &&
            e->d.ops->send(e->d.host, g->session, "eg", EG_FORMAT_CBOR, wr_span(&w), done != NULL ? done : ignore_answer,
                           user);
 }
@@ -116,6 +117,8 @@ void eg_audit(struct eg *e, struct store_txn *t, const char *admin, const char *
 /* --- pages -------------------------------------------------------------------------------------------------------- */
 
 struct page {
+    const struct listing *l;
+    const char *admin;
     uint64_t *keys, after;
     size_t n, limit;
 };
@@ -123,9 +126,8 @@ struct page {
 /* Insertion into the sorted page; what does not fit falls off its end. */
 static bool page_visit(void *user, uint64_t key, void *value)
 {
-    (void)value;
     struct page *p = user;
-    if (key <= p->after || (p->n == p->limit && key > p->keys[p->n - 1]))
+    if (key <= p->after || (p->n == p->limit && key > p->keys[p->n - 1]) || !p->l->own(value, p->admin))
         return true;
     size_t i = p->n < p->limit ? p->n++ : p->n - 1;
     for (; i > 0 && p->keys[i - 1] > key; i--)
@@ -134,17 +136,19 @@ static bool page_visit(void *user, uint64_t key, void *value)
     return true;
 }
 
-uint64_t *keys_above(const struct map64 *m, uint64_t after, size_t limit, size_t *n)
+cJSON *eg_list(struct eg *e, const struct map64 *m, const struct listing *l, const char *admin, eui64_t after,
+               size_t limit)
 {
     size_t count = map64_count(m);
-    struct page p = {.after = after, .limit = limit < count ? limit : count};
-    *n = 0;
+    struct page p = {.l = l, .admin = admin, .after = after, .limit = limit < count ? limit : count};
+    cJSON *list = cJSON_CreateArray();
     p.keys = p.limit == 0 ? NULL : calloc(p.limit, sizeof *p.keys);
-    if (p.keys == NULL)
-        return NULL;
-    map64_each(m, page_visit, &p);
-    *n = p.n;
-    return p.keys;
+    if (p.keys != NULL)
+        map64_each(m, page_visit, &p);
+    for (size_t i = 0; i < p.n; i++)
+        cJSON_AddItemToArray(list, l->get(e, admin, p.keys[i]));
+    free(p.keys);
+    return list;
 }
 
 /* --- messages of gateways ----------------------------------------------------------------------------------------- */

@@ -100,13 +100,15 @@ static void refuse(struct eg *e, struct gateway *g, struct cse_request *req, con
     respond_reason(e, req, &m->env, reason, ST_UPDATED);
 }
 
-/* The object is the gateway that was claimed; its owner sees the attempt, nobody else. */
+/* The object is the gateway that was claimed; its owner sees the attempt, nobody else. Of a peer without a credential,
+ * or a gateway that is nobody's, nothing is kept: it would fill the trail with numbers of a stranger's choice. */
 void enrol_not_bound(struct eg *e, struct cse_request *req, const struct egp_message *m)
 {
     struct gateway *g = gateway_find(e, m->env.gateway);
     count_refusal(e, EGP_NOT_BOUND);
-    eg_audit(e, NULL, g != NULL ? g->row.admin : "", req->peer.identity, "eg.refused", m->env.gateway,
-             egp_reason_name(EGP_NOT_BOUND));
+    if (g != NULL && mef_principal(e->d.mef, &req->peer).role != MEF_ROLE_NONE)
+        eg_audit(e, NULL, g->row.admin, req->peer.identity, "eg.refused", m->env.gateway,
+                 egp_reason_name(EGP_NOT_BOUND));
     if (m->env.type == EGP_REQUEST)
         respond_reason(e, req, &m->env, EGP_NOT_BOUND, ST_NO_PRIVILEGE);
     else
@@ -181,12 +183,12 @@ static void answer_durable(void *user, enum st st)
 }
 
 /* What the device becomes when it proves this key. */
-static struct assoc new_assoc(struct gateway *g, const struct device *d, const struct egp_message *m)
+static struct assoc new_assoc(struct gateway *g, const struct device *d, const struct pending *p,
+                              const struct egp_message *m)
 {
     const struct egp_request *q = &m->u.request;
-    struct assoc a = {.gateway = g->eui, .key_seq = 0};
-    if (d->row.has_pending && d->row.pending.gateway == g->eui)
-        a = d->row.pending; /* the same key; the counter of its frames goes on */
+    struct assoc a = p->assoc; /* of a record that is there: the same key, and the counter of its frames goes on */
+    a.gateway = g->eui;
     a.link_key = d->code->key;
     a.pan = q->pan_id;
     a.address = q->device_short;
@@ -223,15 +225,16 @@ static enum st forge(struct eg *e, struct gateway *g, struct store_txn *t, const
     return egp_encode(&answer, out) ? ST_OK : ST_INTERNAL;
 }
 
-/* All that can fail comes before memory changes; a counter taken in vain leaves a gap, no more. */
-static bool send_key(struct eg *e, struct gateway *g, struct device *d, const struct egp_message *m,
-                     const uint8_t digest[EG_DIGEST], struct answer *x)
+/* All that can fail comes before memory changes; a counter taken in vain leaves a gap, no more. p: the gateway's
+ * pending record, or a fresh one that is taken over on success. */
+static bool send_under(struct eg *e, struct gateway *g, struct device *d, struct pending *p,
+                       const struct egp_message *m, const uint8_t digest[EG_DIGEST], struct answer *x)
 {
     struct store_txn *t = store_begin(e->d.store);
     if (t == NULL)
         return false;
     gateway_expect(g, t);
-    struct assoc a = new_assoc(g, d, m);
+    struct assoc a = new_assoc(g, d, p, m);
     x->opened = a.network_key == 0;
     struct wr w = wr_of(x->bytes, sizeof x->bytes);
     struct transaction *stored = NULL;
@@ -245,19 +248,24 @@ static bool send_key(struct eg *e, struct gateway *g, struct device *d, const st
         return false;
     }
     x->n = w.n;
-    if (x->opened && d->row.has_pending)
-        device_pending_drop(d, t, WHY_NONE); /* it was for another gateway */
-    d->row.has_pending = true;
-    d->row.pending = a;
-    d->row.pending_transaction = m->env.transaction;
-    d->row.pending_since = eg_time(e);
+    pending_put(d, p, &a);
     d->row.reason = WHY_NONE;
     device_store(d, t);
-    device_pending_watch(d);
     eg_audit(e, t, d->row.admin, g->row.identity, "device.key-sent", d->eui, "ok");
     device_commit(d, t, answer_durable, x);
     stored->seq = d->seq;
     return true;
+}
+
+static bool send_key(struct eg *e, struct gateway *g, struct device *d, const struct egp_message *m,
+                     const uint8_t digest[EG_DIGEST], struct answer *x)
+{
+    struct pending *old = pending_at(d, g->eui), *p = old != NULL ? old : calloc(1, sizeof *p);
+    if (p != NULL && send_under(e, g, d, p, m, digest, x))
+        return true;
+    if (p != old)
+        free(p);
+    return false;
 }
 
 /* --- the request -------------------------------------------------------------------------------------------------- */
@@ -301,8 +309,8 @@ static unsigned gather(struct eg *e, struct gateway *g, struct device *d, const 
     return facts | FACT_REGISTERED | (agree(d->code, g) ? FACT_GATEWAY_ALLOWED : 0) |
            (d->code->expires != 0 && d->code->expires <= eg_time(e) ? FACT_EXPIRED : 0) |
            (row->revoked ? FACT_REVOKED : 0) | (row->has_current ? FACT_ENROLLED : 0) |
-           (device_rearmed(e, d) ? FACT_REARMED : 0) |
-           (row->has_pending && row->pending.gateway == g->eui ? FACT_PENDING_HERE : 0) | FACT_WITHIN_RATE;
+           (device_rearmed(e, d) ? FACT_REARMED : 0) | (pending_at(d, g->eui) != NULL ? FACT_PENDING_HERE : 0) |
+           FACT_WITHIN_RATE;
 }
 
 /* Addresses that no device can have (Zig 3.6.1.9, 802.15.4 association). */
@@ -310,7 +318,7 @@ static bool plausible(const struct egp_message *m)
 {
     const struct egp_request *q = &m->u.request;
     return m->env.device != 0 && m->env.device != UINT64_MAX && m->env.device != m->env.gateway &&
-           q->device_short != 0 && q->device_short < 0xfff8 && q->gateway_short == 0 && q->pan_id != 0xffff;
+           eg_is_unicast(q->device_short) && q->gateway_short == 0 && q->pan_id != 0xffff;
 }
 
 static enum egp_reason decide(struct eg *e, struct gateway *g, struct device *d, const struct egp_message *m)
@@ -320,7 +328,7 @@ static enum egp_reason decide(struct eg *e, struct gateway *g, struct device *d,
     unsigned facts = gather(e, g, d, m);
     struct policy_verdict v = policy_join(facts);
     /* A token is spent only on a key that is going to be forged. */
-    if (v.act != POLICY_REFUSE && !bucket_take(&d->key_rate, eg_now(e), e->key_rate, e->key_burst, 1))
+    if (v.act != POLICY_REFUSE && !pending_within_rate(d, g->eui))
         v = policy_join(facts & ~(unsigned)FACT_WITHIN_RATE);
     return v.reason;
 }

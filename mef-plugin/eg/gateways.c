@@ -228,18 +228,16 @@ cJSON *eg_gateway_get(struct eg *e, const char *admin, eui64_t eui)
     return g != NULL ? gateway_json(g) : NULL;
 }
 
+static bool is_own(const void *object, const char *admin)
+{
+    const struct gateway *g = object;
+    return strcmp(g->row.admin, admin) == 0;
+}
+
 cJSON *eg_gateway_list(struct eg *e, const char *admin)
 {
-    size_t n;
-    uint64_t *keys = keys_above(e->gateways, 0, e->max_gateways, &n);
-    cJSON *list = cJSON_CreateArray();
-    for (size_t i = 0; i < n; i++) {
-        cJSON *o = eg_gateway_get(e, admin, keys[i]);
-        if (o != NULL)
-            cJSON_AddItemToArray(list, o);
-    }
-    free(keys);
-    return list;
+    static const struct listing listing = {is_own, eg_gateway_get};
+    return eg_list(e, e->gateways, &listing, admin, 0, e->max_gateways);
 }
 
 /* --- loading ------------------------------------------------------------------------------------------------------ */

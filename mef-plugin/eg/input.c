@@ -51,7 +51,7 @@ bool input_time(const cJSON *in, const char *name, int64_t *out, struct mef_resu
     const char *text = NULL;
     if (!input_text(in, name, 40, &text, r))
         return false;
-    if (text == NULL || when_parse_rfc3339(text, out) || when_parse_m2m(text, out))
+    if (text == NULL || ((when_parse_rfc3339(text, out) || when_parse_m2m(text, out)) && *out != 0)) /* 0: never */
         return true;
     return mef_refuse(r, ST_BAD_REQUEST, "bad-value", name, "not a time such as 2030-01-31T00:00:00Z");
 }

@@ -7,12 +7,9 @@
 
 #define EG_FORMAT_OCTETS 42
 #define EG_FORMAT_CBOR 60
-#define EG_TICKETS 8 /* unspent tickets of one device; a further one replaces the oldest */
+#define EG_TICKETS 8 /* unspent tickets of one device */
 
-/* Tokens refill at `rate` a second up to `burst`. Zero-initialised it is full. */
-struct bucket {
-    uint64_t since; /* ms, monotonic: when it was empty, had it refilled ever since; 0: never used */
-};
+/* Take n tokens that refill at `rate` a second up to `burst`; false: there are fewer. */
 MUST_USE bool bucket_take(struct bucket *b, uint64_t now, uint64_t rate, uint64_t burst, uint64_t n);
 
 struct transaction {
@@ -47,6 +44,7 @@ struct ticket {      /* counters handed to an AE */
     char *principal; /* NULL: free */
     eui64_t gateway;
     vault_id key;
+    uint64_t serial; /* order of granting */
     uint32_t first;
     uint8_t count;
     uint16_t used; /* bit i: first + i was used */
@@ -60,7 +58,7 @@ struct device { /* one for each registered install code, and for each enrolled d
     /* memory only */
     uint64_t seq;   /* the last transaction that concerns it */
     uint64_t timer; /* ends the pending record */
-    struct bucket key_rate, ticket_rate;
+    struct bucket ticket_rate;
     uint32_t counter_saved;    /* row.current.counter_next as last stored.. */
     uint64_t counter_saved_at; /* ..and when, ms monotonic */
     struct frame *frames;      /* ring of e->max_frames, NULL before the first one */
@@ -68,7 +66,7 @@ struct device { /* one for each registered install code, and for each enrolled d
     struct observer *observers;
     size_t nobservers;
     struct ticket tickets[EG_TICKETS];
-    size_t next_ticket;
+    uint64_t ntickets; /* granted so far */
 };
 
 struct eg {
@@ -87,6 +85,11 @@ struct eg {
 };
 
 /* --- eg.c --------------------------------------------------------------------------------------------------------- */
+/* A short address that one device can have (Zig 3.6.1.9). */
+static inline bool eg_is_unicast(uint16_t address)
+{
+    return address != 0 && address < 0xfff8;
+}
 uint64_t eg_now(struct eg *e); /* ms monotonic */
 int64_t eg_time(struct eg *e); /* ms since 1970 */
 void eg_count(struct eg *e, const char *metric);
@@ -102,8 +105,13 @@ bool eg_send(struct eg *e, struct gateway *g, const struct egp_message *m,
              void (*done)(void *user, enum st st, struct span body), void *user);
 void eg_audit(struct eg *e, struct store_txn *t, const char *admin, const char *actor, const char *action,
               eui64_t object, const char *outcome);
-/* The `limit` smallest keys above `after`, ascending. The caller frees; NULL: none or out of memory. */
-uint64_t *keys_above(const struct map64 *m, uint64_t after, size_t limit, size_t *n);
+/* The admin's objects with the `limit` smallest keys above `after`, ascending, found in one pass. */
+struct listing {
+    bool (*own)(const void *object, const char *admin);
+    cJSON *(*get)(struct eg *e, const char *admin, eui64_t eui);
+};
+cJSON *eg_list(struct eg *e, const struct map64 *m, const struct listing *l, const char *admin, eui64_t after,
+               size_t limit);
 
 /* --- gateways.c --------------------------------------------------------------------------------------------------- */
 struct gateway *gateway_find(struct eg *e, eui64_t eui);
@@ -132,9 +140,6 @@ bool device_rearmed(struct eg *e, const struct device *d);
 void device_store(struct device *d, struct store_txn *t);
 /* Commit t as the device's last transaction. */
 void device_commit(struct device *d, struct store_txn *t, store_done done, void *user);
-void device_pending_drop(struct device *d, struct store_txn *t, enum device_reason why); /* with its key */
-void device_pending_watch(struct device *d);                                             /* (re)start the time-out */
-void device_pending_unwatch(struct device *d);
 /* Delete a link key unless registration, current or pending record still use it. */
 void device_release_link_key(struct device *d, struct store_txn *t, vault_id id);
 MUST_USE enum st device_publish_key(struct device *d, struct store_txn *t, struct assoc *a); /* fills a->relkeyid */
@@ -148,6 +153,16 @@ MUST_USE enum st device_authorise(struct eg *e, const struct cse_peer *peer, eui
                                   struct mef_principal *p);
 bool device_allows(struct device *d, const struct mef_principal *p);
 void device_retrieve(struct eg *e, struct cse_request *req, eui64_t eui);
+
+/* --- pending.c ---------------------------------------------------------------------------------------------------- */
+struct pending *pending_at(const struct device *d, eui64_t gateway);  /* NULL: none */
+MUST_USE bool pending_within_rate(struct device *d, eui64_t gateway); /* may a key be sent there now? */
+/* Note what was sent; p: the gateway's record, or a fresh one, which is taken over. */
+void pending_put(struct device *d, struct pending *p, const struct assoc *a);
+void pending_proved(struct device *d, struct pending *p); /* free the record; its key goes on */
+void pending_drop_all(struct device *d, struct store_txn *t, enum device_reason why); /* with their keys */
+void pending_watch(struct device *d);                                                 /* (re)start the time-out */
+void pending_unwatch(struct device *d);
 
 /* --- codes.c ------------------------------------------------------------------------------------------------------ */
 MUST_USE enum st codes_load(struct eg *e);

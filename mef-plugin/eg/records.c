@@ -208,22 +208,40 @@ static bool get_assoc(struct rd *r, struct assoc *a)
            memchr(a->relkeyid, '\0', MEF_RELKEYID) != NULL;
 }
 
-enum { ROW_CURRENT = 1, ROW_PENDING = 2, ROW_REVOKED = 4, ROW_FLAGS_END = 8 };
+enum { ROW_CURRENT = 1, ROW_REVOKED = 2, ROW_FLAGS_END = 4 };
+
+static void put_pending(struct wr *w, const struct pending *list)
+{
+    uint8_t n = 0;
+    for (const struct pending *p = list; p != NULL; p = p->next)
+        n++;
+    wr_u8(w, n);
+    for (const struct pending *p = list; p != NULL; p = p->next) {
+        put_assoc(w, &p->assoc);
+        wr_be64(w, (uint64_t)p->since);
+    }
+}
+
+static bool get_pending(struct rd *r, struct pending **end)
+{
+    uint8_t n;
+    if (!rd_u8(r, &n) || n > EG_MAX_PENDING)
+        return false;
+    for (; n > 0; n--, end = &(*end)->next)
+        if ((*end = calloc(1, sizeof **end)) == NULL || !get_assoc(r, &(*end)->assoc) || !get_time(r, &(*end)->since))
+            return false;
+    return true;
+}
 
 void device_encode(const struct device_row *d, struct wr *w)
 {
     wr_u8(w, ROW_VERSION);
     put_text(w, d->admin);
-    wr_u8(w, (uint8_t)((d->has_current ? ROW_CURRENT : 0) | (d->has_pending ? ROW_PENDING : 0) |
-                       (d->revoked ? ROW_REVOKED : 0)));
+    wr_u8(w, (uint8_t)((d->has_current ? ROW_CURRENT : 0) | (d->revoked ? ROW_REVOKED : 0)));
     wr_u8(w, (uint8_t)d->reason);
     if (d->has_current)
         put_assoc(w, &d->current);
-    if (d->has_pending) {
-        put_assoc(w, &d->pending);
-        wr_be64(w, d->pending_transaction);
-        wr_be64(w, (uint64_t)d->pending_since);
-    }
+    put_pending(w, d->pending);
     wr_be64(w, (uint64_t)d->rearm_until);
     wr_be64(w, (uint64_t)d->last_seen);
 }
@@ -238,20 +256,20 @@ bool device_decode(struct span in, struct device_row *d)
         return false;
     d->reason = (enum device_reason)reason;
     d->has_current = flags & ROW_CURRENT;
-    d->has_pending = flags & ROW_PENDING;
     d->revoked = flags & ROW_REVOKED;
-    if (d->has_current && !get_assoc(&r, &d->current))
-        return false;
-    if (d->has_pending &&
-        (!get_assoc(&r, &d->pending) || !rd_be64(&r, &d->pending_transaction) || !get_time(&r, &d->pending_since)))
-        return false;
-    return get_time(&r, &d->rearm_until) && get_time(&r, &d->last_seen) && rd_end(&r);
+    return (!d->has_current || get_assoc(&r, &d->current)) && get_pending(&r, &d->pending) &&
+           get_time(&r, &d->rearm_until) && get_time(&r, &d->last_seen) && rd_end(&r);
 }
 
 void device_row_free(struct device_row *d)
 {
     free(d->admin);
+    for (struct pending *p = d->pending, *next; p != NULL; p = next) {
+        next = p->next;
+        free(p);
+    }
     d->admin = NULL;
+    d->pending = NULL;
 }
 
 /* --- stored response ---------------------------------------------------------------------------------------------- */

@@ -8,6 +8,7 @@
 #define EG_MAX_TARGETS 16  /* AE-IDs named by one registration */
 #define EG_MAX_GATEWAYS 16 /* gateways named by one registration */
 #define EG_MAX_PANS 8      /* PAN ids, and applications, of one gateway */
+#define EG_MAX_PENDING 8   /* gateways at which one device may be joining at the same time */
 #define EG_MAX_TEXT 256    /* bytes of an identity, name or AE-ID */
 #define EG_MAX_ROW 8192    /* bytes of an encoded record */
 #define EG_DIGEST 32
@@ -48,14 +49,25 @@ struct assoc {                      /* a device at a gateway under a network key
 enum device_reason { WHY_NONE, WHY_NO_FRAME, WHY_REVOKED, WHY_CODE_CHANGED, WHY_COUNT };
 const char *device_reason_name(enum device_reason r); /* "no-secured-frame-seen", ..; NULL for WHY_NONE */
 
+/* Tokens refill at a rate up to a burst (bucket_take). Zero-initialised it is full. */
+struct bucket {
+    uint64_t since; /* ms, monotonic: when it was empty, had it refilled ever since; 0: never used */
+};
+
+/* A key sent at one gateway and not proved. */
+struct pending {
+    struct pending *next;
+    struct assoc assoc;
+    int64_t since;      /* ms since 1970: when it was sent last */
+    struct bucket rate; /* of sending it again; memory only */
+};
+
 struct device_row {
     char *admin;
-    bool has_current, has_pending, revoked;
+    bool has_current, revoked;
     enum device_reason reason;
-    struct assoc current; /* proved by a frame of the device */
-    struct assoc pending; /* sent, not proved */
-    uint64_t pending_transaction;
-    int64_t pending_since; /* ms since 1970 */
+    struct assoc current;    /* proved by a frame of the device */
+    struct pending *pending; /* newest first, at most EG_MAX_PENDING; owned */
     int64_t rearm_until, last_seen;
 };
 

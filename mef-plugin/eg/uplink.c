@@ -76,7 +76,7 @@ static void hear_zdp(struct device *d, const struct zb_aps *aps)
     uint16_t address;
     eui64_t eui;
     if (aps->cluster != ZDP_DEVICE_ANNCE || !rd_u8(&r, &seq) || !rd_le16(&r, &address) || !rd_le64(&r, &eui) ||
-        !rd_u8(&r, &capability) || eui != d->eui)
+        !rd_u8(&r, &capability) || eui != d->eui || !eg_is_unicast(address))
         return;
     struct assoc *a = &d->row.current;
     if (a->address == address && a->capability == capability)
@@ -119,7 +119,7 @@ struct heard { /* a secured frame and its clear parts */
 static bool parse(struct span frame, struct heard *x)
 {
     x->frame = frame;
-    if (zb_nwk_parse(frame, &x->nwk) != ZB_OK || (x->nwk.fcf & ZB_FCF_SECURITY) == 0)
+    if (zb_nwk_parse(frame, &x->nwk) != ZB_OK || (x->nwk.fcf & ZB_FCF_SECURITY) == 0 || !eg_is_unicast(x->nwk.src))
         return false;
     struct rd r = rd_of(x->nwk.payload);
     return zb_aux_parse(&r, &x->aux) == ZB_OK && x->aux.key_id == KEY_ID_NWK && x->aux.has_src64;
@@ -135,10 +135,10 @@ static bool opens(struct device *d, const struct assoc *a, eui64_t gateway, stru
 
 /* The pending key is proved: it takes the place of the current one, in one transaction with its publication. The short
  * address is the one in the frame, which the key authenticates; that of the request was anybody's. */
-static bool commit_pending(struct device *d, const struct heard *h, struct relay *x)
+static bool commit_pending(struct device *d, struct pending *p, const struct heard *h, struct relay *x)
 {
     struct eg *e = d->eg;
-    struct assoc proved = d->row.pending, old = d->row.current;
+    struct assoc proved = p->assoc, old = d->row.current;
     bool replaces = d->row.has_current;
     struct store_txn *t = store_begin(e->d.store);
     if (t == NULL)
@@ -147,13 +147,12 @@ static bool commit_pending(struct device *d, const struct heard *h, struct relay
         store_abort(t);
         return false;
     }
-    device_pending_unwatch(d);
+    pending_proved(d, p);
     proved.counter_next = h->aux.counter + 1;
     proved.address = proved.next_hop = h->nwk.src;
     d->row.current = proved;
     d->row.has_current = true;
-    d->row.has_pending = d->row.revoked = false;
-    d->row.pending = (struct assoc){0};
+    d->row.revoked = false;
     d->row.reason = WHY_NONE;
     d->row.rearm_until = 0;
     d->row.last_seen = eg_time(e);
@@ -193,9 +192,10 @@ static void drop(struct eg *e, struct cse_request *req, eui64_t device)
 
 static bool take_frame(struct device *d, eui64_t gateway, struct heard *h, struct relay *x)
 {
-    if (d->row.has_pending && opens(d, &d->row.pending, gateway, h)) {
+    struct pending *p = pending_at(d, gateway);
+    if (p != NULL && opens(d, &p->assoc, gateway, h)) {
         x->committed = true;
-        if (!commit_pending(d, h, x))
+        if (!commit_pending(d, p, h, x))
             return false;
         x->application = inspect(d, &h->nwk, wr_span(&h->out));
         return true;

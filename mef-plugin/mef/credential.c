@@ -189,10 +189,11 @@ static bool make_key(struct mef *m, struct store_txn *t, const struct attr_value
     enum st st;
     if (kpm->present) {
         size_t n = strlen(kpm->text) / 2;
-        if (n < KPM_MIN || n > KPM_MAX || !hex_decode(kpm->text, strlen(kpm->text), bytes, n))
-            return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "kpm", "16 to 64 bytes in hex");
-        st = vault_import(m->d.vault, t, VAULT_PSK, span_of(bytes, n), key);
+        bool good = n >= KPM_MIN && n <= KPM_MAX && hex_decode(kpm->text, strlen(kpm->text), bytes, n);
+        st = good ? vault_import(m->d.vault, t, VAULT_PSK, span_of(bytes, n), key) : ST_BAD_REQUEST;
         OPENSSL_cleanse(bytes, sizeof bytes);
+        if (!good)
+            return mef_refuse(r, st, "bad-value", "kpm", "16 to 64 bytes in hex");
     } else {
         st = vault_generate(m->d.vault, t, VAULT_PSK, KPM_BYTES, key);
     }

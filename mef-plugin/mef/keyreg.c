@@ -170,6 +170,8 @@ static bool check_source(struct call *c)
         call_refused(c, "key.create", c->who.id, "not-registered");
         return call_fail(c, ST_NO_PRIVILEGE, "not-registered", NULL, "the source has no client registration");
     }
+    if (res_keys_of(c->m, c->who.admin, c->who.id) >= c->m->max_client_keys)
+        return call_fail(c, ST_TOO_MANY, "max-keys-per-client", NULL, "the source holds as many keys as it may");
     return res_count(c->m) < c->m->max_resources ||
            call_fail(c, ST_TOO_MANY, "max-registrations", NULL, "the MEF holds as many registrations as it may");
 }

@@ -17,6 +17,7 @@ const struct conf_option mef_options[] = {
     {"mef", "max-registration-lifetime", CONF_INT, "31536000", 60, 3153600000,
      "longest life of a client registration, seconds"},
     {"mef", "max-registrations", CONF_INT, "1000000", 1, 100000000, "client and key registrations together"},
+    {"mef", "max-keys-per-client", CONF_INT, "10000", 1, 100000000, "key registrations of one client"},
     {"mef", "max-credentials", CONF_INT, "1000000", 1, 100000000, "credentials of clients and gateways"},
     {"mef", "max-applications", CONF_INT, "100000", 1, 10000000, "applications"},
     {NULL, NULL, CONF_STRING, NULL, 0, 0, NULL},
@@ -77,6 +78,7 @@ static bool read_options(struct mef *m, char *err, size_t errlen)
     m->max_key_ms = conf_int(c, "mef", "max-key-lifetime") * 1000;
     m->max_registration_ms = conf_int(c, "mef", "max-registration-lifetime") * 1000;
     m->max_resources = (size_t)conf_int(c, "mef", "max-registrations");
+    m->max_client_keys = (size_t)conf_int(c, "mef", "max-keys-per-client");
     m->max_credentials = (size_t)conf_int(c, "mef", "max-credentials");
     m->max_applications = (size_t)conf_int(c, "mef", "max-applications");
     const char *bad = bad_option(m);
@@ -180,7 +182,7 @@ static bool authenticated(struct call *c)
 {
     c->who = mef_principal(c->m, &c->req->peer);
     if (c->who.role == MEF_ROLE_NONE) {
-        call_refused(c, "mef.request", c->req->path, "not-authenticated");
+        call_refused(c, "mef.request", "", "not-authenticated"); /* no text of a stranger's choice */
         return call_fail(c, ST_ASSOCIATION_REQUIRED, "not-authenticated", NULL,
                          "no known credential authenticated this peer");
     }
@@ -269,13 +271,15 @@ struct found {
     cJSON *list;
     int left;
     int64_t now;
+    bool published; /* look for what the MEF published itself, else for what clients deposited */
 };
 
 static bool found_one(void *user, const struct res *r)
 {
     struct found *f = user;
     char uri[MEF_ID + MEF_RELKEYID];
-    if (r->expires <= f->now || !res_visible(f->c->m, r, &f->c->who))
+    bool published = strcmp(r->owner, f->c->m->fqdn) == 0;
+    if (published != f->published || r->expires <= f->now || !res_visible(f->c->m, r, &f->c->who))
         return true;
     snprintf(uri, sizeof uri, "%s/%s", f->c->m->base, r->ri);
     cJSON_AddItemToArray(f->list, cJSON_CreateString(uri));
@@ -311,9 +315,13 @@ static void discover(struct call *c)
         ok = discovery_param(c, &c->req->params[i], &labels, &f.left);
     if (ok) {
         f.list = cJSON_CreateArray();
+        /* The MEF's own come first: every client may label a key of his with a device that is not his. */
+        f.published = true;
         res_each(c->m, &labels, found_one, &f);
+        f.published = false;
+        if (f.left > 0)
+            res_each(c->m, &labels, found_one, &f);
         call_answer(c, ST_OK, M2M_SN_URI_LIST, f.list);
-        c->seq = store_last(c->m->d.store);
     }
     strings_free(&labels);
 }
@@ -321,6 +329,7 @@ static void discover(struct call *c)
 static void handle_base(struct call *c)
 {
     const struct cse_param *p = c->req->params;
+    c->seq = store_last(c->m->d.store); /* a refusal, too, may show what a crash could take back */
     for (size_t i = 0; c->req->op == CSE_RETRIEVE && i < c->req->nparams; i++)
         if (strcmp(p[i].name, "fu") == 0) {
             discover(c);

@@ -22,8 +22,15 @@ struct label {
     UT_hash_handle hh;
 };
 
+struct source {
+    char *registrant;
+    size_t keys; /* key registrations */
+    UT_hash_handle hh;
+};
+
 struct res_index {
     struct res *by_id, *by_registrant;
+    struct source *sources;
     struct res *newest;
     struct label *labels;
     size_t count;
@@ -170,14 +177,48 @@ static char *registrant_key(const char *admin, const char *owner)
     return key;
 }
 
+static struct source *source_find(const struct res_index *x, const char *registrant)
+{
+    struct source *s = NULL;
+    HASH_FIND_STR(x->sources, registrant, s); /* NOLINT(clang-analyzer-*) */
+    return s;
+}
+
+static bool count_key(struct res_index *x, const char *registrant)
+{
+    struct source *s = source_find(x, registrant);
+    if (s == NULL) {
+        s = calloc(1, sizeof *s);
+        if (s == NULL || (s->registrant = strdup(registrant)) == NULL) {
+            free(s);
+            return false;
+        }
+        HASH_ADD_KEYPTR(hh, x->sources, s->registrant, strlen(s->registrant), s);
+    }
+    s->keys++;
+    return true;
+}
+
+static void discount_key(struct res_index *x, const char *registrant)
+{
+    struct source *s = source_find(x, registrant);
+    if (s == NULL || --s->keys > 0)
+        return;
+    HASH_DEL(x->sources, s); /* NOLINT(clang-analyzer-*) */
+    free(s->registrant);
+    free(s);
+}
+
 static bool index_add(struct res_index *x, struct res *r)
 {
-    if (r->ty == MEF_TY_CLIENT_REG && (r->registrant = registrant_key(r->admin, r->owner)) == NULL)
+    if ((r->registrant = registrant_key(r->admin, r->owner)) == NULL || !index_labels(x, r))
         return false;
-    if (!index_labels(x, r))
+    if (r->ty == MEF_TY_KEY_REG && !count_key(x, r->registrant)) {
+        unindex_labels(x, r);
         return false;
+    }
     HASH_ADD_STR(x->by_id, ri, r);
-    if (r->registrant != NULL)
+    if (r->ty == MEF_TY_CLIENT_REG)
         HASH_ADD_KEYPTR(hh_registrant, x->by_registrant, r->registrant, strlen(r->registrant), r);
     DL_PREPEND(x->newest, r);
     x->count++;
@@ -188,8 +229,10 @@ static void index_remove(struct res_index *x, struct res *r)
 {
     unindex_labels(x, r);
     HASH_DEL(x->by_id, r); /* NOLINT(clang-analyzer-*) */
-    if (r->registrant != NULL)
+    if (r->ty == MEF_TY_CLIENT_REG)
         HASH_DELETE(hh_registrant, x->by_registrant, r);
+    else
+        discount_key(x, r->registrant);
     DL_DELETE(x->newest, r);
     x->count--;
 }
@@ -310,6 +353,14 @@ struct res *res_registration(const struct mef *m, const char *admin, const char 
 size_t res_count(const struct mef *m)
 {
     return m->resources->count;
+}
+
+size_t res_keys_of(const struct mef *m, const char *admin, const char *owner)
+{
+    char *key = registrant_key(admin, owner);
+    const struct source *s = key != NULL ? source_find(m->resources, key) : NULL;
+    free(key);
+    return s != NULL ? s->keys : 0;
 }
 
 /* Several labels are alternatives (TS-0001 8.1.2, conditions with the same tag): merge their lists by age. */

@@ -20,7 +20,7 @@ struct res {
     char *application;      /* its members may retrieve, too; "": none */
     struct strings targets; /* absolute ids */
     /* index */
-    char *registrant;        /* "adminFQDN owner", key of a client registration */
+    char *registrant;        /* "adminFQDN owner" */
     struct label_use *uses;  /* nlabels of them */
     struct res *prev, *next; /* all, newest first */
     UT_hash_handle hh, hh_registrant;
@@ -29,6 +29,7 @@ struct res {
 MUST_USE bool resources_open(struct mef *m); /* loads */
 void resources_free(struct mef *m);
 size_t res_count(const struct mef *m);
+size_t res_keys_of(const struct mef *m, const char *admin, const char *owner); /* key registrations of one source */
 
 /* A fresh one, not yet indexed; texts are copied. NULL: out of memory. */
 struct res *res_new(struct mef *m, int ty, const char *ri, const char *admin, const char *owner);

@@ -153,7 +153,8 @@ class Demo:
     def verify(self):
         s, pcap = self.stack, self.args.out / "enrolment.pcap"
         keys = keys_by_tshark(pcap, s.link_key(self.code), s.folder / "tshark-home")
-        self.check(keys == {self.key}, f"tshark, given the install code's link key, finds {len(keys)} keys in the capture, not the AE's one")
+        self.check(keys == {self.key}, f"tshark finds {len(keys)} keys in the capture, given the install code's link key; "
+                                       "not the one that the AE got")
         self.check(self.frame in pcap.read_bytes(), "the frame that the AE opened is not in the capture")
         self.tell("check", "tshark, given only the install code's link key, finds the same key in enrolment.pcap")
         logs = b"".join(p.read_bytes() for p in s.logs.iterdir()).lower()

@@ -39,6 +39,15 @@ def free_port(kind: int) -> int:
         return s.getsockname()[1]
 
 
+def ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as s:
+            s.bind(("::1", 0))
+        return True
+    except OSError:
+        return False
+
+
 def write_private(path: Path, text: str) -> Path:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(fd, "w") as f:
@@ -148,9 +157,9 @@ class Stack:
 
     def program(self, name: str) -> Path:
         places = {"mefd": "cse-shim/host", "mefctl": "mef-plugin/mefctl", "ipe-nid": "ipe-ni", "zbgwd": "ipe-ni", "mefkey": "ae-client"}
-        for path in (self.build / places[name] / name, self.build / name, *self.build.glob(f"*/{name}"), *self.build.glob(f"*/*/{name}")):
-            if path.is_file() and os.access(path, os.X_OK):
-                return path
+        path = self.build / places[name] / name
+        if path.is_file():
+            return path
         raise StackError(f"{name} is not in {self.build}")
 
     # --- configuration -------------------------------------------------------------------------------------------------
@@ -160,11 +169,10 @@ class Stack:
         subprocess.run([self.program("mefctl"), "init", "--fqdn", FQDN, "--dir", self.etc], check=True, capture_output=True,
                        text=True, timeout=30)
         self.mefd_conf = self.etc / "mefd.conf"
-        changes = {("coap", "listen"): f"127.0.0.1:{self.coaps}", ("https", "listen"): f"127.0.0.1:{self.https}",
+        coap = f"127.0.0.1:{self.coaps}" + (f", [::1]:{self.coaps}" if ipv6() else "")
+        changes = {("daemon", "plugin"): self.build / "mef-plugin" / "mef-plugin.so", ("coap", "listen"): coap,
+                   ("https", "listen"): f"127.0.0.1:{self.https}",
                    ("status", "listen"): f"127.0.0.1:{self.status}", **(extra or {})}
-        plugin = next(iter(self.build.glob("**/mef-plugin.so")), None)
-        if plugin is not None:
-            changes["daemon", "plugin"] = plugin.resolve()
         for (section, key), value in changes.items():
             set_option(self.mefd_conf, section, key, str(value))
         self.token_header = write_private(self.folder / "authorization", "Authorization: Bearer " + self.token() + "\n")
@@ -321,7 +329,8 @@ class Stack:
             else:
                 Path(f"{copy}{suffix}").unlink(missing_ok=True)
         with contextlib.closing(sqlite3.connect(copy)) as db:
-            tables = [t for (t,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'") if t not in ("audit", "gateway_epoch")]
+            tables = {t for (t,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            tables -= {"audit", "gateway_epoch"}
             return {(t, bytes(k)): bytes(v) for t in tables for k, v in db.execute(f'SELECT k, v FROM "{t}"')}
 
     # --- the device and the AE -----------------------------------------------------------------------------------------

@@ -55,6 +55,14 @@ class Hostile(common.StackTest):
     def post_eg(self, client: CoapClient, message: bytes):
         return client.request(POST, "mef/eg", [(CONTENT_FORMAT, uint(CBOR))], message)
 
+    def test_the_comparison_sees_changes(self):
+        """The control for all the others: what is accepted does show, a counter too."""
+        self.stack.register_code(random_eui64(), install_code())
+        self.assertIn("install_code", {table for table, _ in self.changes()})
+        self.assertEqual(self.stack.mefkey("ticket", self.eui)[0], 0)
+        self.assertIn("counter", {table for table, _ in self.changes()})
+        self.before = self.stack.database()
+
     # --- who are you ----------------------------------------------------------------------------------------------------
 
     def test_wrong_psk(self):

@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,9 @@ import common
 from stack import ROOT, SIM, Stack, install_code, keys_by_tshark, random_eui64
 
 sys.path.insert(0, str(SIM))
+import zbcodec  # noqa: E402
+from zbcodec import AESCCM  # noqa: E402
+
 FOLDER = tempfile.gettempdir()
 
 
@@ -81,7 +85,8 @@ class Demonstration(unittest.TestCase):
                     self.assertNotEqual(lines[-1], "", "".join(lines))
                 endpoints = json.loads((out / "endpoints.json").read_text())
                 self.assertEqual((out / "endpoints.json").stat().st_mode & 0o777, 0o600)
-                self.assertEqual(set(endpoints), {"coaps", "https", "ca", "token", "base", "ae", "gateway", "eui64", "egp", "medium", "pids"})
+                self.assertEqual(set(endpoints), {"coaps", "https", "ca", "token", "base", "ae", "gateway", "eui64", "egp", "medium",
+                                                  "pids"})
                 curl = subprocess.run(shlex.split(lines[-2]), capture_output=True, text=True, timeout=20)
                 self.assertEqual(json.loads(curl.stdout)["state"], "enrolled", curl.stderr)
                 mefkey = subprocess.run(shlex.split(lines[-1]) + ["--count", "1"], capture_output=True, text=True, timeout=20)
@@ -155,19 +160,52 @@ class Devices(common.StackTest):
 class Joiner(unittest.TestCase):
     """The simulated joiner's own code against the vectors: a wrong oracle is worse than none."""
 
+    DEVICE, GATEWAY, COUNTER = 0x00158D0003123456, 0x00124B001CA1B2C3, 4096
+    LINK_KEY = bytes.fromhex("66b6900981e1ee3ca4206b6b861c02bb")
+
+    @classmethod
+    def setUpClass(cls):
+        cls.vectors = json.loads((ROOT / "tests/vectors/zigbee.json").read_text())
+
+    def open(self, frame: bytes, next_counter: int = 0):
+        return zbcodec.open_transport_key(zbcodec.parse_nwk(frame), self.LINK_KEY, self.DEVICE, next_counter)
+
     def test_vectors(self):
-        import zbcodec
-        vectors = json.loads((ROOT / "tests/vectors/zigbee.json").read_text())
-        checked = 0
-        for v in vectors["frames"]:
-            if v["kind"] != "transport-key-nwk":
-                continue
-            i, frame = v["inputs"], bytes.fromhex(v["expect"]["nwk_frame"])
-            tk = zbcodec.open_transport_key(zbcodec.parse_nwk(frame), bytes.fromhex(i["link_key"]),
+        frames = [v for v in self.vectors["frames"] if v["kind"] == "transport-key-nwk"]
+        self.assertGreaterEqual(len(frames), 5)
+        for v in frames:
+            i = v["inputs"]
+            tk = zbcodec.open_transport_key(zbcodec.parse_nwk(bytes.fromhex(v["expect"]["nwk_frame"])), bytes.fromhex(i["link_key"]),
                                             int(i["device_eui64_text"].replace(":", ""), 16), 0)
             self.assertEqual(tk.key.hex(), i["transported_key"])
-            checked += 1
-        self.assertGreaterEqual(checked, 5)
+
+    def test_invalid_frames(self):
+        frames = [v for v in self.vectors["frames_invalid"] if v["error"] and v["link_key"] == self.LINK_KEY.hex()]
+        self.assertGreaterEqual(len(frames), 15)
+        for v in frames:
+            with self.assertRaises(zbcodec.FrameError, msg=v["name"]):
+                self.open(bytes.fromhex(v["nwk_frame"]))
+
+    def seal(self, dst=DEVICE, src=GATEWAY, aux_source=GATEWAY, key_type=1, control=0x30, which=b"\x00", command=5, aps_fcf=0x21) -> bytes:
+        """A first Transport-Key with one thing changed at a time, sealed properly."""
+        key = zbcodec.keyed_hash(self.LINK_KEY, which)
+        plain = bytes([command, key_type]) + bytes(range(16)) + b"\0" + zbcodec.eui_bytes(dst) + zbcodec.eui_bytes(src)
+        aux = struct.pack("<BIQ", control, self.COUNTER, aux_source)
+        aad = bytes([aps_fcf, 0x10, control | 5]) + aux[1:]
+        nonce = struct.pack("<QIB", aux_source, self.COUNTER, control | 5)
+        return bytes.fromhex("08002e1f00001e70") + bytes([aps_fcf, 0x10]) + aux + AESCCM(key, tag_length=4).encrypt(nonce, plain, aad)
+
+    def test_strictness(self):
+        """The mutations that real strict joiners refuse (and the unchanged frame, which they take)."""
+        self.assertEqual(self.open(self.seal(), self.COUNTER).key, bytes(range(16)))
+        mutations = [{"dst": self.DEVICE ^ 1}, {"src": self.GATEWAY ^ 1}, {"src": 0, "aux_source": 0},
+                     {"src": (1 << 64) - 1, "aux_source": (1 << 64) - 1}, {"key_type": 5}, {"key_type": 4},
+                     {"control": 0x38, "which": b"\x02"}, {"control": 0x20}, {"which": b"\x02"}, {"command": 9}, {"aps_fcf": 0x01}]
+        for m in mutations:
+            with self.assertRaises(zbcodec.FrameError, msg=m):
+                self.open(self.seal(**m))
+        with self.assertRaises(zbcodec.FrameError):
+            self.open(self.seal(), self.COUNTER + 1)
 
 
 if __name__ == "__main__":

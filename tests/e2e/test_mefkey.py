@@ -5,7 +5,7 @@ import subprocess
 import unittest
 
 import common
-from stack import ADMIN, AE_ID, install_code, random_eui64, write_private
+from stack import ADMIN, AE_ID, install_code, ipv6, random_eui64, write_private
 
 
 class Mefkey(common.StackTest):
@@ -51,6 +51,15 @@ class Mefkey(common.StackTest):
         self.assertEqual(status, 3)
         self.assertIn("other.conf:6", err)
         config.unlink()
+
+    @unittest.skipUnless(ipv6(), "no IPv6 here")
+    def test_ipv6(self):
+        s = self.stack
+        psk = write_private(self.folder / "kpm6", s.ae["kpm"])
+        status, out, err = self.run_bare("find", self.eui, "--mef", f"coaps://[::1]:{s.coaps}", "--id", s.ae["kpmId"],
+                                         "--psk-file", str(psk), "--ae-id", AE_ID)
+        self.assertEqual(status, 0, err)
+        self.assertEqual(out.strip(), s.mefkey("find", self.eui)[1])
 
     def test_not_found(self):
         status, _, err = self.stack.mefkey("find", random_eui64())

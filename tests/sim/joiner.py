@@ -162,8 +162,8 @@ class Joiner:
             fd = os.open(self.args.key_out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(fd, "w") as out:
                 out.write(self.key.key.hex() + "\n")
-        event("joined", eui64=eui_text(self.eui), short=f"{self.radio.short:04x}", trust_centre=eui_text(self.key.source),
-              key_seq=self.key.key_seq, counter=self.key.counter)
+        event("joined", eui64=eui_text(self.eui), short=f"{self.radio.short:04x}",
+              trust_centre=eui_text(self.key.source), key_seq=self.key.key_seq, counter=self.key.counter)
 
     def join(self) -> bool:
         for attempt in range(1, self.args.attempts + 1):

@@ -121,6 +121,20 @@ static inline struct store *must_open(struct fixture *f)
     return s;
 }
 
+static inline bool count_row(void *user, struct span key, struct span val)
+{
+    (void)key, (void)val;
+    ++*(unsigned *)user;
+    return true;
+}
+
+static inline unsigned rows_of(struct store *s, enum store_table table)
+{
+    unsigned n = 0;
+    assert_int_equal(store_each(s, table, count_row, &n), ST_OK);
+    return n;
+}
+
 /* Kill a child that reports through fd at a random moment: in odd rounds while it may still be opening its database, in
  * even ones (and so on however slow a machine) after it has acknowledged something. */
 static inline void kill_at_random(pid_t child, int fd, int round, unsigned *seed)

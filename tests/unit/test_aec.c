@@ -19,7 +19,7 @@ static struct span hex(const char *text, uint8_t *buf)
     return span_of(buf, n);
 }
 
-/* --- answers ------------------------------------------------------------------------------------------------------------ */
+/* --- answers ----------------------------------------------------------------------------------------------- */
 
 static void finds_the_newest_key(void **state)
 {
@@ -56,9 +56,15 @@ static void refuses_what_is_no_key(void **state)
 {
     (void)state;
     static const char *const bodies[] = {
-        "", "[]", "{\"sec:skr\":{}}", "{\"sec:skr\":{\"suid\":24}}", "{\"sec:skr\":{\"suid\":24,\"kv\":\"\"}}",
-        "{\"sec:skr\":{\"suid\":24,\"kv\":\"Dw4\"}}", "{\"sec:skr\":{\"suid\":24,\"kv\":\"!!!!\"}}",
-        "{\"sec:skr\":{\"suid\":-1,\"kv\":\"Dw4NDAsKCQgHBgUEAwIBAA==\"}}", "{\"sec:skr\":{\"kv\":\"Dw4NDAsKCQgHBgUEAwIBAA==\"}}",
+        "",
+        "[]",
+        "{\"sec:skr\":{}}",
+        "{\"sec:skr\":{\"suid\":24}}",
+        "{\"sec:skr\":{\"suid\":24,\"kv\":\"\"}}",
+        "{\"sec:skr\":{\"suid\":24,\"kv\":\"Dw4\"}}",
+        "{\"sec:skr\":{\"suid\":24,\"kv\":\"!!!!\"}}",
+        "{\"sec:skr\":{\"suid\":-1,\"kv\":\"Dw4NDAsKCQgHBgUEAwIBAA==\"}}",
+        "{\"sec:skr\":{\"kv\":\"Dw4NDAsKCQgHBgUEAwIBAA==\"}}",
         "{\"sec:skr\":{\"suid\":24,\"kv\":\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"}}",
     };
     for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++) {
@@ -75,22 +81,28 @@ static void reads_tickets_and_errors(void **state)
     const char *good = "{\"first\":4097,\"count\":16,\"source\":\"00124b001ca1b2c3\",\"keySeq\":2}";
     assert_int_equal(aec_parse_ticket(span_str(good), &t), ST_OK);
     assert_true(t.gateway == GATEWAY && t.counter == 4097 && t.count == 16 && t.key_seq == 2);
-    assert_int_equal(aec_parse_ticket(span_str("{\"first\":1,\"count\":0,\"source\":\"00124b001ca1b2c3\",\"keySeq\":2}"), &t),
-                     ST_INTERNAL);
-    assert_int_equal(aec_parse_ticket(span_str("{\"first\":4294967295,\"count\":1,\"source\":\"00124b001ca1b2c3\",\"keySeq\":2}"),
-                                      &t), ST_INTERNAL);
-    assert_int_equal(aec_parse_device(span_str("{\"state\":\"enrolled\",\"keyId\":\"0a\",\"nwkAddress\":7982}"), &t), ST_OK);
+    assert_int_equal(
+        aec_parse_ticket(span_str("{\"first\":1,\"count\":0,\"source\":\"00124b001ca1b2c3\",\"keySeq\":2}"), &t),
+        ST_INTERNAL);
+    assert_int_equal(
+        aec_parse_ticket(span_str("{\"first\":4294967295,\"count\":1,\"source\":\"00124b001ca1b2c3\",\"keySeq\":2}"),
+                         &t),
+        ST_INTERNAL);
+    assert_int_equal(aec_parse_device(span_str("{\"state\":\"enrolled\",\"keyId\":\"0a\",\"nwkAddress\":7982}"), &t),
+                     ST_OK);
     assert_true(t.device == 0x1f2e && strcmp(t.relkeyid, "0a") == 0);
     assert_int_equal(aec_parse_device(span_str("{\"state\":\"registered\"}"), &t), ST_NOT_FOUND);
     assert_int_equal(aec_parse_device(span_str("{}"), &t), ST_INTERNAL);
     char text[AEC_TEXT_MAX];
     aec_parse_detail(span_str("{\"m2m:dbg\":\"no\\nway\"}"), text);
     assert_string_equal(text, "no way");
+    aec_parse_detail(span_str("{\"title\":\"Bad request\",\"code\":\"bad-mic\"}"), text);
+    assert_string_equal(text, "bad-mic");
     aec_parse_detail(span_str("<html>"), text);
     assert_string_equal(text, "");
 }
 
-/* --- frames ---------------------------------------------------------------------------------------------------------------- */
+/* --- frames ------------------------------------------------------------------------------------------------ */
 
 /* Sealed by tests/sim/zbcodec.py: counter 1234, temperature -5.12. */
 static const char report[] = "480200002e1f1e0528d204000056341203008d1500005c3e4deef0b9ab4d180a5178d79c14a75d850d0a";
@@ -157,7 +169,8 @@ static void seals_a_command(void **state)
 {
     struct zb_crypto *z = *state;
     struct aec_key k;
-    const struct aec_ticket t = {.relkeyid = "0a1b", .gateway = GATEWAY, .device = 0x1f2e, .counter = 0x10ff, .count = 2};
+    const struct aec_ticket t = {
+        .relkeyid = "0a1b", .gateway = GATEWAY, .device = 0x1f2e, .counter = 0x10ff, .count = 2};
     const uint8_t zcl[] = {0x01, 0x09, 0x02};
     const struct aec_command cmd = {1, 0x0006, 0x0104, span_of(zcl, sizeof zcl)};
     uint8_t buf[ZB_NWK_MAX], plain[ZB_NWK_MAX];
@@ -177,7 +190,7 @@ static void seals_a_command(void **state)
     assert_int_equal(aec_frame_seal(z, &k, &t, 0, &cmd, &out), ZB_NO_KEY); /* another key's ticket */
 }
 
-/* --- values ------------------------------------------------------------------------------------------------------------------ */
+/* --- values ------------------------------------------------------------------------------------------------ */
 
 static void reads_every_kind_of_value(void **state)
 {
@@ -198,19 +211,20 @@ static void reads_every_kind_of_value(void **state)
         {0x0001, "18010a210020c8", "%", NULL, ZCL_NUMBER, 100, 1, false},
         {0x0400, "18010a0000211127", "lx", NULL, ZCL_NUMBER, 10, 1, false},
         {0x0000, "1801010500004206414243646566", "", "ABCdef", ZCL_TEXT, 0, 1, false},
-        {0x0000, "180101050086", "", NULL, ZCL_NONE, 0, 0, false},        /* unsupported attribute */
+        {0x0000, "180101050086", "", NULL, ZCL_NONE, 0, 0, false}, /* unsupported attribute */
         {0x040d, "18010a0000399545d639", "ppm", NULL, ZCL_NUMBER, 408.7, 1, false},
-        {0x0402, "18010a00002966", "", NULL, ZCL_NONE, 0, 0, true},         /* value ends early */
-        {0x0402, "18010a00004c0100", "", NULL, ZCL_NONE, 0, 0, true},       /* structure: not skipped */
-        {0x0402, "18010b0000", "", NULL, ZCL_NONE, 0, 0, false},            /* default response */
-        {0x0500, "090100010000000000", "", NULL, ZCL_NONE, 0, 0, false},    /* cluster command */
+        {0x0402, "18010a00002966", "", NULL, ZCL_NONE, 0, 0, true},      /* value ends early */
+        {0x0402, "18010a00004c0100", "", NULL, ZCL_NONE, 0, 0, true},    /* structure: not skipped */
+        {0x0402, "18010b0000", "", NULL, ZCL_NONE, 0, 0, false},         /* default response */
+        {0x0500, "090100010000000000", "", NULL, ZCL_NONE, 0, 0, false}, /* cluster command */
         {0x0402, "1801", "", NULL, ZCL_NONE, 0, 0, true},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         uint8_t buf[64];
         struct zcl_reading r = {.unit = ""};
         bool malformed;
-        assert_int_equal(zcl_readings(cases[i].cluster, hex(cases[i].zcl, buf), &malformed, keep, &r), cases[i].readings);
+        assert_int_equal(zcl_readings(cases[i].cluster, hex(cases[i].zcl, buf), &malformed, keep, &r),
+                         cases[i].readings);
         assert_int_equal(malformed, cases[i].malformed);
         if (cases[i].readings == 0)
             continue;
@@ -238,7 +252,7 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(finds_the_newest_key),  cmocka_unit_test(reads_a_key),
+        cmocka_unit_test(finds_the_newest_key),   cmocka_unit_test(reads_a_key),
         cmocka_unit_test(refuses_what_is_no_key), cmocka_unit_test(reads_tickets_and_errors),
         cmocka_unit_test(opens_a_report),         cmocka_unit_test(refuses_other_frames),
         cmocka_unit_test(seals_a_command),        cmocka_unit_test(reads_every_kind_of_value),

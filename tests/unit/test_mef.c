@@ -110,6 +110,20 @@ static void test_identity(void **state)
     world_close(&w);
 }
 
+static void test_strangers_do_not_fill_the_trail(void **state)
+{
+    struct world w = {0};
+    world_open(&w, *state);
+    unsigned before = rows_of(w.store, STORE_AUDIT);
+    for (int i = 0; i < 20; i++) {
+        char path[40];
+        snprintf(path, sizeof path, "mef/%032d", i);
+        assert_int_equal(get(&w, &(struct who){NULL, "C-a", 1}, path), ST_ASSOCIATION_REQUIRED);
+    }
+    assert_int_equal(rows_of(w.store, STORE_AUDIT), before + 1);
+    world_close(&w);
+}
+
 static void test_credentials(void **state)
 {
     struct world w = {0};
@@ -488,6 +502,32 @@ static void test_export(void **state)
     world_close(&w);
 }
 
+/* One client cannot use up what all share, also not by registering anew; a restart counts the same. */
+static void test_share_of_one_client(void **state)
+{
+    struct world w = {0};
+    struct people p;
+    char first[128];
+    static const char conf[] = DEFAULT_CONF "max-keys-per-client = 2\n", key[] = SKR("24", "['C-b']", ",'kv':'" KEY16 "'");
+    world_open_with(&w, *state, conf);
+    meet(&w, &p);
+    enrol(&w, &p.a);
+    enrol(&w, &p.b);
+    assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, key), ST_CREATED);
+    location(&w, first);
+    assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, key), ST_CREATED);
+    assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, key), ST_TOO_MANY);
+    assert_string_equal(w.host.code, "max-keys-per-client");
+    assert_int_equal(create(&w, &p.b, MEF_TY_KEY_REG, key), ST_CREATED);
+    world_close(&w);
+    world_open_with(&w, *state, conf);
+    assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, key), ST_TOO_MANY);
+    assert_int_equal(ask(&w, &p.a, CSE_DELETE, first, -1, NULL, NULL, 0), ST_DELETED);
+    assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, key), ST_CREATED);
+    assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, key), ST_TOO_MANY);
+    world_close(&w);
+}
+
 /* A key that the gateway room publishes: targets and the application's members may have it, nobody may change it. */
 static void test_published(void **state)
 {
@@ -509,6 +549,14 @@ static void test_published(void **state)
     assert_int_equal(get(&w, &p.a, path), ST_OK);
     assert_int_equal(strlen(text_of(attrs(&w), "kv")), 24);
     assert_int_equal(get(&w, &p.b, path), ST_NO_PRIVILEGE);
+    /* A later deposit of another client under the device's label does not get in front of it. */
+    enrol(&w, &p.b);
+    assert_int_equal(create(&w, &p.b, MEF_TY_KEY_REG, "{'sec:skr':{'et':'" LATER "','adfq':'sp.example.com','suid':24,'tgis':['C-a'],"
+                            "'kv':'" KEY16 "','lbl':['eui64:00124b0001020304']}}"), ST_CREATED);
+    const struct cse_param find[] = {{"fu", "1"}, {"lbl", "eui64:00124b0001020304"}};
+    assert_int_equal(ask(&w, &p.a, CSE_RETRIEVE, "mef", -1, NULL, find, 2), ST_OK);
+    assert_int_equal(cJSON_GetArraySize(attrs(&w)), 2);
+    assert_string_equal(cJSON_GetArrayItem(attrs(&w), 0)->valuestring, path);
     cJSON *in = json("{'members':['C-b']}");
     WITH_TXN(&w, mef_application_put(w.mef, t, ADMIN, "operator:test", "lights", in, &r));
     assert_int_equal(r.st, ST_CREATED);
@@ -734,8 +782,8 @@ static void test_options(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_identity),  T(test_credentials), T(test_credential_refusals), T(test_registration), T(test_expiry), T(test_expired_unswept), T(test_durable_first),
-        T(test_malformed), T(test_key),         T(test_key_refusals),        T(test_export),       T(test_published),
+        T(test_identity), T(test_strangers_do_not_fill_the_trail),  T(test_credentials), T(test_credential_refusals), T(test_registration), T(test_expiry), T(test_expired_unswept), T(test_durable_first),
+        T(test_malformed), T(test_key),         T(test_key_refusals),        T(test_export),       T(test_published), T(test_share_of_one_client),
         T(test_discovery), T(test_result_content), T(test_trail),            T(test_ids),          T(test_times),
         T(test_options),
     };

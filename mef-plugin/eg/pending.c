@@ -1,0 +1,120 @@
+/* Keys sent and not proved: a record for each gateway at which the device, or somebody with its EUI-64, associated.
+ * Each has its own key, rate and time-out, so that a claim at one gateway does nothing to a join at another. */
+#include "mef-plugin/eg/internal.h"
+
+#include <stdlib.h>
+
+struct pending *pending_at(const struct device *d, eui64_t gateway)
+{
+    struct pending *p = d->row.pending;
+    while (p != NULL && p->assoc.gateway != gateway)
+        p = p->next;
+    return p;
+}
+
+bool pending_within_rate(struct device *d, eui64_t gateway)
+{
+    struct pending *p = pending_at(d, gateway);
+    if (p != NULL)
+        return bucket_take(&p->rate, eg_now(d->eg), d->eg->key_rate, d->eg->key_burst, 1);
+    size_t n = 0;
+    for (p = d->row.pending; p != NULL; p = p->next)
+        n++;
+    return n < EG_MAX_PENDING;
+}
+
+void pending_put(struct device *d, struct pending *p, const struct assoc *a)
+{
+    if (pending_at(d, a->gateway) != p) {
+        p->next = d->row.pending;
+        d->row.pending = p;
+    }
+    p->assoc = *a;
+    p->since = eg_time(d->eg);
+    pending_watch(d);
+}
+
+static void remove_at(struct pending **at)
+{
+    struct pending *p = *at;
+    *at = p->next;
+    free(p);
+}
+
+void pending_proved(struct device *d, struct pending *p)
+{
+    struct pending **at = &d->row.pending;
+    while (*at != p)
+        at = &(*at)->next;
+    remove_at(at);
+    pending_watch(d);
+}
+
+/* Those last sent before `before` end, with their keys. */
+static void drop(struct device *d, struct store_txn *t, int64_t before, enum device_reason why)
+{
+    struct pending **at = &d->row.pending;
+    while (*at != NULL) {
+        if ((*at)->since >= before) {
+            at = &(*at)->next;
+            continue;
+        }
+        vault_id link_key = (*at)->assoc.link_key;
+        vault_delete(d->eg->d.vault, t, (*at)->assoc.network_key);
+        remove_at(at);
+        device_release_link_key(d, t, link_key);
+        d->row.reason = why;
+    }
+    device_store(d, t);
+    pending_watch(d);
+}
+
+void pending_drop_all(struct device *d, struct store_txn *t, enum device_reason why)
+{
+    if (d->row.pending != NULL)
+        drop(d, t, INT64_MAX, why);
+}
+
+/* --- the time-out ------------------------------------------------------------------------------------------------- */
+
+/* The timer tells the time, not the wall clock, which may have been set: what is oldest by that one ends. */
+static int64_t oldest(const struct device *d)
+{
+    int64_t since = INT64_MAX;
+    for (const struct pending *p = d->row.pending; p != NULL; p = p->next)
+        since = p->since < since ? p->since : since;
+    return since;
+}
+
+static void timeout(void *user)
+{
+    struct device *d = user;
+    struct eg *e = d->eg;
+    d->timer = 0;
+    struct store_txn *t = store_begin(e->d.store);
+    if (t == NULL)
+        return; /* stays pending until the next association or start */
+    drop(d, t, oldest(d) + 1, WHY_NO_FRAME);
+    eg_count(e, "eg_pending_expired_total");
+    eg_audit(e, t, d->row.admin, "eg", "device.pending-expired", d->eui, device_reason_name(WHY_NO_FRAME));
+    device_commit(d, t, NULL, NULL);
+    device_changed_later(d);
+}
+
+void pending_watch(struct device *d)
+{
+    struct eg *e = d->eg;
+    pending_unwatch(d);
+    if (d->row.pending == NULL)
+        return;
+    int64_t left = oldest(d) + e->pending_ms - eg_time(e);
+    left = left < 0 ? 0 : left > e->pending_ms ? e->pending_ms : left;
+    d->timer = e->d.ops->timer(e->d.host, (uint64_t)left, timeout, d);
+}
+
+void pending_unwatch(struct device *d)
+{
+    if (d->timer != 0)
+        d->eg->d.ops->timer_cancel(d->eg->d.host, d->timer);
+    d->timer = 0;
+}

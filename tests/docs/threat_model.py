@@ -1,0 +1,145 @@
+#!/usr/bin/python3
+"""docs/threat-model.md: threat_model.py BUILD_DIR. Every test that it names exists; and what no other test shows is shown
+here, on a system in which a device has joined: no key on disk, in a log or in the memory of a gateway; no core; one TLS
+stack."""
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from common import DOCS, ROOT, main, output, program
+from stack import Stack, install_code, random_eui64
+
+CODEC = re.compile(r"coap_(delete_pdu|get_data|opt_\w+|option_\w+|pdu_init|pdu_parse|set_log_\w+)")
+
+
+def exists(reference: str) -> bool:
+    """FILE:NAME, where FILE is unique below tests/ and NAME is a test in it."""
+    name, test = reference.split(":", 1)
+    files = list((ROOT / "tests").rglob(name))
+    if len(files) != 1:
+        return False
+    text = files[0].read_text()
+    if name == "lint.py":
+        return f'"{test}"' in text or any(re.fullmatch(re.sub(r"\\\{\w+\\\}", r"[\\w-]+", re.escape(t)), test)
+                                          for t in re.findall(r'check\(f"([^"]*)"', text))
+    pattern = rf"^ *def {test}\(" if name.endswith(".py") else rf"(T|cmocka_unit_test\w*)\({test}\b"
+    return re.search(pattern, text, re.M) is not None
+
+
+def compare_references(c, text: str):
+    references = re.findall(r"`((?:[\w-]+\.(?:c|py)):[^`]+)`", text)
+    missing = [r for r in references if not exists(r)] if references else ["none is named"]
+    c.check(f"the {len(references)} tests that are named exist", missing)
+    lines = [r for r in re.findall(r"^\|.*\|$", text, re.M) if "Shown by" not in r and "---" not in r]
+    rows = [r.strip("| ").rsplit(" | ", 1) for r in lines]
+    shown = [r for r in rows if len(r) == 2 and not re.match(r"\d ", r[0]) and not r[0].startswith("Boundary")]
+    c.check("every claim names a test, or says that there is none",
+            [r[0][:60] for r in shown if not re.search(r"`[\w-]+\.(c|py):|not shown: ", r[1])])
+
+
+def contains(path: Path, needles: list) -> list:
+    data = path.read_bytes()
+    return [n for n in needles if n in data]
+
+
+def memory(pid: int) -> bytes:
+    """All that the process may write."""
+    out = b""
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb") as mem:
+        for line in maps:
+            if " rw" not in line:
+                continue
+            start, end = (int(x, 16) for x in line.split()[0].split("-"))
+            if end - start > 1 << 30:
+                continue  # a sanitizer's shadow: no data
+            try:
+                mem.seek(start)
+                out += mem.read(end - start)
+            except (OSError, ValueError):
+                pass  # [vvar] and its like
+    return out
+
+
+def spellings(key: bytes) -> list:
+    return [key, key[::-1], key.hex().encode(), key.hex().upper().encode()]
+
+
+def no_key_at_rest(c, stack, secrets):
+    places = [p for p in stack.folder.rglob("*") if p.is_file() and p.name != "kek" and p.suffix != ".psk"]
+    found = [f"{p.name} holds {name}" for p in places for name, key in secrets.items() if contains(p, spellings(key))]
+    c.check(f"no key in {len(places)} files: database, logs, configuration", found)
+    database = [p for p in places if p.name.startswith("mef.db")]
+    known = any(contains(p, [b"Cthermo"]) for p in database)
+    c.check("..and the search finds what is there", [] if known else ["the AE-ID is not found"])
+
+
+def no_key_in_memory(c, stack, secrets):
+    images = {p.name: memory(p.pid) for p in (stack.gateway, stack.ipe, stack.mefd)}
+    c.check("no key in the memory of zbgwd and ipe-nid", [
+        f"{program} holds {name}" for program in ("zbgwd", "ipe-nid") for name, key in secrets.items()
+        if any(s in images[program] for s in spellings(key))])
+    eui = bytes.fromhex(stack.gateway_eui)
+    kek = (stack.etc / "kek").read_bytes()
+    blind = [p for p in ("zbgwd", "ipe-nid") if not any(s in images[p] for s in spellings(eui))]
+    c.check("..and the search finds what is there: the EUI-64, and in mefd the KEK's key schedule",
+            blind + ([] if kek in images["mefd"] else ["mefd"]))
+
+
+def no_core(c, stack):
+    limits = Path(f"/proc/{stack.mefd.pid}/limits").read_text()
+    wrong = [] if re.search(r"^Max core file size +0 +0 ", limits, re.M) else ["core size is not 0"]
+    # An undumpable process's files in /proc belong to root, whoever runs it: the owner tells unless we are root.
+    wrong += ["dumpable"] if os.geteuid() and os.stat(f"/proc/{stack.mefd.pid}/mem").st_uid == os.geteuid() else []
+    c.check("mefd writes no core", wrong)
+
+
+def one_tls_stack(c, build):
+    for name in ("mefd", "ipe-nid", "mefkey"):
+        used = re.findall(r" U ((?:coap|gnutls)_\w+)", output("nm", "-D", "--undefined-only", program(build, name)))
+        wrong = [s for s in used if not CODEC.fullmatch(s)] if used else ["nothing found"]
+        c.check(f"{name} uses libcoap as codec, GnuTLS not at all", wrong)
+
+
+def joined(stack) -> dict:
+    """A device joins; what is secret from now on."""
+    eui, code = random_eui64(), install_code()
+    stack.start()
+    stack.register_code(eui, code)
+    joiner = stack.join(eui, code)
+    stack.wait_state(eui, "enrolled", 30)
+    joiner.stop(signal.SIGKILL)
+    status, out, err = stack.mefkey("get", eui, "--stdout")
+    key = re.search(r"[0-9a-f]{32}", out)
+    if status != 0 or key is None:
+        raise AssertionError(f"mefkey get: {status} {err}")
+    return {"the network key": bytes.fromhex(key[0]), "the install code": bytes.fromhex(code[:32]),
+            "the link key": bytes.fromhex(stack.link_key(code)), "the AE's Kpm": bytes.fromhex(stack.ae["kpm"])}
+
+
+def run(c, build: Path):
+    compare_references(c, (DOCS / "threat-model.md").read_text())
+    one_tls_stack(c, build)
+    folder = Path(tempfile.mkdtemp(prefix="mef-docs-"))
+    stack = Stack(build, folder)
+    try:
+        secrets = joined(stack)
+        no_core(c, stack)
+        if os.geteuid() == 0:
+            no_key_in_memory(c, stack, secrets)
+        else:
+            print("memory of other processes is looked into by root only")
+        stack.stop()
+        for log in stack.logs.glob("joiner*"):
+            log.unlink()  # the simulated device's own
+        no_key_at_rest(c, stack, secrets)
+    finally:
+        stack.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(run, __doc__))
