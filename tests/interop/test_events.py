@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """Server-sent events: /v1/events of the MEF, and the host's stream on the tiny plugin. Usage: test_events.py MEF_PLUGIN"""
 import json
+import os
 import signal
 import sys
 import time
@@ -126,7 +127,7 @@ def slow_client():
     mefd.stop()
 
 
-audit_trail(sys.argv[1])
+audit_trail(os.path.abspath(sys.argv[1]))
 slow_client()
 print("\n".join(bad) if bad else "events: as expected")
 sys.exit(1 if bad else 0)
