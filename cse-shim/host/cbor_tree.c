@@ -8,7 +8,6 @@
 
 #define TAG_SELF_DESCRIBED 55799
 #define MAX_EXACT (UINT64_C(1) << 53) /* up to here a double holds every integer */
-#define MAX_WHOLE 9.2e18              /* doubles up to here fit 64-bit integers */
 #define HEAD_MAX 9                    /* bytes of the longest item head */
 
 /* --- one item at a time: what libcbor's decoder calls back with ------------------------------------------------------ */
@@ -186,7 +185,7 @@ static cJSON *read_collection(struct decoder *d, const struct item *head, int de
 
 static cJSON *read_integer(struct decoder *d, const struct item *it)
 {
-    if (it->n > MAX_EXACT)
+    if (it->n > MAX_EXACT - (it->kind == NEGINT ? 1 : 0))
         return refuse(d, "an integer of the body is beyond 2^53");
     return cJSON_CreateNumber(it->kind == UINT ? (double)it->n : -1 - (double)it->n);
 }
@@ -266,7 +265,7 @@ static void put_text(struct wr *w, const char *text)
 
 static size_t encode_number(double v, uint8_t head[HEAD_MAX])
 {
-    if (trunc(v) == v && fabs(v) < MAX_WHOLE)
+    if (trunc(v) == v && fabs(v) <= (double)MAX_EXACT)
         return v < 0 ? cbor_encode_negint((uint64_t)(-1 - (int64_t)v), head, HEAD_MAX)
                      : cbor_encode_uint((uint64_t)v, head, HEAD_MAX);
     bool single = fabs(v) <= (double)3.4e38f && (double)(float)v == v;

@@ -2,7 +2,7 @@
  * member, bounded depth, width and number of items. In: byte strings become padded base64 text; tags are refused, but
  * for the self-description 55799 in front; integers are refused beyond 2^53, where a tree would round them; so are
  * undefined, other simple values, NaN and the infinities. Definite and indefinite lengths are taken. Out: definite
- * lengths, whole numbers as integers, text as text; a byte string that came in as base64 leaves as that text. */
+ * lengths, whole numbers as integers (beyond 2^53 as floats), text as text; a byte string that came in as base64 leaves as that text. */
 #pragma once
 #include "cse-shim/base/bytes.h"
 

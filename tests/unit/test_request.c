@@ -316,7 +316,7 @@ static void cbor_is_strict(void **state)
         "bf61610161", "a2616101616102", "bf6161016161f6ff", "9f01", "81ff", "5f", "815f01ff", "815f6161ff", "817f4161ff",
         "817f7f6161ffff", "815f4101", "817f61c361a9ff", "8161ff", "816100", "8162c080", "81c000", "c0a0", "d9d9f7d9d9f7a0",
         "81f7", "81f0", "81f820", "81f97e00", "81f97c00", "81fb7ff0000000000000", "81fa7fc00000", "811b0020000000000001",
-        "813b0020000000000001", "811bffffffffffffffff", "813bffffffffffffffff", "811c", "815c", "81fc", "a0a0", "8000",
+        "813b0020000000000000", "811bffffffffffffffff", "813bffffffffffffffff", "811c", "815c", "81fc", "a0a0", "8000",
         "9b7fffffffffffffff01", "bbffffffffffffffff616101", "7bffffffffffffffff61", "815bffffffffffffffff00",
         "81818181818181818181818181818181818101", "9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f01ffffffffffffffffffffffffffffffffff",
         "d9d9f7", "d9d9f700", "81d81800"};
