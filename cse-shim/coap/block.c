@@ -6,7 +6,7 @@
 #define TRANSFER_LIFE (60 * SEC) /* between two pieces */
 #define DTLS_OVERHEAD 40u        /* record header 13, explicit nonce 8, tag 16 */
 #define HEADER 12u               /* CoAP header and a full token */
-#define OWN_OPTIONS 24u          /* Observe, Block1, Block2, Size and the payload marker at their longest */
+#define OWN_OPTIONS 32u /* Observe, Block1, Block2, Size, Request-Tag and the payload marker at their longest */
 
 bool block_option(const struct cep_message *m, uint16_t num, struct block *out, bool *bad)
 {
@@ -31,7 +31,7 @@ size_t block_overhead(const struct cep_message *m)
 
 uint8_t block_fit(const struct cep_session *s, size_t overhead, uint8_t want)
 {
-    size_t room = s->ep->cfg.mtu - (s->dtls != NULL ? DTLS_OVERHEAD : 0);
+    size_t room = s->dtls != NULL ? dtls_mtu(s->dtls) - DTLS_OVERHEAD : s->ep->cfg.mtu;
     uint8_t szx = want < SZX_MAX ? want : SZX_MAX;
     while (szx > 0 && overhead + block_size(szx) > room)
         szx--;

@@ -4,8 +4,11 @@
 #include <stdlib.h>
 
 #define CODE_CONTINUE CEP_CODE(2, 31)
+#define CODE_UNAUTHORIZED CEP_CODE(4, 1)
 #define CODE_TOO_LARGE CEP_CODE(4, 13)
 #define MAX_RESTARTS 3
+#define MAX_ECHO 40 /* bytes, RFC 9175 2.2.1 */
+#define MAX_ECHOES 3
 #define FRESH_FOR (128 * SEC) /* RFC 7641 3.4 */
 #define DEFAULT_MAX_AGE 60u   /* seconds, RFC 7252 5.10.5 */
 
@@ -27,9 +30,13 @@ struct request {
     struct timer timer;   /* separate response overdue, or Max-Age over */
     size_t sent;          /* bytes of our body that the server has */
     uint8_t szx;          /* of our pieces */
+    uint8_t fetch_szx;    /* of the server's, as asked for last */
     struct message *head; /* first piece of the response: code and options */
     struct body body;     /* of the response, so far */
-    unsigned restarts;
+    unsigned restarts, echoes;
+    uint8_t echo[MAX_ECHO]; /* what the server asked us to repeat */
+    size_t echo_len;
+    uint32_t tag; /* Request-Tag of a body in pieces; 0: none */
     uint32_t seq; /* last notification */
     uint64_t seq_time;
     TAILQ_ENTRY(request) link;
@@ -175,15 +182,28 @@ static void on_tx(void *user, enum tx_end end, const struct pdu *rsp)
         timer_arm(&s->ep->timers, &r->timer, s->ep->cfg.ack_timeout_ms * MS * 93 / 2);
 }
 
-static void send_message(struct request *r, struct span payload, const struct cep_option *extra, size_t n,
+#define OWN_MAX 6 /* options of ours in one request */
+
+/* What goes with every message of a request: RFC 9175. */
+static size_t add_own(const struct request *r, struct cep_option extra[OWN_MAX], size_t n, uint8_t tag[4])
+{
+    if (r->echo_len != 0)
+        extra[n++] = (struct cep_option){OPT_ECHO, span_of(r->echo, r->echo_len)};
+    if (r->tag != 0)
+        extra[n++] = cep_option_make_uint(OPT_REQUEST_TAG, r->tag, tag);
+    return n;
+}
+
+static void send_message(struct request *r, struct span payload, struct cep_option extra[OWN_MAX], size_t n,
                          uint64_t token)
 {
+    uint8_t tag[4];
     struct cep_session *s = r->session;
     struct token t = token_of(token);
     struct wr w = wr_of(s->ep->out, sizeof s->ep->out);
     uint16_t mid = message_mid(s);
     pdu_begin(&w, PDU_CON, r->msg->m.code, mid, &t);
-    pdu_options(&w, &r->msg->m, extra, n);
+    pdu_options(&w, &r->msg->m, extra, add_own(r, extra, n, tag));
     pdu_payload(&w, payload);
     tx_forget(r->tx);
     r->tx = NULL;
@@ -202,11 +222,14 @@ static void send_piece(struct request *r)
     size_t size = block_size(r->szx), left = body.n - r->sent;
     bool whole = body.n <= size;
     struct block b = {(uint32_t)(r->sent / size), left > size, r->szx};
-    struct cep_option extra[3];
-    uint8_t val[3][4];
+    struct cep_option extra[OWN_MAX];
+    uint8_t val[4][4];
     size_t n = 0;
     if (r->observe || r->deregister)
         extra[n++] = cep_option_make_uint(OPT_OBSERVE, r->deregister ? 1 : 0, val[0]);
+    const struct cep_session *s = r->session;
+    if (s->dtls != NULL && dtls_mtu(s->dtls) < s->ep->cfg.mtu) /* a narrow path is so both ways (RFC 7959 2.4) */
+        extra[n++] = cep_option_make_uint(OPT_BLOCK2, block_value((struct block){.szx = r->szx}), val[3]);
     if (!whole)
         extra[n++] = cep_option_make_uint(OPT_BLOCK1, block_value(b), val[1]);
     if (!whole && r->sent == 0)
@@ -226,10 +249,11 @@ static void send_fetch(struct request *r, uint8_t szx)
             return;
         }
     }
+    r->fetch_szx = szx;
     uint8_t val[4];
     struct block b = {(uint32_t)(r->body.len / block_size(szx)), false, szx};
-    struct cep_option o = cep_option_make_uint(OPT_BLOCK2, block_value(b), val);
-    send_message(r, span_of(NULL, 0), &o, 1, r->fetch != 0 ? r->fetch : r->token);
+    struct cep_option extra[OWN_MAX] = {cep_option_make_uint(OPT_BLOCK2, block_value(b), val)};
+    send_message(r, span_of(NULL, 0), extra, 1, r->fetch != 0 ? r->fetch : r->token);
 }
 
 static void begin(struct request *r)
@@ -241,6 +265,8 @@ static void begin(struct request *r)
     s->nactive++;
     s->ordered = r->ordered;
     r->szx = block_fit(s, block_overhead(&r->msg->m), SZX_MAX);
+    if (r->msg->m.payload.n > block_size(r->szx)) /* bodies on their way at once are told apart (RFC 9175 3) */
+        r->tag = ++s->next_tag;
     send_piece(r);
 }
 
@@ -294,6 +320,21 @@ static bool next_piece(struct request *r, const struct cep_message *m)
     if (b.szx < r->szx)
         r->szx = b.szx;
     send_piece(r);
+    return true;
+}
+
+/* The server wants to know whether we are there, and now (RFC 9175 2.3): the same again, with what it sent. */
+static bool repeat_echo(struct request *r, const struct cep_message *m)
+{
+    const struct cep_option *o = cep_option_find(m, OPT_ECHO);
+    if (m->code != CODE_UNAUTHORIZED || o == NULL || o->val.n == 0 || o->val.n > MAX_ECHO || r->echoes++ >= MAX_ECHOES)
+        return false;
+    memcpy(r->echo, o->val.p, o->val.n);
+    r->echo_len = o->val.n;
+    if (r->body.len != 0)
+        send_fetch(r, r->fetch_szx);
+    else
+        send_piece(r);
     return true;
 }
 
@@ -394,7 +435,7 @@ void client_response(struct cep_session *s, const struct pdu *p)
         request_end(r, ST_OK); /* fn is NULL */
         return;
     }
-    if (for_main && next_piece(r, &p->msg))
+    if (repeat_echo(r, &p->msg) || (for_main && next_piece(r, &p->msg)))
         return;
     if (for_main)
         r->observing = r->observe && notification;

@@ -24,7 +24,7 @@ struct cep_option {
 };
 
 /* A request or response as the user of the endpoint sees it: whole (blocks joined), without message id, token, Block1,
- * Block2, Size1, Size2 and Observe options, which the endpoint owns. */
+ * Block2, Size1, Size2, Observe and Echo options, which the endpoint owns. */
 struct cep_message {
     uint8_t code; /* method or response code byte */
     const struct cep_option *opts;
@@ -47,7 +47,8 @@ enum cep_credential { CEP_CRED_NONE, CEP_CRED_PSK, CEP_CRED_CERT, CEP_CRED_RPK }
 struct cep_peer {
     uint64_t serial;              /* names the session, also after it is gone */
     enum cep_credential cred;
-    const char *identity;         /* PSK identity, or "" */
+    const char *identity;         /* PSK identity; the first URI, else the first dNSName in the subjectAltName of a
+                                     client's certificate, as it stands; the server_name a server proved; or "" */
     const struct sockaddr *addr;
     socklen_t addrlen;
 };
@@ -72,6 +73,9 @@ struct cep_callbacks {
     void (*closed)(void *user, uint64_t serial);
     /* An observation accepted by cep_observe() ended: the client cancelled, reset or went away (may be NULL). */
     void (*observe_end)(void *user, uint64_t observation);
+    /* Server: what GET /.well-known/core answers (RFC 6690 link format; valid until the next call). NULL: that is a
+     * request like any other. */
+    const char *(*links)(void *user);
 };
 
 struct cep_config {
@@ -81,6 +85,10 @@ struct cep_config {
     unsigned idle_seconds;    /* a session idle longer is closed; 0: 86,400 */
     unsigned ack_timeout_ms;  /* RFC 7252 4.8 ACK_TIMEOUT; 0: 2,000 */
     unsigned max_retransmit;  /* MAX_RETRANSMIT; 0: 4 */
+    unsigned confirm_seconds; /* an observer confirms a notification at least this often (RFC 7641 4.5); 0: 86,400 */
+    /* Plain UDP: a peer that did not prove its address within so many seconds (RFC 9175: 4.01 with Echo, which it
+     * repeats) gets no response larger than three times its request, no observation and no unsafe method. 0: it does. */
+    unsigned echo_seconds;
     unsigned mtu;             /* largest datagram sent, bytes of UDP payload; 0: 1,152 */
 };
 
@@ -96,11 +104,38 @@ void cep_endpoint_free(struct cep_endpoint *ep);
 MUST_USE int cep_listen(struct cep_endpoint *ep, const char *host, uint16_t port, bool secure, uint16_t *bound);
 
 /* Client: open a session to host:port (numeric or name; IPv4 or IPv6). With identity != NULL the session is DTLS with
- * that PSK (1 to 64 bytes; copied, wiped with the session), else plain UDP. Requests may be queued at once. Returns NULL and sets
- * *err (negative errno) when the address cannot be resolved or the socket not made. `opened`/`closed` report the rest;
+ * that PSK (1 to 64 bytes; copied, wiped with the session), else plain UDP. Requests may be queued at once. Returns
+ * NULL and sets *err (negative errno) when the address cannot be resolved or the socket not made. `opened`/`closed` report the rest;
  * a session whose handshake fails is closed. */
 MUST_USE struct cep_session *cep_connect(struct cep_endpoint *ep, const char *host, uint16_t port,
                                            const char *identity, struct span key, int *err);
+
+/* --- certificates: ECDSA on P-256, ECDHE-ECDSA with AES-128-CCM_8, -CCM or -GCM (TS-0003 10.2.3, RFC 7925 4.4) --- */
+
+struct cep_certificate {
+    const char *server_name;  /* what a client's SNI must say to be shown this one; NULL: any name no other has */
+    const char *certificate;  /* file: PEM, the certificate and what leads to the anchor, in that order */
+    const char *private_key;  /* file: PEM, unencrypted */
+};
+
+/* Certificates, keys and trust anchors as read from files; reference counted, not thread-safe. For either role: a
+ * server chooses by SNI, a client shows the first without a name. trust_anchors: file, PEM; NULL: trust nobody. At most
+ * 64 certificates; 0 is fine. NULL on failure, with one line in err. */
+struct cep_certs;
+MUST_USE struct cep_certs *cep_certs_load(const struct cep_certificate *list, size_t n, const char *trust_anchors,
+                                          char *err, size_t errlen);
+void cep_certs_unref(struct cep_certs *c); /* NULL is fine */
+
+/* Server: from now on handshakes may use these certificates (referenced) beside PSK; NULL: PSK only. Call again with
+ * newly loaded ones to replace them: open sessions go on. A client that comes without PSK is asked for its certificate
+ * if there are anchors, and refused without one unless `optional`; unproven clients are CEP_CRED_NONE. */
+void cep_endpoint_certificates(struct cep_endpoint *ep, struct cep_certs *certs, bool optional);
+
+/* Client: as cep_connect(), by certificates (referenced; they must have anchors). server_name: sent as SNI, and what
+ * the server's certificate must name (dNSName or IP address, no wildcards); NULL: host. */
+MUST_USE struct cep_session *cep_connect_certificate(struct cep_endpoint *ep, const char *host, uint16_t port,
+                                                     struct cep_certs *certs, const char *server_name, int *err);
+
 struct cep_session *cep_session_find(struct cep_endpoint *ep, uint64_t serial); /* NULL: gone */
 uint64_t cep_session_serial(const struct cep_session *s);
 void cep_session_close(struct cep_session *s); /* close_notify; outstanding requests end with ST_UNREACHABLE */
@@ -133,7 +168,8 @@ uint64_t cep_observe(struct cep_exchange *ex);
  * request callback again (only for safe methods: GET, FETCH). */
 void cep_respond(struct cep_exchange *ex, const struct cep_message *rsp, bool sensitive);
 /* Send a notification; `confirmable` ones are retransmitted, and their failure ends the observation. The newest
- * notification replaces an unsent one unless `queue` is set (then at most 64 wait, the oldest is dropped). */
+ * notification replaces an unsent or unacknowledged one (RFC 7641 4.5.2) unless `queue` is set (then at most 64 wait,
+ * the oldest is dropped). */
 void cep_notify(struct cep_endpoint *ep, uint64_t observation, const struct cep_message *n, bool confirmable, bool queue);
 void cep_observe_cancel(struct cep_endpoint *ep, uint64_t observation);
 

@@ -1,17 +1,30 @@
 #include "cse-shim/coap/dtls.h"
 
+#include "cse-shim/coap/certs.h"
+
+#include <arpa/inet.h>
 #include <openssl/bio.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/rand.h>
 #include <openssl/ssl.h>
+#include <openssl/x509v3.h>
 #include <stdlib.h>
 #include <sys/time.h>
 
-/* TS-0003 10.2.1 asks for PSK-CCM-8. From OpenSSL 3.2 on, 8-byte tags exist at security level 0 only; the list is
- * explicit, so the level admits nothing else. */
-static const char suites[] = "PSK-AES128-CCM8:PSK-AES128-CCM:PSK-AES128-GCM-SHA256:@SECLEVEL=0";
+/* TS-0003 10.2.1 and 10.2.3 ask for the CCM_8 suites. From OpenSSL 3.2 on, 8-byte tags exist at security level 0 only;
+ * the lists of suites, curves and signatures are explicit, so the level admits nothing else. PSK first: a peer that
+ * offers one wants to be known by it. */
+static const char suites[] = "PSK-AES128-CCM8:PSK-AES128-CCM:PSK-AES128-GCM-SHA256:ECDHE-ECDSA-AES128-CCM8:"
+                             "ECDHE-ECDSA-AES128-CCM:ECDHE-ECDSA-AES128-GCM-SHA256:@SECLEVEL=0";
+static const char psk_suites[] = "PSK-AES128-CCM8:PSK-AES128-CCM:PSK-AES128-GCM-SHA256:@SECLEVEL=0";
+static const char cert_suites[] =
+    "ECDHE-ECDSA-AES128-CCM8:ECDHE-ECDSA-AES128-CCM:ECDHE-ECDSA-AES128-GCM-SHA256:@SECLEVEL=0";
+
+/* What IPv4 must carry in one piece is 576 bytes (RFC 791); RFC 6347 4.1.1.1 wants us to come down to that. */
+#define SMALL_MTU 548u
+#define BACK_OFF_AFTER 2 /* retransmissions in a row */
 
 #define COOKIE_LEN 16
 #define SECRET_LEN 32
@@ -22,7 +35,9 @@ enum { REC_CCS = 20, REC_ALERT = 21, REC_HANDSHAKE = 22 };
 struct dtls_ctx {
     struct dtls_hooks hooks;
     unsigned mtu;
-    SSL_CTX *server, *client;
+    SSL_CTX *server, *client, *cert_client;
+    struct cep_certs *certs; /* of the server role; NULL: PSK only */
+    bool optional;           /* a client may come without a certificate */
     BIO_METHOD *bio;
     BIO_ADDR *unused; /* DTLSv1_listen() wants one */
     EVP_MAC_CTX *hmac;
@@ -38,6 +53,8 @@ struct dtls {
     struct span in; /* the datagram being taken in */
     struct span address;
     bool cookie_sent, cookie_good, failed;
+    struct cep_certs *certs; /* of a client */
+    unsigned mtu, timeouts;
     uint8_t random[DTLS_RANDOM_LEN];
     char identity[DTLS_MAX_IDENTITY + 1];
     uint8_t key[DTLS_MAX_KEY];
@@ -79,7 +96,7 @@ static long bio_ctrl(BIO *b, int cmd, long num, void *ptr)
     case BIO_CTRL_DGRAM_QUERY_MTU:
     case BIO_CTRL_DGRAM_GET_MTU:
     case BIO_CTRL_DGRAM_GET_FALLBACK_MTU:
-        return (long)d->ctx->mtu;
+        return (long)d->mtu;
     default:
         return 0;
     }
@@ -166,13 +183,60 @@ static unsigned on_psk_client(SSL *ssl, const char *hint, char *identity, unsign
     return (unsigned)d->keylen;
 }
 
+/* --- certificates --- */
+
+/* Asked for each certificate of a client's chain, from the top; the chain's own checks are done. A certificate without
+ * a name that says who it is proves nothing. */
+static int on_client_chain(int ok, X509_STORE_CTX *store)
+{
+    SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+    struct dtls *d = SSL_get_app_data(ssl);
+    if (!ok || X509_STORE_CTX_get_error_depth(store) != 0)
+        return ok;
+    if (certs_name(X509_STORE_CTX_get_current_cert(store), d->identity, sizeof d->identity))
+        return 1;
+    X509_STORE_CTX_set_error(store, X509_V_ERR_APPLICATION_VERIFICATION);
+    return 0;
+}
+
+/* A ClientHello came: what do we show, and what do we ask for? Without effect where a PSK suite is chosen. */
+static int on_server_certs(SSL *ssl, void *unused)
+{
+    (void)unused;
+    const struct dtls_ctx *ctx = ((struct dtls *)SSL_get_app_data(ssl))->ctx;
+    if (ctx->certs == NULL)
+        return 1;
+    int mode = SSL_VERIFY_PEER | (ctx->optional ? 0 : SSL_VERIFY_FAIL_IF_NO_PEER_CERT);
+    if (certs_can_verify(ctx->certs) && !certs_verify(ctx->certs, ssl, mode, on_client_chain))
+        return 0;
+    return certs_use(ctx->certs, ssl, SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name));
+}
+
+void dtls_ctx_certificates(struct dtls_ctx *ctx, struct cep_certs *certs, bool optional)
+{
+    cep_certs_unref(ctx->certs);
+    ctx->certs = certs != NULL ? certs_ref(certs) : NULL;
+    ctx->optional = optional;
+}
+
+/* The server must be whom we want: a name in its certificate, not its common name, without wildcards. */
+static bool expect_server(SSL *ssl, const char *name)
+{
+    struct in6_addr numeric;
+    X509_VERIFY_PARAM *param = SSL_get0_param(ssl);
+    X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
+    if (inet_pton(AF_INET, name, &numeric) == 1 || inet_pton(AF_INET6, name, &numeric) == 1)
+        return X509_VERIFY_PARAM_set1_ip_asc(param, name) == 1; /* RFC 6066 3: no server_name either */
+    return SSL_set_tlsext_host_name(ssl, name) == 1 && X509_VERIFY_PARAM_set1_host(param, name, 0) == 1;
+}
+
 /* --- contexts --- */
 
-static SSL_CTX *ssl_ctx_new(const SSL_METHOD *method)
+static SSL_CTX *ssl_ctx_new(const SSL_METHOD *method, const char *list)
 {
     SSL_CTX *c = SSL_CTX_new(method);
     if (c == NULL || !SSL_CTX_set_min_proto_version(c, DTLS1_2_VERSION) ||
-        !SSL_CTX_set_max_proto_version(c, DTLS1_2_VERSION) || !SSL_CTX_set_cipher_list(c, suites)) {
+        !SSL_CTX_set_max_proto_version(c, DTLS1_2_VERSION) || !SSL_CTX_set_cipher_list(c, list) || !certs_policy(c)) {
         SSL_CTX_free(c);
         return NULL;
     }
@@ -202,19 +266,21 @@ struct dtls_ctx *dtls_ctx_new(const struct dtls_hooks *hooks, unsigned mtu)
     if (ctx == NULL)
         return NULL;
     *ctx = (struct dtls_ctx){.hooks = *hooks, .mtu = mtu};
-    ctx->server = ssl_ctx_new(DTLS_server_method());
-    ctx->client = ssl_ctx_new(DTLS_client_method());
+    ctx->server = ssl_ctx_new(DTLS_server_method(), suites);
+    ctx->client = ssl_ctx_new(DTLS_client_method(), psk_suites);
+    ctx->cert_client = ssl_ctx_new(DTLS_client_method(), cert_suites);
     ctx->bio = bio_method();
     ctx->unused = BIO_ADDR_new();
     ctx->hmac = hmac_new();
-    if (ctx->server == NULL || ctx->client == NULL || ctx->bio == NULL || ctx->unused == NULL || ctx->hmac == NULL ||
-        RAND_bytes(&ctx->secret[0][0], sizeof ctx->secret) != 1) {
+    if (ctx->server == NULL || ctx->client == NULL || ctx->cert_client == NULL || ctx->bio == NULL ||
+        ctx->unused == NULL || ctx->hmac == NULL || RAND_bytes(&ctx->secret[0][0], sizeof ctx->secret) != 1) {
         dtls_ctx_free(ctx);
         return NULL;
     }
     SSL_CTX_set_cookie_generate_cb(ctx->server, on_cookie_make);
     SSL_CTX_set_cookie_verify_cb(ctx->server, on_cookie_verify);
     SSL_CTX_set_psk_server_callback(ctx->server, on_psk_server);
+    SSL_CTX_set_cert_cb(ctx->server, on_server_certs, NULL);
     SSL_CTX_set_psk_client_callback(ctx->client, on_psk_client);
     return ctx;
 }
@@ -228,6 +294,8 @@ void dtls_ctx_free(struct dtls_ctx *ctx)
     BIO_ADDR_free(ctx->unused);
     SSL_CTX_free(ctx->server);
     SSL_CTX_free(ctx->client);
+    SSL_CTX_free(ctx->cert_client);
+    cep_certs_unref(ctx->certs);
     BIO_meth_free(ctx->bio);
     OPENSSL_cleanse(ctx->secret, sizeof ctx->secret);
     free(ctx);
@@ -267,6 +335,7 @@ static struct dtls *dtls_new(struct dtls_ctx *ctx, SSL_CTX *role)
     if (d == NULL)
         return NULL;
     d->ctx = ctx;
+    d->mtu = ctx->mtu;
     d->ssl = SSL_new(role);
     BIO *bio = BIO_new(ctx->bio);
     if (d->ssl == NULL || bio == NULL || !SSL_set_app_data(d->ssl, d)) {
@@ -321,6 +390,24 @@ struct dtls *dtls_connect(struct dtls_ctx *ctx, void *peer, const char *identity
     return d;
 }
 
+struct dtls *dtls_connect_certs(struct dtls_ctx *ctx, void *peer, struct cep_certs *certs, const char *server_name)
+{
+    struct dtls *d = certs_can_verify(certs) ? dtls_new(ctx, ctx->cert_client) : NULL;
+    if (d == NULL)
+        return NULL;
+    d->certs = certs_ref(certs);
+    d->peer = peer;
+    size_t len = strlen(server_name);
+    if (len >= sizeof d->identity || !certs_verify(certs, d->ssl, SSL_VERIFY_PEER, NULL) ||
+        certs_use(certs, d->ssl, NULL) != 1 || !expect_server(d->ssl, server_name)) {
+        dtls_free(d);
+        return NULL;
+    }
+    memcpy(d->identity, server_name, len + 1);
+    SSL_set_connect_state(d->ssl);
+    return d;
+}
+
 void dtls_set_peer(struct dtls *d, void *peer)
 {
     d->peer = peer;
@@ -331,6 +418,7 @@ void dtls_free(struct dtls *d)
     if (d == NULL)
         return;
     SSL_free(d->ssl);
+    cep_certs_unref(d->certs);
     OPENSSL_cleanse(d, sizeof *d);
     free(d);
 }
@@ -430,14 +518,35 @@ uint64_t dtls_wait_us(struct dtls *d)
     return (uint64_t)tv.tv_sec * 1000000 + (uint64_t)tv.tv_usec;
 }
 
+/* Nothing of several tries got through: perhaps the flight's datagrams are too large (RFC 6347 4.1.1.1). */
+static void back_off(struct dtls *d)
+{
+    if (SSL_is_init_finished(d->ssl) || ++d->timeouts < BACK_OFF_AFTER || d->mtu <= SMALL_MTU)
+        return;
+    d->mtu = SMALL_MTU;
+    SSL_set_mtu(d->ssl, SMALL_MTU);
+}
+
 enum dtls_state dtls_timeout(struct dtls *d)
 {
     ERR_clear_error();
+    back_off(d);
     if (DTLSv1_handle_timeout(d->ssl) < 0)
         d->failed = true;
     return step(d);
 }
 
+enum cep_credential dtls_credential(const struct dtls *d)
+{
+    const SSL_CIPHER *suite = SSL_get_current_cipher(d->ssl);
+    if (suite != NULL && SSL_CIPHER_get_auth_nid(suite) == NID_auth_psk)
+        return CEP_CRED_PSK;
+    return SSL_get0_peer_certificate(d->ssl) != NULL ? CEP_CRED_CERT : CEP_CRED_NONE;
+}
+unsigned dtls_mtu(const struct dtls *d)
+{
+    return d->mtu;
+}
 const char *dtls_identity(const struct dtls *d)
 {
     return d->identity;

@@ -1,9 +1,9 @@
-/* DTLS 1.2 (RFC 6347) with PSK, without sockets: datagrams in, datagrams out through a hook.
+/* DTLS 1.2 (RFC 6347) with PSK or certificates, without sockets: datagrams in, datagrams out through a hook.
  *
  * A server keeps nothing for a peer before its ClientHello carries a cookie made from its address and a rotating
  * secret. OpenSSL does the protocol. */
 #pragma once
-#include "cse-shim/base/bytes.h"
+#include "cse-shim/coap/coap.h"
 
 struct dtls_ctx;
 struct dtls; /* one association, either role */
@@ -18,6 +18,8 @@ struct dtls_hooks {
 /* NULL: out of memory, or OpenSSL lacks the suites. mtu: bytes of UDP payload. */
 MUST_USE struct dtls_ctx *dtls_ctx_new(const struct dtls_hooks *hooks, unsigned mtu);
 void dtls_ctx_free(struct dtls_ctx *ctx);
+/* Handshakes of servers show and check certificates from here on (referenced); see cep_endpoint_certificates(). */
+void dtls_ctx_certificates(struct dtls_ctx *ctx, struct cep_certs *certs, bool optional);
 
 #define DTLS_RANDOM_LEN 32
 /* Is this datagram's first record the start of an initial ClientHello? Copies its random, which names the attempt. */
@@ -34,6 +36,9 @@ MUST_USE struct dtls *dtls_listen(struct dtls_ctx *ctx, void *peer, struct span 
 #define DTLS_MAX_IDENTITY 255u /* bytes */
 /* Client: begin a handshake. The key is copied, and wiped with the association. */
 MUST_USE struct dtls *dtls_connect(struct dtls_ctx *ctx, void *peer, const char *identity, struct span key);
+/* Client: by certificates (referenced). The server must prove `server_name`, a DNS name or numeric address. */
+MUST_USE struct dtls *dtls_connect_certs(struct dtls_ctx *ctx, void *peer, struct cep_certs *certs,
+                                         const char *server_name);
 void dtls_set_peer(struct dtls *d, void *peer);
 void dtls_free(struct dtls *d); /* sends nothing; NULL is fine */
 
@@ -49,6 +54,10 @@ void dtls_shutdown(struct dtls *d); /* send close_notify */
 uint64_t dtls_wait_us(struct dtls *d);
 enum dtls_state dtls_timeout(struct dtls *d);
 
-const char *dtls_identity(const struct dtls *d); /* authenticated once DTLS_OPEN; "" before */
+/* Authenticated once DTLS_OPEN: how, and the PSK identity or the name in the peer's certificate; "" if none. */
+enum cep_credential dtls_credential(const struct dtls *d);
+const char *dtls_identity(const struct dtls *d);
+/* Bytes of UDP payload that get through, as far as is known. */
+unsigned dtls_mtu(const struct dtls *d);
 const uint8_t *dtls_random(const struct dtls *d);
 MUST_USE bool dtls_export(struct dtls *d, const char *label, uint8_t *out, size_t n);

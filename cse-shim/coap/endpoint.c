@@ -39,6 +39,8 @@ static struct cep_config with_defaults(const struct cep_config *cfg)
         c.ack_timeout_ms = 2000;
     if (c.max_retransmit == 0)
         c.max_retransmit = 4;
+    if (c.confirm_seconds == 0)
+        c.confirm_seconds = 86400;
     if (c.mtu == 0)
         c.mtu = 1152;
     if (c.mtu < 256)
@@ -121,6 +123,11 @@ int cep_listen(struct cep_endpoint *ep, const char *host, uint16_t port, bool se
     if (err == 0)
         s->secure = secure;
     return err;
+}
+
+void cep_endpoint_certificates(struct cep_endpoint *ep, struct cep_certs *certs, bool optional)
+{
+    dtls_ctx_certificates(ep->dtls, certs, optional);
 }
 
 void cep_stats_get(const struct cep_endpoint *ep, struct cep_stats *out)

@@ -72,6 +72,13 @@ struct transfer;
 struct observation;
 struct seen;
 
+/* Plain UDP: what the peer is to repeat to prove that it is where it says (RFC 9175 2). */
+#define ECHO_LEN 6 /* a 4.01 with it is never larger than three times a request */
+struct proof {
+    uint8_t challenge[ECHO_LEN];
+    uint64_t asked, until; /* when the challenge was made; how long the peer is believed; 0: never */
+};
+
 struct cep_session {
     unsigned refs;
     enum session_state state;
@@ -88,6 +95,8 @@ struct cep_session {
     uint64_t last_used;
     TAILQ_ENTRY(cep_session) lru;     /* in ep->handshaking or ep->open[secure] */
     uint16_t next_mid;
+    uint32_t next_tag;                /* of our requests in pieces */
+    struct proof proof;
     TAILQ_HEAD(, tx) txs;             /* confirmable messages not yet acknowledged */
     TAILQ_HEAD(, request) waiting;    /* requests not yet begun */
     TAILQ_HEAD(, request) active;     /* requests begun, and observations */
@@ -129,6 +138,9 @@ uint16_t message_mid(struct cep_session *s);
  * NULL: out of memory (it was sent once all the same). */
 struct tx *tx_send(struct cep_session *s, uint16_t mid, struct span bytes, tx_fn fn, void *user);
 void tx_forget(struct tx *tx); /* stop; fn is not called */
+/* When `tx` is due again, renew() may send another message in its place and return its tx, which goes on where the old
+ * one was; the old one is then forgotten. NULL: repeat the old one. */
+void tx_renewable(struct tx *tx, struct tx *(*renew)(void *user));
 void tx_gone_all(struct cep_session *s);
 
 /* Requests and confirmable responses seen: what was answered, for duplicates. */
@@ -176,6 +188,7 @@ struct cep_exchange {
     struct cep_session *session; /* referenced */
     uint16_t mid;
     bool confirmable, acked;
+    size_t size;                 /* of the request on the wire */
     bool observe;                /* asked for */
     bool block1;                 /* the request came in pieces; block1_value is echoed */
     uint32_t block1_value;
@@ -197,7 +210,7 @@ struct reply {
     uint16_t mid;
     struct token token;
     const struct cep_message *rsp;
-    const struct cep_option *observe, *block1; /* NULL: none */
+    const struct cep_option *observe, *last; /* NULL: none; `last` is Block1, or Size1 or Echo alone */
     uint32_t num;
     uint8_t szx;
 };

@@ -31,6 +31,7 @@ struct tx {
     uint64_t wait; /* microseconds until the next try */
     struct timer timer;
     tx_fn fn;
+    struct tx *(*renew)(void *user);
     void *user;
     size_t len;
     TAILQ_ENTRY(tx) link;
@@ -66,6 +67,14 @@ static void on_retransmit(void *user)
     }
     s->ep->stats.retransmissions++;
     tx->wait *= 2;
+    struct tx *next = tx->renew != NULL ? tx->renew(tx->user) : NULL;
+    if (next != NULL) {
+        next->tries = tx->tries;
+        next->wait = tx->wait;
+        timer_arm(&s->ep->timers, &next->timer, next->wait);
+        tx_free(tx);
+        return;
+    }
     timer_arm(&s->ep->timers, &tx->timer, tx->wait);
     session_send(s, span_of(tx->bytes, tx->len));
 }
@@ -94,6 +103,11 @@ void tx_forget(struct tx *tx)
 {
     if (tx != NULL)
         tx_free(tx);
+}
+
+void tx_renewable(struct tx *tx, struct tx *(*renew)(void *user))
+{
+    tx->renew = renew;
 }
 
 void tx_gone_all(struct cep_session *s)

@@ -2,13 +2,13 @@
 
 #include <stdlib.h>
 
-#define MAX_OBSERVATIONS 4096           /* of one session */
-#define MAX_QUEUE 64                    /* notifications waiting in one observation */
-#define CONFIRM_AFTER (24 * 3600 * SEC) /* RFC 7641 4.5: a confirmable one at least this often */
+#define MAX_OBSERVATIONS 4096 /* of one session */
+#define MAX_QUEUE 64          /* notifications waiting in one observation */
 
 struct note {
     struct message *msg;
     bool confirmable;
+    bool keep; /* to be delivered, also when a newer one is there */
     STAILQ_ENTRY(note) link;
 };
 STAILQ_HEAD(note_list, note);
@@ -23,6 +23,8 @@ struct observation {
     uint16_t last_non; /* message id of the last non-confirmable notification */
     uint64_t last_con;
     struct tx *tx; /* the confirmable notification on its way */
+    bool tx_keep;
+    uint16_t tx_mid;
     struct note_list queue;
     size_t nqueue;
     LIST_ENTRY(observation) link;
@@ -107,12 +109,15 @@ static void on_tx(void *user, enum tx_end end, const struct pdu *rsp)
         observation_end(o);
 }
 
+static struct tx *renew(void *user);
+
 /* Returns false when the observation ended with it (RFC 7641 4.2: an error is the last one). */
 static bool send_note(struct observation *o, const struct note *n)
 {
     struct cep_session *s = o->session;
     uint64_t now = timers_now(&s->ep->timers);
-    bool success = n->msg->m.code >> 5 == 2, con = n->confirmable || now - o->last_con > CONFIRM_AFTER;
+    bool success = n->msg->m.code >> 5 == 2,
+         con = n->confirmable || now - o->last_con > s->ep->cfg.confirm_seconds * SEC;
     uint8_t val[4];
     o->seq = (o->seq + 1) & 0xffffff;
     struct cep_option observe = cep_option_make_uint(OPT_OBSERVE, o->seq, val);
@@ -131,7 +136,29 @@ static bool send_note(struct observation *o, const struct note *n)
     if (more)
         block_keep(s, &o->target->m, &n->msg->m);
     o->tx = success ? tx : NULL;
+    o->tx_keep = n->keep;
+    o->tx_mid = r.mid;
+    if (o->tx != NULL)
+        tx_renewable(o->tx, renew);
     return success;
+}
+
+/* A notification has to be repeated while a newer one waits: that one goes in its place (RFC 7641 4.5.2). */
+static struct tx *renew(void *user)
+{
+    struct observation *o = user;
+    struct note *n = STAILQ_FIRST(&o->queue);
+    if (n == NULL || o->tx_keep || n->msg->m.code >> 5 != 2)
+        return NULL;
+    struct tx *old = o->tx;
+    o->last_non = o->tx_mid; /* a late reset of the old one still counts */
+    n->confirmable = true;
+    send_note(o, n);
+    pop(o);
+    struct tx *next = o->tx;
+    if (next == NULL) /* out of memory: the new one was sent once, the old one goes on */
+        o->tx = old;
+    return next;
 }
 
 static void pump(struct observation *o)
@@ -217,6 +244,7 @@ void cep_notify(struct cep_endpoint *ep, uint64_t observation, const struct cep_
         return;
     }
     n->confirmable = confirmable;
+    n->keep = queue;
     while (o->nqueue >= (queue ? MAX_QUEUE : 1)) {
         ep->stats.dropped++;
         pop(o);

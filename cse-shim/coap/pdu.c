@@ -53,6 +53,7 @@ enum pdu_verdict pdu_parse(struct pdu *p, struct span datagram)
 {
     p->msg = (struct cep_message){0};
     p->codec = NULL;
+    p->size = datagram.n;
     struct rd r = rd_of(datagram);
     enum pdu_verdict v = parse_header(p, &r);
     if (v != PDU_OK || p->msg.code == 0)
@@ -126,7 +127,8 @@ void pdu_payload(struct wr *w, struct span payload)
 
 bool option_is_ours(uint16_t num)
 {
-    return num == OPT_OBSERVE || num == OPT_BLOCK1 || num == OPT_BLOCK2 || num == OPT_SIZE1 || num == OPT_SIZE2;
+    return num == OPT_OBSERVE || num == OPT_BLOCK1 || num == OPT_BLOCK2 || num == OPT_SIZE1 || num == OPT_SIZE2 ||
+           num == OPT_ECHO;
 }
 
 uint16_t option_unknown_critical(const struct cep_message *m)

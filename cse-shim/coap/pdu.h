@@ -8,6 +8,7 @@ enum {
     OPT_IF_MATCH = 1,
     OPT_ETAG = 4,
     OPT_OBSERVE = 6,
+    OPT_URI_PATH = 11,
     OPT_CONTENT_FORMAT = 12,
     OPT_MAX_AGE = 14,
     OPT_BLOCK2 = 23,
@@ -15,7 +16,9 @@ enum {
     OPT_SIZE2 = 28,
     OPT_PROXY_URI = 35,
     OPT_PROXY_SCHEME = 39,
-    OPT_SIZE1 = 60
+    OPT_SIZE1 = 60,
+    OPT_ECHO = 252,       /* RFC 9175 */
+    OPT_REQUEST_TAG = 292 /* the same; part of what makes two requests the same, so it is not ours */
 };
 
 #define PDU_MAX_OPTIONS 64
@@ -34,6 +37,7 @@ static inline bool token_eq(const struct token *a, const struct token *b)
 struct pdu {
     enum pdu_type type;
     uint16_t mid;
+    size_t size; /* of the datagram */
     struct token token;
     struct cep_message msg; /* all options as on the wire; code 0: empty message */
     struct cep_option opts[PDU_MAX_OPTIONS];

@@ -5,6 +5,8 @@
 
 #define CODE_CONTINUE CEP_CODE(2, 31)
 #define CODE_BAD_REQUEST CEP_CODE(4, 0)
+#define CODE_UNAUTHORIZED CEP_CODE(4, 1)
+#define CODE_NOT_ALLOWED CEP_CODE(4, 5)
 #define CODE_BAD_OPTION CEP_CODE(4, 2)
 #define CODE_NOT_FOUND CEP_CODE(4, 4)
 #define CODE_INCOMPLETE CEP_CODE(4, 8)
@@ -31,7 +33,8 @@ static bool piece(const struct cep_session *s, const struct reply *r, struct blo
     return true;
 }
 
-bool reply_send(struct cep_session *s, const struct reply *r, tx_fn fn, void *user, struct tx **tx)
+/* The message in the endpoint's buffer. Returns true when the body has further pieces. */
+static bool build(struct cep_session *s, const struct reply *r, struct wr *w)
 {
     struct cep_option extra[4];
     uint8_t val[2][4];
@@ -43,14 +46,21 @@ bool reply_send(struct cep_session *s, const struct reply *r, tx_fn fn, void *us
         extra[n++] = *r->observe;
     if (pieces)
         extra[n++] = cep_option_make_uint(OPT_BLOCK2, block_value(b), val[0]);
-    if (r->block1 != NULL)
-        extra[n++] = *r->block1;
+    if (r->last != NULL)
+        extra[n++] = *r->last;
     if (pieces && b.num == 0)
         extra[n++] = cep_option_make_uint(OPT_SIZE2, (uint32_t)r->rsp->payload.n, val[1]);
-    struct wr w = wr_of(s->ep->out, sizeof s->ep->out);
-    pdu_begin(&w, r->type, r->rsp->code, r->mid, &r->token);
-    pdu_options(&w, r->rsp, extra, n);
-    pdu_payload(&w, part);
+    *w = wr_of(s->ep->out, sizeof s->ep->out);
+    pdu_begin(w, r->type, r->rsp->code, r->mid, &r->token);
+    pdu_options(w, r->rsp, extra, n);
+    pdu_payload(w, part);
+    return pieces && b.more;
+}
+
+bool reply_send(struct cep_session *s, const struct reply *r, tx_fn fn, void *user, struct tx **tx)
+{
+    struct wr w;
+    bool more = build(s, r, &w);
     if (!wr_ok(&w)) {
         s->ep->stats.dropped++;
     } else if (r->type == PDU_CON) {
@@ -60,7 +70,7 @@ bool reply_send(struct cep_session *s, const struct reply *r, tx_fn fn, void *us
     }
     /* The caller may keep it for duplicates: see keep_answer(). */
     s->ep->out_len = wr_ok(&w) ? w.n : 0;
-    return pieces && b.more;
+    return more;
 }
 
 /* What was just sent, for a duplicate of the request; the build buffer is then wiped. */
@@ -74,21 +84,52 @@ static void settle_answer(struct cep_session *s, uint16_t mid, bool keep)
 }
 
 /* Answer a request at once, without the user. */
-static void reply_now(struct cep_session *s, const struct pdu *p, uint8_t code, const struct cep_option *block1)
+static void reply_now(struct cep_session *s, const struct pdu *p, uint8_t code, const struct cep_option *last)
 {
     uint8_t val[4];
     struct cep_option size1 = cep_option_make_uint(OPT_SIZE1, (uint32_t)s->ep->cfg.max_body, val);
     struct cep_message rsp = {.code = code};
     if (code == CODE_TOO_LARGE) /* RFC 7959 2.9.3: what would be acceptable; goes where Block1 would */
-        block1 = &size1;
+        last = &size1;
     struct reply r = {.type = p->type == PDU_CON ? PDU_ACK : PDU_NON,
                       .mid = p->type == PDU_CON ? p->mid : message_mid(s),
                       .token = p->token,
                       .rsp = &rsp,
-                      .block1 = block1,
+                      .last = last,
                       .szx = SZX_MAX};
     reply_send(s, &r, NULL, NULL, NULL);
     settle_answer(s, p->mid, p->type == PDU_CON);
+}
+
+/* --- proof of address and freshness (RFC 9175) --- */
+
+static bool proven(const struct cep_session *s)
+{
+    return s->dtls != NULL || s->client || s->ep->cfg.echo_seconds == 0 || timers_now(&s->ep->timers) < s->proof.until;
+}
+
+static void take_proof(struct cep_session *s, const struct cep_message *m)
+{
+    const struct cep_option *echo = cep_option_find(m, OPT_ECHO);
+    if (s->proof.asked != 0 && echo != NULL && echo->val.n == ECHO_LEN &&
+        CRYPTO_memcmp(echo->val.p, s->proof.challenge, ECHO_LEN) == 0)
+        s->proof.until = s->proof.asked + s->ep->cfg.echo_seconds * SEC;
+}
+
+/* What to ask for. One challenge serves all requests that come while it is young. */
+static struct cep_option challenge(struct cep_session *s)
+{
+    uint64_t now = timers_now(&s->ep->timers), fresh = random64();
+    if (s->proof.asked == 0 || now - s->proof.asked > s->ep->cfg.echo_seconds * SEC / 2) {
+        memcpy(s->proof.challenge, &fresh, ECHO_LEN);
+        s->proof.asked = now;
+    }
+    return (struct cep_option){OPT_ECHO, span_of(s->proof.challenge, ECHO_LEN)};
+}
+
+static bool unsafe(uint8_t code)
+{
+    return code != CEP_GET && code != CEP_FETCH;
 }
 
 /* --- exchanges --- */
@@ -129,6 +170,7 @@ static struct cep_exchange *exchange_new(struct cep_session *s, const struct pdu
     ex->confirmable = p->type == PDU_CON;
     ex->token = p->token;
     ex->block2 = b2;
+    ex->size = p->size;
     ex->observe = (p->msg.code == CEP_GET || p->msg.code == CEP_FETCH) && b2.num == 0 &&
                   cep_option_uint(&p->msg, OPT_OBSERVE, &observe) && observe == 0;
     ex->ack = (struct timer){.fire = on_ack_due, .user = ex};
@@ -156,6 +198,27 @@ void server_drop_orphans(struct cep_endpoint *ep)
         exchange_free(LIST_FIRST(&ep->orphans));
 }
 
+static bool wants_links(const struct cep_endpoint *ep, const struct cep_message *m)
+{
+    static const char *const path[] = {".well-known", "core"};
+    size_t n = 0;
+    for (size_t i = 0; ep->cb.links != NULL && i < m->nopts; i++)
+        if (m->opts[i].num == OPT_URI_PATH && (n == 2 || !span_eq(m->opts[i].val, span_str(path[n++]))))
+            return false;
+    return n == 2;
+}
+
+/* RFC 6690 4 */
+static void answer_links(struct cep_exchange *ex)
+{
+    static const uint8_t link_format = 40;
+    struct cep_option format = {OPT_CONTENT_FORMAT, span_of(&link_format, 1)};
+    struct cep_message rsp = {CEP_CODE(2, 5), &format, 1, span_of(NULL, 0)}, no = {.code = CODE_NOT_ALLOWED};
+    struct cep_endpoint *ep = ex->session->ep;
+    rsp.payload = span_str(ep->cb.links(ep->cb.user));
+    cep_respond(ex, ex->req->m.code == CEP_GET ? &rsp : &no, false);
+}
+
 static void deliver(struct cep_session *s, const struct pdu *p, struct span body, struct block b2,
                     const struct block *b1)
 {
@@ -171,7 +234,9 @@ static void deliver(struct cep_session *s, const struct pdu *p, struct span body
         ex->block1_value = block_value(*b1);
     if (cep_option_uint(&p->msg, OPT_OBSERVE, &observe) && observe == 1)
         observe_deregister(s, &p->token);
-    if (ep->cb.request != NULL)
+    if (wants_links(ep, &ex->req->m))
+        answer_links(ex);
+    else if (ep->cb.request != NULL)
         ep->cb.request(ep->cb.user, ex, &ex->req->m);
     else
         cep_respond(ex, &(struct cep_message){.code = CODE_NOT_FOUND}, false);
@@ -242,6 +307,9 @@ void server_request(struct cep_session *s, const struct pdu *p)
         ep->stats.dropped++; /* without memory of it, it must not run: a duplicate would run it again */
         return;
     }
+    uint32_t observe = 1;
+    take_proof(s, &p->msg);
+    cep_option_uint(&p->msg, OPT_OBSERVE, &observe);
     struct block b1 = {0}, b2 = {.szx = SZX_MAX};
     bool bad = false, has_b1 = block_option(&p->msg, OPT_BLOCK1, &b1, &bad);
     block_option(&p->msg, OPT_BLOCK2, &b2, &bad);
@@ -252,6 +320,9 @@ void server_request(struct cep_session *s, const struct pdu *p)
         reply_now(s, p, CODE_NO_PROXY, NULL);
     } else if (bad) {
         reply_now(s, p, CODE_BAD_REQUEST, NULL);
+    } else if (!proven(s) && (unsafe(p->msg.code) || observe == 0 || b2.num != 0)) {
+        struct cep_option echo = challenge(s);
+        reply_now(s, p, CODE_UNAUTHORIZED, &echo);
     } else if (s->nexchanges >= MAX_PENDING) {
         reply_now(s, p, CODE_UNAVAILABLE, NULL);
     } else if (piece_out(s, p, b2)) {
@@ -282,13 +353,24 @@ static bool out_of_range(const struct cep_exchange *ex, const struct cep_message
     return ex->block2.num != 0 && (size_t)ex->block2.num * block_size(ex->block2.szx) >= rsp->payload.n;
 }
 
+/* Would the response be a weapon against whoever the request says it comes from? */
+static bool amplifies(const struct cep_exchange *ex, const struct reply *r)
+{
+    struct wr w;
+    if (proven(ex->session))
+        return false;
+    build(ex->session, r, &w);
+    OPENSSL_cleanse(w.p, w.n);
+    return w.n > 3 * ex->size;
+}
+
 static void respond(struct cep_exchange *ex, const struct cep_message *rsp, bool sensitive)
 {
     struct cep_session *s = ex->session;
     uint8_t val[2][4];
     uint32_t seq;
-    struct cep_option observe, block1;
-    struct cep_message bad = {.code = CODE_BAD_REQUEST};
+    struct cep_option observe, last;
+    struct cep_message unproven = {.code = CODE_UNAUTHORIZED}, bad = {.code = CODE_BAD_REQUEST};
     bool separate = ex->acked || !ex->confirmable;
     struct reply r = {.mid = separate ? message_mid(s) : ex->mid,
                       .token = ex->token,
@@ -296,13 +378,18 @@ static void respond(struct cep_exchange *ex, const struct cep_message *rsp, bool
                       .num = ex->block2.num,
                       .szx = ex->block2.szx};
     r.type = !ex->confirmable ? PDU_NON : ex->acked ? PDU_CON : PDU_ACK;
+    if (ex->block1) {
+        last = cep_option_make_uint(OPT_BLOCK1, ex->block1_value, val[1]);
+        r.last = &last;
+    }
+    if (amplifies(ex, &r)) {
+        last = challenge(s);
+        r.last = &last;
+        rsp = r.rsp = &unproven;
+    }
     if (ex->observation != 0 && observe_begin(s->ep, ex->observation, rsp->code, &seq)) {
         observe = cep_option_make_uint(OPT_OBSERVE, seq, val[0]);
         r.observe = &observe;
-    }
-    if (ex->block1) {
-        block1 = cep_option_make_uint(OPT_BLOCK1, ex->block1_value, val[1]);
-        r.block1 = &block1;
     }
     if (out_of_range(ex, rsp)) {
         if (rsp->code >> 5 == 2)

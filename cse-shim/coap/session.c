@@ -1,5 +1,7 @@
 #include "cse-shim/coap/internal.h"
 
+#include "cse-shim/coap/certs.h"
+
 #include <errno.h>
 #include <openssl/crypto.h>
 #include <stdlib.h>
@@ -134,7 +136,7 @@ void session_open(struct cep_session *s)
     if (!ep->idle.armed)
         timer_arm(&ep->timers, &ep->idle, ep->cfg.idle_seconds * SEC);
     if (secure) {
-        s->peer.cred = CEP_CRED_PSK;
+        s->peer.cred = dtls_credential(s->dtls);
         strncpy(s->identity, dtls_identity(s->dtls), sizeof s->identity - 1);
     }
     replace_live(s);
@@ -384,33 +386,61 @@ void session_datagram(struct cep_endpoint *ep, const struct path *path, struct s
 
 /* --- public --- */
 
-struct cep_session *cep_connect(struct cep_endpoint *ep, const char *host, uint16_t port, const char *identity,
-                                struct span key, int *err)
+/* A client session on a socket of its own, not yet begun. */
+static struct cep_session *connect_socket(struct cep_endpoint *ep, const char *host, uint16_t port, int *err)
 {
     struct path path = {0};
     struct sock *sock;
-    *err = -EINVAL;
-    if (identity != NULL && (key.n == 0 || key.n > DTLS_MAX_KEY || strlen(identity) > DTLS_MAX_IDENTITY))
-        return NULL;
     *err = udp_connect(ep, host, port, &sock, &path);
     if (*err < 0)
         return NULL;
-    *err = -ENOMEM; /* unless all goes well */
     struct cep_session *s = session_new(ep, &path, true);
     if (s == NULL) {
+        *err = -ENOMEM;
         udp_close(sock);
         return NULL;
     }
     sock->session = s;
-    if (identity != NULL && (s->dtls = dtls_connect(ep->dtls, &s->path, identity, key)) == NULL) {
-        ep->closing = true; /* the caller has no session yet: no `closed` */
-        session_close(s, false);
-        ep->closing = false;
-        return NULL;
-    }
-    *err = 0;
     timer_arm(&ep->timers, &s->dtls_timer, 0);
     return s;
+}
+
+/* The DTLS side of a session just made could be made, or there is no session. */
+static struct cep_session *with_dtls(struct cep_session *s, struct dtls *d, int *err)
+{
+    struct cep_endpoint *ep = s->ep;
+    s->dtls = d;
+    if (d != NULL)
+        return s;
+    *err = -ENOMEM;
+    ep->closing = true; /* the caller has no session yet: no `closed` */
+    session_close(s, false);
+    ep->closing = false;
+    return NULL;
+}
+
+struct cep_session *cep_connect(struct cep_endpoint *ep, const char *host, uint16_t port, const char *identity,
+                                struct span key, int *err)
+{
+    *err = -EINVAL;
+    if (identity != NULL && (key.n == 0 || key.n > DTLS_MAX_KEY || strlen(identity) > DTLS_MAX_IDENTITY))
+        return NULL;
+    struct cep_session *s = connect_socket(ep, host, port, err);
+    if (s == NULL || identity == NULL)
+        return s;
+    return with_dtls(s, dtls_connect(ep->dtls, &s->path, identity, key), err);
+}
+
+struct cep_session *cep_connect_certificate(struct cep_endpoint *ep, const char *host, uint16_t port,
+                                            struct cep_certs *certs, const char *server_name, int *err)
+{
+    *err = -EINVAL;
+    if (!certs_can_verify(certs))
+        return NULL;
+    struct cep_session *s = connect_socket(ep, host, port, err);
+    if (s == NULL)
+        return NULL;
+    return with_dtls(s, dtls_connect_certs(ep->dtls, &s->path, certs, server_name != NULL ? server_name : host), err);
 }
 
 struct cep_session *cep_session_find(struct cep_endpoint *ep, uint64_t serial)

@@ -294,6 +294,11 @@ static void on_observe_end(void *user, uint64_t observation)
     host_observe_end(((struct coap_binding *)user)->host, observation_of_coap(observation));
 }
 
+static const char *on_links(void *user)
+{
+    return host_links(((struct coap_binding *)user)->host);
+}
+
 /* --- life --------------------------------------------------------------------------------------------------------------- */
 
 struct coap_binding *coap_binding_new(struct cse_host *h, sd_event *loop, const struct cep_config *cfg)
@@ -306,7 +311,8 @@ struct coap_binding *coap_binding_new(struct cse_host *h, sd_event *loop, const 
                                .request = on_request,
                                .psk = on_psk,
                                .closed = on_closed,
-                               .observe_end = on_observe_end};
+                               .observe_end = on_observe_end,
+                               .links = on_links};
     b->endpoint = cep_endpoint_new(loop, cfg, &cb);
     if (b->endpoint != NULL)
         return b;
@@ -324,6 +330,26 @@ static bool listen_one(void *user, const struct listen_address *a, char *err, si
     else
         log_event(LOG_INFO, "coap.listening", "address=%s port=%u", a->host, bound);
     return r >= 0;
+}
+
+bool coap_binding_certificates(struct coap_binding *b, const struct coap_files *files, char *err, size_t errlen)
+{
+    struct cep_certificate one = {NULL, files->certificate, files->private_key};
+    unsigned given = (files->certificate != NULL) + (files->private_key != NULL) + (files->trust_anchors != NULL);
+    char reason[256];
+    if (given != 0 && given != 3) {
+        snprintf(err, errlen, "coap: certificate, private-key and trust-anchors go together");
+        return false;
+    }
+    struct cep_certs *certs = given == 0 ? NULL : cep_certs_load(&one, 1, files->trust_anchors, reason, sizeof reason);
+    if (given != 0 && certs == NULL) {
+        snprintf(err, errlen, "coap: %s", reason);
+        return false;
+    }
+    if (b != NULL)
+        cep_endpoint_certificates(b->endpoint, certs, false);
+    cep_certs_unref(certs);
+    return true;
 }
 
 bool coap_binding_listen(struct coap_binding *b, const char *addresses, char *err, size_t errlen)

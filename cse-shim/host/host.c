@@ -23,6 +23,9 @@ const struct conf_option host_options[] = {
     {"coap", "max-handshakes", CONF_INT, "1000", 1, 100000, "DTLS handshakes in progress"},
     {"coap", "max-body", CONF_INT, "65536", 1024, 16777216, "Largest body, bytes"},
     {"coap", "idle-seconds", CONF_INT, "86400", 10, 31536000, "A session idle longer is closed, seconds"},
+    {"coap", "certificate", CONF_PATH, NULL, 0, 0, "Certificate chain for CoAP clients without PSK, PEM, on P-256; absent: PSK only"},
+    {"coap", "private-key", CONF_PATH, NULL, 0, 0, "Its private key, PEM"},
+    {"coap", "trust-anchors", CONF_PATH, NULL, 0, 0, "Certificates that clients' certificates must lead to, PEM (needed beside certificate)"},
     {"https", "listen", CONF_STRING, "[::]:8443, 0.0.0.0:8443", 0, 0, "HTTPS addresses; empty: none"},
     {"https", "certificate", CONF_PATH, NULL, 0, 0, "Server certificate chain, PEM (needed to listen)"},
     {"https", "private-key", CONF_PATH, NULL, 0, 0, "Its private key, PEM (needed to listen)"},
@@ -49,6 +52,7 @@ struct cse_host {
     void *instance; /* the plugin's */
     struct mount mounts[MAX_MOUNTS];
     size_t nmounts;
+    char links[512]; /* "</mef>,</v1>" */
     struct loop_work *work;
     struct metrics *metrics;
     struct coap_binding *coap;
@@ -65,9 +69,13 @@ static bool op_mount(struct cse_host *h, const char *prefix, enum cse_mount how)
     if (!h->starting || h->nmounts == MAX_MOUNTS || prefix[0] == '\0' || prefix[0] == '/')
         return false;
     char *copy = strdup(prefix);
-    if (copy != NULL)
-        h->mounts[h->nmounts++] = (struct mount){copy, how};
-    return copy != NULL;
+    if (copy == NULL)
+        return false;
+    h->mounts[h->nmounts++] = (struct mount){copy, how};
+    size_t n = strlen(h->links);
+    if (n + strlen(prefix) + sizeof ",</>" <= sizeof h->links)
+        snprintf(h->links + n, sizeof h->links - n, "%s</%s>", n != 0 ? "," : "", prefix);
+    return true;
 }
 
 static uint64_t op_observe(struct cse_host *h, struct cse_request *req)
@@ -204,6 +212,11 @@ bool host_mount_find(const struct cse_host *h, const char *path, enum cse_mount 
     return best != 0;
 }
 
+const char *host_links(const struct cse_host *h)
+{
+    return h->links;
+}
+
 void host_handle(struct cse_host *h, struct cse_request *req)
 {
     h->plugin->handle(h->instance, req);
@@ -326,6 +339,13 @@ static unsigned setting(const struct conf *c, const char *section, const char *k
     return (unsigned)conf_int(c, section, key);
 }
 
+static struct coap_files coap_files(const struct conf *c)
+{
+    return (struct coap_files){.certificate = conf_str(c, "coap", "certificate"),
+                               .private_key = conf_str(c, "coap", "private-key"),
+                               .trust_anchors = conf_str(c, "coap", "trust-anchors")};
+}
+
 static bool listen_coap(struct cse_host *h, char *err, size_t errlen)
 {
     const struct conf *c = h->conf;
@@ -338,7 +358,9 @@ static bool listen_coap(struct cse_host *h, char *err, size_t errlen)
         return true;
     h->coap = coap_binding_new(h, h->loop, &cfg);
     snprintf(err, errlen, "coap: out of memory, or OpenSSL lacks a needed algorithm");
-    return h->coap != NULL && coap_binding_listen(h->coap, addresses, err, errlen);
+    struct coap_files files = coap_files(c);
+    return h->coap != NULL && coap_binding_certificates(h->coap, &files, err, errlen) &&
+           coap_binding_listen(h->coap, addresses, err, errlen);
 }
 
 static struct http_config http_settings(const struct conf *c)
@@ -356,6 +378,9 @@ static struct http_config http_settings(const struct conf *c)
 bool host_check(const struct conf *conf, char *err, size_t errlen)
 {
     struct http_config cfg = http_settings(conf);
+    struct coap_files files = coap_files(conf);
+    if (!coap_binding_certificates(NULL, &files, err, errlen))
+        return false;
     if (conf_str(conf, "https", "listen")[0] == '\0')
         return true;
     if (cfg.tls.certificate != NULL && cfg.tls.private_key != NULL)
@@ -397,10 +422,15 @@ void host_drain(struct cse_host *h)
 bool host_reload(struct cse_host *h, const struct conf *conf, char *err, size_t errlen)
 {
     struct http_config cfg = http_settings(conf);
+    struct coap_files files = coap_files(conf);
+    if (!coap_binding_certificates(NULL, &files, err, errlen))
+        return false;
     if (h->http != NULL && cfg.tls.certificate != NULL && cfg.tls.private_key != NULL &&
         !http_binding_reload(h->http, &cfg, err, errlen))
         return false;
     if (h->plugin->reload != NULL && !h->plugin->reload(h->instance, conf, err, errlen))
+        return false;
+    if (h->coap != NULL && !coap_binding_certificates(h->coap, &files, err, errlen))
         return false;
     h->conf = conf;
     return true;

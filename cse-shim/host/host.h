@@ -40,6 +40,8 @@ void host_free(struct cse_host *h); /* stops the plugin, then closes the endpoin
 /* --- for the bindings -------------------------------------------------------------------------------------------------- */
 /* The longest mounted prefix of a path; false: none (then *how is CSE_SERVICE). */
 bool host_mount_find(const struct cse_host *h, const char *path, enum cse_mount *how);
+/* What is mounted, in RFC 6690 link format. */
+const char *host_links(const struct cse_host *h);
 void host_handle(struct cse_host *h, struct cse_request *req);
 bool host_draining(const struct cse_host *h);
 bool host_ready(struct cse_host *h);

@@ -1,6 +1,7 @@
 /* Datagrams of a hostile peer through the whole endpoint: the first byte chooses what they meet.
  *   bit 0: a DTLS listener (demultiplexing, handshakes) instead of a plain one
  *   bit 1: the peer is a server that our client asks (request, observation, body in pieces)
+ *   bit 6: a plain peer must prove its address first (RFC 9175)
  * Each datagram is preceded by its length (2 bytes); length 0xffff lets a timer fire (four times a run at most). In
  * plain mode the peer's message ids and tokens are patched where bit 2 is set, so that answers meet what is
  * outstanding. */
@@ -46,6 +47,12 @@ static void on_request(void *user, struct cep_exchange *ex, const struct cep_mes
         cep_notify(w->ep, w->observation,
                    &(struct cep_message){.code = CEP_CODE(2, 5), .payload = span_of(body, how * 9)}, (how & 8) != 0,
                    (how & 16) != 0);
+}
+
+static const char *on_links(void *user)
+{
+    (void)user;
+    return "</x>";
 }
 
 static void on_response(void *user, enum st st, const struct cep_message *rsp)
@@ -127,7 +134,7 @@ static struct world *world_of(bool secure)
     struct world *w = &worlds[secure];
     if (w->ep != NULL)
         return w;
-    struct cep_callbacks cb = {.user = w, .request = on_request, .psk = on_psk};
+    struct cep_callbacks cb = {.user = w, .request = on_request, .psk = on_psk, .links = on_links};
     struct cep_config cfg = {.ack_timeout_ms = 1, .max_retransmit = 2, .max_body = 20000};
     if (sd_event_new(&w->loop) < 0 || (w->ep = cep_endpoint_new(w->loop, &cfg, &cb)) == NULL ||
         cep_listen(w->ep, "127.0.0.1", 0, secure, NULL) != 0)
@@ -150,6 +157,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!rd_u8(&r, &mode))
         return 0;
     struct world *w = world_of((mode & 1) != 0);
+    w->ep->cfg.echo_seconds = mode >> 6 & 1;
     struct cep_session *client = (mode & 2) != 0 ? ask(w, &sink) : NULL;
     if (client != NULL)
         session_ref(client);

@@ -122,7 +122,8 @@ int main(int argc, char **argv)
     struct peer p = {0};
     sd_event *loop;
     uint16_t port = argc > 3 ? (uint16_t)atoi(argv[3]) : 0;
-    struct cep_callbacks cb = {&p, on_request, on_psk, on_opened, on_closed, NULL};
+    struct cep_callbacks cb = {
+        .user = &p, .request = on_request, .psk = on_psk, .opened = on_opened, .closed = on_closed};
     struct cep_config cfg = {0};
     if (argc < 3)
         return 2;

@@ -2,6 +2,7 @@
  *   cep_tool server HOST PORT [IDENTITY KEY]     /echo /big /whoami /state; plain without a key; until killed
  *   cep_tool client HOST PORT METHOD PATH [IDENTITY KEY]  body from stdin unless GET; body of the answer to stdout
  *   cep_tool observe HOST PORT COUNT PATH [IDENTITY KEY]  ends after COUNT notifications, one a line
+ * With IDENTITY @ANCHORS, a PEM file, certificates are used; KEY is then NAME, for NAME.crt and NAME.key.
  * Exit: 0 done, 1 no or a failed answer, 2 usage. Test keys only: they are in argv. */
 #include "cse-shim/coap/coap.h"
 
@@ -12,6 +13,7 @@ struct tool {
     sd_event *loop;
     struct cep_endpoint *ep;
     const char *identity, *key;
+    struct cep_certs *certs;
     uint64_t observations[16];
     unsigned nobservations;
     unsigned counter, left;
@@ -130,13 +132,27 @@ static int run_client(struct tool *t, const char *host, const char *port, const 
     req.opts = &opt;
     req.nopts = 1;
     int err;
-    struct cep_session *s =
-        cep_connect(t->ep, host, (uint16_t)atoi(port), t->identity, span_str(t->key != NULL ? t->key : ""), &err);
+    uint16_t n = (uint16_t)atoi(port);
+    struct cep_session *s = t->certs != NULL
+                                ? cep_connect_certificate(t->ep, host, n, t->certs, NULL, &err)
+                                : cep_connect(t->ep, host, n, t->identity, span_str(t->key != NULL ? t->key : ""), &err);
     if (s == NULL || cep_request(s, &req, t->observing, false, on_response, t) == 0) {
         fprintf(stderr, "cannot ask: %s\n", strerror(-err));
         return 1;
     }
     return sd_event_loop(t->loop) != 0;
+}
+
+static bool load_certs(struct tool *t)
+{
+    char crt[256], key[256], err[256];
+    struct cep_certificate one = {NULL, crt, key};
+    snprintf(crt, sizeof crt, "%s.crt", t->key);
+    snprintf(key, sizeof key, "%s.key", t->key);
+    t->certs = cep_certs_load(&one, 1, t->identity + 1, err, sizeof err);
+    if (t->certs == NULL)
+        fprintf(stderr, "%s\n", err);
+    return t->certs != NULL;
 }
 
 int main(int argc, char **argv)
@@ -156,7 +172,11 @@ int main(int argc, char **argv)
     struct cep_config cfg = {.max_body = 1 << 20};
     if (sd_event_new(&t.loop) < 0 || (t.ep = cep_endpoint_new(t.loop, &cfg, &cb)) == NULL)
         return 1;
+    if (t.identity != NULL && t.identity[0] == '@' && !load_certs(&t))
+        return 1;
+    cep_endpoint_certificates(t.ep, t.certs, false);
     int rc = server ? serve(&t, argv[2], argv[3]) : run_client(&t, argv[2], argv[3], argv[4], argv[5]);
+    cep_certs_unref(t.certs);
     cep_endpoint_free(t.ep);
     sd_event_unref(t.loop);
     return rc;

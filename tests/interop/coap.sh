@@ -78,6 +78,41 @@ done
 no_suite() { ! s_client PSK-AES256-CBC-SHA384; }
 check "openssl s_client: another suite is refused" no_suite
 
+# --- certificates ---
+ca="$dir/ca"
+q() { openssl "$@" 2>/dev/null; }
+q req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$ca.key" -out "$ca.crt" -subj /CN=CA -days 2
+issue() { # NAME SAN
+    q req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$dir/$1.key" -out "$dir/$1.csr" -subj "/CN=$1"
+    q x509 -req -in "$dir/$1.csr" -CA "$ca.crt" -CAkey "$ca.key" -CAcreateserial -days 2 -out "$dir/$1.crt" \
+        -extfile <(echo "subjectAltName=$2")
+}
+issue server DNS:localhost,IP:127.0.0.1
+issue client URI:C-ae7
+cert_client=(-c "$dir/client.crt" -j "$dir/client.key" -C "$ca.crt")
+s_cert() { # SUITE
+    { sleep 1; } | timeout 10 openssl s_client -dtls1_2 -connect "127.0.0.1:$port" -cert "$dir/client.crt" -key "$dir/client.key" \
+        -CAfile "$ca.crt" -verify_return_error -cipher "$1:@SECLEVEL=0" | grep "Cipher is $1"
+}
+start_ours 127.0.0.1 "@$ca.crt" "$dir/server"
+check "libcoap client, certificate: GET in pieces" lc_get "coaps://127.0.0.1:$port/big" "$dir/big" "${cert_client[@]}"
+check "libcoap client, certificate: POST in pieces" lc_post "coaps://127.0.0.1:$port/echo" "$dir/body" "${cert_client[@]}"
+for suite in ECDHE-ECDSA-AES128-CCM8 ECDHE-ECDSA-AES128-CCM ECDHE-ECDSA-AES128-GCM-SHA256; do
+    check "openssl s_client, certificate: $suite" s_cert "$suite"
+done
+no_cert_suite() { ! s_cert ECDHE-ECDSA-AES256-GCM-SHA384; }
+check "openssl s_client, certificate: another suite is refused" no_cert_suite
+if command -v gnutls-cli >/dev/null; then
+    gnutls_cert() {
+        { sleep 1; } | timeout 10 gnutls-cli --udp --port "$port" 127.0.0.1 --x509cafile "$ca.crt" --x509certfile "$dir/client.crt" \
+            --x509keyfile "$dir/client.key" --priority "NORMAL:-KX-ALL:+ECDHE-ECDSA:-CIPHER-ALL:+$1:-VERS-ALL:+VERS-DTLS1.2" \
+            | grep -i 'handshake was completed'
+    }
+    check "gnutls-cli, certificate: CCM_8" gnutls_cert AES-128-CCM-8
+    check "gnutls-cli, certificate: GCM" gnutls_cert AES-128-GCM
+fi
+start_ours 127.0.0.1 alice secretPSK0123456
+
 # --- GnuTLS, where it is installed ---
 gnutls() {
     { sleep 1; } | timeout 10 gnutls-cli --udp --port "$port" 127.0.0.1 --pskusername alice --pskkey "$hexkey" \
@@ -107,6 +142,9 @@ check "libcoap server, plain: observe" our_observe "$port"
 start_libcoap -k secretPSK0123456 -h ''
 check "libcoap server, DTLS: PUT and GET in pieces" our_put_get $((port + 1)) alice secretPSK0123456
 check "libcoap server, DTLS: observe" our_observe $((port + 1)) alice secretPSK0123456
+start_libcoap -c "$dir/server.crt" -j "$dir/server.key" -C "$ca.crt"
+check "libcoap server, certificate: PUT and GET in pieces" our_put_get $((port + 1)) "@$ca.crt" "$dir/client"
+start_libcoap -k secretPSK0123456 -h ''
 wrong() { ! our client 127.0.0.1 "$1" GET time alice wrongwrong; }
 check "libcoap server, DTLS: wrong key" wrong $((port + 1))
 exit $failed

@@ -76,6 +76,7 @@ static void on_opened(void *user, const struct cep_peer *peer)
     struct pair *f = user;
     f->server_opened++;
     f->last_serial = peer->serial;
+    f->last_cred = peer->cred;
 }
 
 static void on_closed(void *user, uint64_t serial)
@@ -103,6 +104,12 @@ static void on_client_closed(void *user, uint64_t serial)
     ((struct pair *)user)->client_closed++;
 }
 
+static const char *on_links(void *user)
+{
+    (void)user;
+    return "</echo>,</state>;obs";
+}
+
 struct pair *pair_new_as(bool secure, const char *host, const struct cep_config *cfg, const char *identity,
                          const char *key)
 {
@@ -114,7 +121,8 @@ struct pair *pair_new_as(bool secure, const char *host, const struct cep_config 
                                    .psk = on_psk,
                                    .opened = on_opened,
                                    .closed = on_closed,
-                                   .observe_end = on_observe_end};
+                                   .observe_end = on_observe_end,
+                                   .links = on_links};
     struct cep_callbacks client = {
         .user = f, .request = on_request, .opened = on_client_opened, .closed = on_client_closed};
     f->server = cep_endpoint_new(f->loop, cfg, &server);
@@ -156,7 +164,7 @@ static uint64_t now_ms(void)
 
 void pair_run(struct pair *f, const unsigned *counter, unsigned want)
 {
-    for (uint64_t end = now_ms() + 10000; *counter < want;) {
+    for (uint64_t end = now_ms() + 20000; *counter < want;) {
         if (now_ms() > end)
             fail_msg("waited in vain: %u of %u", *counter, want);
         assert_true(sd_event_run(f->loop, 50000) >= 0);

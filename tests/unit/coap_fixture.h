@@ -13,6 +13,7 @@ struct pair {
     struct cep_session *session; /* the client's */
     uint16_t port;
     unsigned served, server_opened, server_closed, client_opened, client_closed, observe_ended, psk_asked;
+    enum cep_credential last_cred; /* of the session opened last */
     uint64_t last_serial, closed_serial, observation;
     struct cep_exchange *held; /* of "hold" */
     uint8_t order[64];
@@ -36,7 +37,7 @@ struct pair *pair_new_as(bool secure, const char *host, const struct cep_config 
 void pair_free(struct pair *f);
 /* Connect (again) to host:port; the session goes to f->session. */
 void pair_connect(struct pair *f, const char *host, uint16_t port, const char *identity, const char *key);
-/* Turn the loop until *counter >= want; fails the test after ten seconds. */
+/* Turn the loop until *counter >= want; fails the test after twenty seconds. */
 void pair_run(struct pair *f, const unsigned *counter, unsigned want);
 /* Turn the loop for that long. */
 void pair_sleep(struct pair *f, unsigned ms);

@@ -228,6 +228,40 @@ static void test_cookie_flood(void **state)
     pair_free(f);
 }
 
+/* Whoever's address is in a ClientHello gets fewer bytes than the ClientHello had, whatever is in it. */
+static void test_no_amplification(void **state)
+{
+    (void)state;
+    struct relay r;
+    struct pair *f = relayed(&r, true, 1, NULL);
+    struct gate g = {0};
+    r.pass = gate_pass;
+    r.user = &g;
+    ask_who(f, f->session);
+    struct sockaddr_in server = {
+        .sin_family = AF_INET, .sin_port = htons(f->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&server, sizeof server), 0);
+    unsigned answers = 0;
+    for (size_t i = 0; i < 2000; i++) { /* whole ones, then each byte changed, then each length */
+        uint8_t hello[512], answer[2048];
+        size_t n = g.len[i % 2], at = i / 2 % n;
+        memcpy(hello, g.hello[i % 2], n);
+        if (i / 2 >= n)
+            n = at;
+        else if (i > 1)
+            hello[at] ^= (uint8_t)(1 + i % 255);
+        assert_true(send(fd, hello, n, 0) >= 0);
+        sd_event_run(f->loop, 200);
+        for (ssize_t got; (got = recv(fd, answer, sizeof answer, 0)) > 0; answers++)
+            assert_true((size_t)got <= n);
+    }
+    assert_true(answers >= 2);
+    close(fd);
+    relay_close(&r);
+    pair_free(f);
+}
+
 static void test_garbage(void **state)
 {
     (void)state;
@@ -393,6 +427,53 @@ static void test_observe_failure(void **state)
     pair_free(f);
 }
 
+/* A newer notification takes the place of one that is not acknowledged (RFC 7641 4.5.2). */
+static void test_observe_replace(void **state)
+{
+    (void)state;
+    struct relay r;
+    struct cep_config cfg = {.ack_timeout_ms = 100};
+    struct pair *f = relayed(&r, true, 5, &cfg);
+    struct answer a = {0};
+    observe(f, &a);
+    r.loss = 100;
+    notify(f, 1, true, false);
+    pair_sleep(f, 20);
+    r.loss = 0;
+    notify(f, 2, true, false);
+    pair_run(f, &a.calls, 2);
+    assert_int_equal(a.body[0], 2); /* 1 never came */
+    notify(f, 3, true, false);
+    pair_run(f, &a.calls, 3);
+    assert_int_equal(a.body[0], 3);
+    pair_sleep(f, 200);
+    assert_int_equal(a.calls, 3);
+    answer_wipe(&a);
+    relay_close(&r);
+    pair_free(f);
+}
+
+/* Who never confirms anything is asked to now and then; silence ends the observation. */
+static void test_observe_stale(void **state)
+{
+    (void)state;
+    struct relay r;
+    struct cep_config cfg = {.ack_timeout_ms = 10, .max_retransmit = 1, .confirm_seconds = 1};
+    struct pair *f = relayed(&r, true, 5, &cfg);
+    struct answer a = {0};
+    observe(f, &a);
+    r.loss = 100;
+    notify(f, 1, false, false);
+    pair_sleep(f, 200);
+    assert_int_equal(f->observe_ended, 0);
+    pair_sleep(f, 900);
+    notify(f, 2, false, false);
+    pair_run(f, &f->observe_ended, 1);
+    answer_wipe(&a);
+    relay_close(&r);
+    pair_free(f);
+}
+
 static void test_observe_session_end(void **state)
 {
     (void)state;
@@ -450,12 +531,15 @@ int main(void)
         cmocka_unit_test(test_shadow_aborted),
         cmocka_unit_test(test_wrong_key_keeps_live),
         cmocka_unit_test(test_cookie_flood),
+        cmocka_unit_test(test_no_amplification),
         cmocka_unit_test(test_garbage),
         cmocka_unit_test(test_session_limit),
         cmocka_unit_test(test_handshake_limit),
         cmocka_unit_test(test_observe),
         cmocka_unit_test(test_observe_queue),
         cmocka_unit_test(test_observe_failure),
+        cmocka_unit_test(test_observe_replace),
+        cmocka_unit_test(test_observe_stale),
         cmocka_unit_test(test_observe_session_end),
         cmocka_unit_test(test_observe_error_ends),
         cmocka_unit_test(test_observe_large),

@@ -12,14 +12,19 @@ struct wire {
     int fd;
 };
 
-static struct wire wire_open(void)
+static struct wire wire_open_with(const struct cep_config *cfg)
 {
-    struct wire w = {.f = pair_new(false, "127.0.0.1", NULL)};
+    struct wire w = {.f = pair_new(false, "127.0.0.1", cfg)};
     struct sockaddr_in a = {
         .sin_family = AF_INET, .sin_port = htons(w.f->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     w.fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
     assert_int_equal(connect(w.fd, (struct sockaddr *)&a, sizeof a), 0);
     return w;
+}
+
+static struct wire wire_open(void)
+{
+    return wire_open_with(NULL);
 }
 
 static void wire_close(struct wire *w)
@@ -318,12 +323,186 @@ static void test_answer_late(void **state)
     pair_free(f);
 }
 
+/* --- RFC 9175, RFC 6690 --- */
+
+static const struct cep_config asking = {.echo_seconds = 1};
+
+static void test_echo(void **state)
+{
+    (void)state;
+    struct wire w = wire_open_with(&asking);
+    uint8_t in[1500], again[64];
+    /* A small answer to a safe method goes out; a large one does not before the peer repeats what it was sent. */
+    assert_int_equal(SWAP(&w, "\x41\x01\x00\x01\x07\xb6whoami", in, 20), 5);
+    assert_int_equal(in[1], 0x45);
+    assert_int_equal(SWAP(&w,
+                          "\x41\x01\x00\x02\x07\xb3"
+                          "big",
+                          in, 20),
+                     13);
+    assert_memory_equal(in, "\x61\x81\x00\x02\x07\xd6\xef", 7);
+    uint8_t ask_again[] = "\x41\x01\x00\x03\x07\xb3"
+                          "big\xd6\xe4......";
+    memcpy(ask_again + 11, in + 7, 6);
+    ask_again[11] ^= 1;
+    assert_int_equal(SWAP(&w, ask_again, again, 20), 13); /* the wrong bytes: no */
+    assert_int_equal(again[1], 0x81);
+    ask_again[11] ^= 1;
+    ask_again[3] = 4;
+    assert_true(SWAP(&w, ask_again, in, 20) > 1000);
+    /* It expires; an old one is of no use. */
+    pair_sleep(w.f, 1200);
+    ask_again[3] = 5;
+    assert_int_equal(SWAP(&w, ask_again, in, 20), 13);
+    wire_close(&w);
+}
+
+static void test_echo_before_effect(void **state)
+{
+    (void)state;
+    struct wire w = wire_open_with(&asking);
+    uint8_t in[64];
+    assert_int_equal(SWAP(&w,
+                          "\x40\x02\x00\x01\xb4"
+                          "echo\xffx",
+                          in, 20),
+                     12);
+    assert_memory_equal(in, "\x60\x81\x00\x01\xd6\xef", 6);
+    assert_int_equal(w.f->served, 0);
+    assert_int_equal(SWAP(&w,
+                          "\x40\x01\x00\x02\x60\x55"
+                          "state",
+                          in, 20),
+                     12); /* Observe */
+    assert_int_equal(in[1], 0x81);
+    assert_int_equal(w.f->served, 0);
+    wire_close(&w);
+}
+
+static void test_echo_client(void **state)
+{
+    (void)state;
+    struct pair *f = pair_new(false, "127.0.0.1", &asking);
+    static uint8_t body[5000];
+    fill(body, sizeof body, 9);
+    struct answer a = {0}, b = {0};
+    assert_true(ask(f, CEP_POST, "echo", span_of(body, sizeof body), &a));
+    assert_true(ask(f, CEP_GET, "big", span_of(NULL, 0), &b));
+    pair_run(f, &a.calls, 1);
+    pair_run(f, &b.calls, 1);
+    assert_int_equal(a.code, CEP_CODE(2, 4));
+    assert_int_equal(a.len, sizeof body);
+    assert_memory_equal(a.body, body, a.len);
+    assert_int_equal(b.code, CEP_CODE(2, 5));
+    answer_wipe(&a);
+    answer_wipe(&b);
+    pair_free(f);
+}
+
+/* Two bodies for one resource at once, their pieces interleaved. */
+static void test_request_tag(void **state)
+{
+    (void)state;
+    struct wire w = wire_open();
+    uint8_t in[128];
+    /* POST /echo, Block1 0/more/16, Request-Tag 1 and 2 (option 292) */
+    assert_int_equal(SWAP(&w,
+                          "\x40\x02\x00\x01\xb4"
+                          "echo\xd1\x03\x08\xd1\xfc\x01\xff"
+                          "aaaaaaaaaaaaaaaa",
+                          in, 20),
+                     7);
+    assert_int_equal(in[1], 0x5f);
+    assert_int_equal(SWAP(&w,
+                          "\x40\x02\x00\x02\xb4"
+                          "echo\xd1\x03\x08\xd1\xfc\x02\xff"
+                          "bbbbbbbbbbbbbbbb",
+                          in, 20),
+                     7);
+    assert_int_equal(in[1], 0x5f);
+    size_t n = SWAP(&w,
+                    "\x40\x02\x00\x03\xb4"
+                    "echo\xd1\x03\x10\xd1\xfc\x01\xff"
+                    "A",
+                    in, 20);
+    assert_int_equal(in[1], 0x44);
+    assert_memory_equal(in + n - 17, "aaaaaaaaaaaaaaaaA", 17);
+    n = SWAP(&w,
+             "\x40\x02\x00\x04\xb4"
+             "echo\xd1\x03\x10\xd1\xfc\x02\xff"
+             "B",
+             in, 20);
+    assert_int_equal(in[1], 0x44);
+    assert_memory_equal(in + n - 17, "bbbbbbbbbbbbbbbbB", 17);
+    wire_close(&w);
+}
+
+/* Our client tells its bodies apart. */
+static void test_request_tag_client(void **state)
+{
+    (void)state;
+    struct pair *f = pair_new(true, "127.0.0.1", NULL);
+    static uint8_t body[6][3000];
+    struct answer a[6] = {0};
+    for (unsigned i = 0; i < 6; i++) {
+        fill(body[i], sizeof body[i], i);
+        assert_true(ask(f, CEP_POST, "echo", span_of(body[i], i < 4 ? sizeof body[i] : 10), &a[i]));
+    }
+    for (unsigned i = 0; i < 6; i++) {
+        pair_run(f, &a[i].calls, 1);
+        assert_int_equal(a[i].code, CEP_CODE(2, 4));
+        assert_memory_equal(a[i].body, body[i], a[i].len);
+        answer_wipe(&a[i]);
+    }
+    assert_int_equal(f->served, 6);
+    pair_free(f);
+}
+
+static void test_links(void **state)
+{
+    (void)state;
+    struct wire w = wire_open();
+    uint8_t in[128];
+    assert_int_equal(SWAP(&w,
+                          "\x40\x01\x00\x01\xbb.well-known\x04"
+                          "core",
+                          in, 20),
+                     4 + 2 + 1 + 20);
+    assert_memory_equal(in, "\x60\x45\x00\x01\xc1\x28\xff</echo>,</state>;obs", 27);
+    assert_int_equal(SWAP(&w,
+                          "\x40\x02\x00\x02\xbb.well-known\x04"
+                          "core",
+                          in, 20),
+                     4);
+    assert_int_equal(in[1], 0x85);
+    assert_int_equal(SWAP(&w,
+                          "\x40\x01\x00\x03\xbb.well-known\x04"
+                          "core\x01x",
+                          in, 20),
+                     4);
+    assert_int_equal(in[1], 0x84);
+    assert_int_equal(w.f->served, 1);
+    wire_close(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ping),     cmocka_unit_test(test_duplicate),          cmocka_unit_test(test_sensitive),
-        cmocka_unit_test(test_separate), cmocka_unit_test(test_critical_option),    cmocka_unit_test(test_malformed),
-        cmocka_unit_test(test_blocks),   cmocka_unit_test(test_notification_reset), cmocka_unit_test(test_answer_late),
+        cmocka_unit_test(test_echo),
+        cmocka_unit_test(test_echo_before_effect),
+        cmocka_unit_test(test_echo_client),
+        cmocka_unit_test(test_request_tag),
+        cmocka_unit_test(test_request_tag_client),
+        cmocka_unit_test(test_links),
+        cmocka_unit_test(test_ping),
+        cmocka_unit_test(test_duplicate),
+        cmocka_unit_test(test_sensitive),
+        cmocka_unit_test(test_separate),
+        cmocka_unit_test(test_critical_option),
+        cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_blocks),
+        cmocka_unit_test(test_notification_reset),
+        cmocka_unit_test(test_answer_late),
     };
     return cmocka_run_group_tests_name("coap wire", tests, NULL, NULL);
 }

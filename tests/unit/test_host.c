@@ -2,6 +2,7 @@
  * OpenSSL's client, CoAP by our own endpoint; certificate and keys by `mefctl init`. */
 #include "cse-shim/coap/coap.h"
 #include "cse-shim/host/json.h"
+#include "tests/unit/coap_pki.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -24,6 +25,8 @@ struct world {
     char dir[64], conf[96], ca[96];
     uint16_t coaps, https, status;
     pid_t mefd;
+    struct pki pki; /* of CoAP clients */
+    char anchor[128];
 };
 
 /* --- one mefd ----------------------------------------------------------------------------------------------------------- */
@@ -58,9 +61,9 @@ static void write_conf(const struct world *w, const char *greeting, const char *
     FILE *f = fopen(w->conf, "w");
     fprintf(f,
             "[daemon]\nplugin = %s\ndrain-seconds = 2\n[tiny]\ngreeting = %s\n[coap]\nlisten = 127.0.0.1:%u, [::1]:%u\n"
-            "[https]\nlisten = 127.0.0.1:%u, [::1]:%u\ncertificate = server.pem\nprivate-key = server.key\nidle-seconds = 3\n"
+            "certificate = server.pem\nprivate-key = server.key\ntrust-anchors = %s\n[https]\nlisten = 127.0.0.1:%u, [::1]:%u\ncertificate = server.pem\nprivate-key = server.key\nidle-seconds = 3\n"
             "handshake-seconds = 1\nmax-connections = 20\n[status]\nlisten = 127.0.0.1:%u\n%s",
-            getenv("TINY_PLUGIN"), greeting, w->coaps, w->coaps, w->https, w->https, w->status, more);
+            getenv("TINY_PLUGIN"), greeting, w->coaps, w->coaps, w->anchor, w->https, w->https, w->status, more);
     fclose(f);
 }
 
@@ -187,6 +190,8 @@ static int set_up(void **state)
     assert_non_null(mkdtemp(w->dir));
     snprintf(w->conf, sizeof w->conf, "%s/mefd.conf", w->dir);
     snprintf(w->ca, sizeof w->ca, "%s/server.pem", w->dir);
+    pki_open(&w->pki);
+    pki_anchor(&w->pki, w->anchor);
     char *const init[] = {"mefctl", "init", "--fqdn", "mef.test.example", "--dir", w->dir, NULL};
     assert_int_equal(run(getenv("MEFCTL"), init, "/dev/null"), 0);
     w->coaps = free_port(SOCK_DGRAM);
@@ -208,6 +213,7 @@ static int tear_down(void **state)
     snprintf(command, sizeof command, "rm -r %s", w->dir);
     if (code != 0 || system(command) != 0)
         printf("mefd ended with %d, its folder is %s\n", code, w->dir);
+    pki_close(&w->pki);
     free(w);
     return code;
 }
@@ -558,6 +564,20 @@ static void on_coap(void *user, enum st st, const struct cep_message *rsp)
     }
 }
 
+static struct cep_session *by_certificate(struct world *w, struct cep_endpoint *ep, const char *host)
+{
+    char pem[128], err[256] = "";
+    int code;
+    struct pki_names mine = pki_issue(&w->pki, "ae", "URI:C-ae1", "P-256", true);
+    struct cep_certificate one = {NULL, mine.cert, mine.key};
+    snprintf(pem, sizeof pem, "%s/server.pem", w->dir);
+    struct cep_certs *certs = cep_certs_load(&one, 1, pem, err, sizeof err);
+    assert_non_null(certs);
+    struct cep_session *s = cep_connect_certificate(ep, host, w->coaps, certs, "mef.test.example", &code);
+    cep_certs_unref(certs);
+    return s;
+}
+
 static struct caller *caller_new(const struct world *w, const char *host)
 {
     struct caller *c = calloc(1, sizeof *c);
@@ -684,6 +704,23 @@ static void coap_formats(void **state)
         if (c->code != cases[i].code || strncmp(c->options, cases[i].options, strlen(cases[i].options)) != 0)
             fail_msg("case %zu: code %02x, options %s", i, c->code, c->options);
     }
+    caller_free(c);
+}
+
+static void coap_certificate_and_links(void **state)
+{
+    struct caller *c = caller_new(*state, "127.0.0.1");
+    cep_session_close(c->session);
+    c->ended = 0;
+    c->session = by_certificate(*state, c->ep, "127.0.0.1");
+    assert_non_null(c->session);
+    const struct cep_option get[] = {OPT(11, "prim"), OPT(279, "Cae"), OPT(283, "q1")};
+    call(c, CEP_GET, get, 3, "", false, 1);
+    assert_non_null(strstr(c->body, "\"cred\":2,\"odd\":0,\"identity\":\"C-ae1\""));
+    const struct cep_option core[] = {OPT(11, ".well-known"), OPT(11, "core")};
+    call(c, CEP_GET, core, 2, "", false, 1);
+    assert_non_null(strstr(c->body, "</prim>"));
+    assert_string_equal(c->options, "12=28 ");
     caller_free(c);
 }
 
@@ -829,6 +866,7 @@ int main(void)
         cmocka_unit_test(slow_peers_are_cut_off), cmocka_unit_test(pipelined_requests),
         cmocka_unit_test(coap_primitives_and_services), cmocka_unit_test(coap_both_ways),
         cmocka_unit_test(coap_old_options),     cmocka_unit_test(coap_formats),
+        cmocka_unit_test(coap_certificate_and_links),
         cmocka_unit_test(reload_and_metrics),   cmocka_unit_test(drain),
         cmocka_unit_test(exit_codes),           cmocka_unit_test(init_keeps_what_is_there),
     };
