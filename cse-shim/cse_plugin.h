@@ -55,6 +55,7 @@ struct cse_request {
     const cJSON *pc;           /* parsed body, NULL: none */
     struct span body;          /* the body as received */
     const char *authorization; /* HTTP Authorization header, NULL: none */
+    const char *last_event_id; /* HTTP Last-Event-ID of a client that comes back for events, NULL: none */
     bool observe;              /* the client asks to observe (CoAP Observe 0; HTTP: SSE accepted) */
     struct cse_peer peer;
 };
@@ -70,6 +71,7 @@ struct cse_response {
     const char *field;        /* on failure: the member at fault, or NULL */
     const char *detail;       /* on failure: one sentence for a person, without secrets, or NULL */
     bool sensitive;           /* holds key bytes: wipe after sending, never cache */
+    uint64_t event_id;        /* of a notification, for clients of HTTP events to resume behind; 0: just counted */
 };
 
 struct cse_host;

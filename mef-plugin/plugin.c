@@ -166,6 +166,7 @@ static void plugin_observe_end(void *self, uint64_t observation)
 {
     struct plugin *p = self;
     eg_observe_end(p->eg, observation);
+    admin_observe_end(p->admin, observation);
 }
 
 static void plugin_session_end(void *self, uint64_t session)

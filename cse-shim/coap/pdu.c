@@ -133,14 +133,15 @@ bool option_is_ours(uint16_t num)
 
 uint16_t option_unknown_critical(const struct cep_message *m)
 {
-    /* Critical options (odd numbers) of RFC 7252, 7959 that are understood; TS-0008 6.2.2.4 numbers oneM2M's 259..351.
+    /* Critical options (odd numbers) of RFC 7252, 7959 that are understood; oneM2M's are 259..351 (TS-0008 6.2.2.4), before 2022
+     * 256..275: which of them it knows is the user's to say.
      */
     static const uint16_t known[] = {1, 3, 5, 7, 11, 15, 17, 23, 27, 35, 39};
     for (size_t i = 0; i < m->nopts; i++) {
         uint16_t num = m->opts[i].num;
         if (i > 0 && m->opts[i - 1].num == num && (num == OPT_BLOCK1 || num == OPT_BLOCK2))
             return num; /* RFC 7252 5.4.5: one too many is as if not understood */
-        bool ok = (num & 1) == 0 || (num >= 259 && num <= 351);
+        bool ok = (num & 1) == 0 || (num >= 257 && num <= 351);
         for (size_t k = 0; !ok && k < sizeof known / sizeof *known; k++)
             ok = num == known[k];
         if (!ok)

@@ -15,11 +15,18 @@ enum {
     OPT_MAX_AGE = 14,
     OPT_URI_QUERY = 15,
     OPT_ACCEPT = 17,
+    OPT_OT = 259, /* this one, TY and RVI kept their numbers in 2022 */
     OPT_TY = 267,
     OPT_RVI = 271,
     OPT_FR = 279,
     OPT_RQI = 283,
-    OPT_RSC = 307
+    OPT_RQET = 291,
+    OPT_RSC = 307,
+    OPT_NONE = 0xffff,
+    OLD_FR = 256, /* numbers before 2022, as older peers send them */
+    OLD_RQI = 257,
+    OLD_RQET = 260,
+    OLD_RSC = 265
 };
 
 #define MAX_ANSWER_OPTIONS 24
@@ -41,13 +48,38 @@ struct coap_binding {
 
 /* oneM2M options that are understood (their meaning is not needed for the blocking CRUD of Mmef): they must not be
  * refused, although they are critical. */
-static bool onem2m_option(uint16_t num)
+static bool onem2m_option(uint16_t num, bool old)
 {
-    static const uint16_t known[] = {259, 263, 275, 291, 295, 299, 303, 311, 319, 323, 327, 331, 335, 339, 343, 347, 351};
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
-        if (known[i] == num)
+    static const uint16_t now[] = {263, 275, 295, 299, 303, 311, 319, 323, 327, 331, 335, 339, 343, 347, 351};
+    if (old)
+        return num > OLD_RQI && num <= 275;
+    for (size_t i = 0; i < sizeof now / sizeof now[0]; i++)
+        if (now[i] == num)
             return true;
     return false;
+}
+
+/* The same request parameter under its number of today; other options keep theirs. */
+static uint16_t number_today(uint16_t num, bool old)
+{
+    if (!old)
+        return num;
+    if (num == OPT_RQET)
+        return OPT_NONE; /* had no meaning then */
+    return num == OLD_FR ? OPT_FR : num == OLD_RQI ? OPT_RQI : num == OLD_RQET ? OPT_RQET : num;
+}
+
+/* Which generation of numbers? Today's peers never send 256 and 257; 258 is No-Response today and a name in the old set,
+ * 292 is Request-Tag: both are elective and change nothing here. */
+static bool uses_old_numbers(const struct cep_message *m)
+{
+    bool old = false;
+    for (size_t i = 0; i < m->nopts; i++) {
+        old |= m->opts[i].num == OLD_FR || m->opts[i].num == OLD_RQI;
+        if (m->opts[i].num == OPT_FR || m->opts[i].num == OPT_RQI)
+            return false;
+    }
+    return old;
 }
 
 static bool read_uint(struct span val, unsigned max, unsigned *out)
@@ -78,7 +110,7 @@ static bool read_option(struct request *r, const struct cep_option *o, bool agai
     unsigned v = 0;
     if (again && !repeatable(o->num))
         return (o->num & 1) == 0;
-    switch (o->num) {
+    switch (number_today(o->num, r->old_options)) {
     case OPT_URI_PATH:
         request_segment(r, o->val);
         return true;
@@ -89,7 +121,7 @@ static bool read_option(struct request *r, const struct cep_option *o, bool agai
         r->pub.content_format = read_uint(o->val, 0xffff, &v) ? v : FORMAT_UNKNOWN;
         return true;
     case OPT_ACCEPT:
-        r->pub.accept = read_uint(o->val, 0xffff, &v) ? v : FORMAT_UNKNOWN;
+        request_accept(r, read_uint(o->val, 0xffff, &v) ? v : FORMAT_UNKNOWN);
         return true;
     case OPT_TY:
         if (read_uint(o->val, 0xffffff, &v))
@@ -106,8 +138,15 @@ static bool read_option(struct request *r, const struct cep_option *o, bool agai
     case OPT_RQI:
         r->rqi = request_text(r, o->val);
         return true;
+    case OPT_RQET:
+        r->expires = request_text(r, o->val);
+        return true;
+    case OPT_OT:
+        r->originated = request_text(r, o->val);
+        return true;
     default:
-        return (o->num & 1) == 0 || o->num == OPT_URI_HOST || o->num == OPT_URI_PORT || onem2m_option(o->num);
+        return (o->num & 1) == 0 || o->num == OPT_URI_HOST || o->num == OPT_URI_PORT ||
+               onem2m_option(o->num, r->old_options);
     }
 }
 
@@ -120,6 +159,7 @@ bool coap_request_read(struct request *r, const struct cep_message *m)
     else
         request_refuse(r, ST_NOT_ALLOWED, "the method is not supported");
     r->pub.body = m->payload;
+    r->old_options = uses_old_numbers(m);
     bool ok = true;
     for (size_t i = 0; i < m->nopts && ok; i++)
         ok = read_option(r, &m->opts[i], i > 0 && m->opts[i].num == m->opts[i - 1].num);
@@ -159,28 +199,44 @@ static void add_path(struct message *m, uint16_t num, const char *path)
     }
 }
 
+static void add_text(struct message *m, uint16_t num, const char *text)
+{
+    if (text != NULL)
+        add_option(m, num, span_str(text));
+}
+
+/* In the generation of the request, in ascending order. */
+static void add_primitive(struct message *m, const struct answer *a)
+{
+    uint16_t rsc = st_map(a->status)->rsc;
+    if (a->old_options)
+        add_text(m, OLD_RQI, a->rqi);
+    add_text(m, OPT_OT, a->originated);
+    if (a->old_options)
+        add_uint(m, OLD_RSC, rsc);
+    add_text(m, OPT_RVI, a->rvi);
+    if (a->old_options)
+        return;
+    add_text(m, OPT_RQI, a->rqi);
+    add_uint(m, OPT_RSC, rsc);
+}
+
 static void answer(void *exchange, const struct answer *a)
 {
-    const struct st_map *map = st_map(a->status);
-    struct message m = {.m = {.code = map->coap, .payload = a->body}};
+    struct message m = {.m = {.code = st_map(a->status)->coap, .payload = a->body}};
     add_path(&m, OPT_LOCATION_PATH, a->location);
     if (a->content_format != CSE_NO_FORMAT)
         add_uint(&m, OPT_CONTENT_FORMAT, a->content_format);
     if (a->primitive || a->sensitive)
         add_uint(&m, OPT_MAX_AGE, 0); /* TS-0008 6.3.1: never cached */
-    if (a->primitive) {
-        if (a->rvi != NULL)
-            add_option(&m, OPT_RVI, span_str(a->rvi));
-        if (a->rqi != NULL)
-            add_option(&m, OPT_RQI, span_str(a->rqi));
-        add_uint(&m, OPT_RSC, map->rsc);
-    }
+    if (a->primitive)
+        add_primitive(&m, a);
     cep_respond(exchange, &m.m, a->sensitive);
 }
 
 static uint64_t observe(void *exchange)
 {
-    return cep_observe(exchange);
+    return observation_of_coap(cep_observe(exchange));
 }
 
 static const struct binding_ops coap_ops = {CSE_COAP, answer, observe};
@@ -235,7 +291,7 @@ static void on_closed(void *user, uint64_t serial)
 
 static void on_observe_end(void *user, uint64_t observation)
 {
-    host_observe_end(((struct coap_binding *)user)->host, observation);
+    host_observe_end(((struct coap_binding *)user)->host, observation_of_coap(observation));
 }
 
 static const char *on_links(void *user)

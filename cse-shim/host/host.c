@@ -30,6 +30,8 @@ const struct conf_option host_options[] = {
     {"https", "certificate", CONF_PATH, NULL, 0, 0, "Server certificate chain, PEM (needed to listen)"},
     {"https", "private-key", CONF_PATH, NULL, 0, 0, "Its private key, PEM (needed to listen)"},
     {"https", "max-connections", CONF_INT, "1000", 1, 100000, "Connections; further ones wait"},
+    {"https", "max-connections-per-address", CONF_INT, "250", 1, 100000,
+     "Connections of one IPv4 address or IPv6 /64; further ones are closed"},
     {"https", "max-header", CONF_INT, "16384", 1024, 1048576, "Largest request line and headers, bytes"},
     {"https", "max-body", CONF_INT, "65536", 1024, 16777216, "Largest body, bytes"},
     {"https", "handshake-seconds", CONF_INT, "10", 1, 600, "A slower TLS handshake is cut off, seconds"},
@@ -85,14 +87,19 @@ static uint64_t op_observe(struct cse_host *h, struct cse_request *req)
 
 static void op_notify(struct cse_host *h, uint64_t observation, const struct cse_response *rsp, bool queue)
 {
-    if (h->coap != NULL)
-        coap_binding_notify(h->coap, observation, rsp, queue);
+    if ((observation & 1) != 0 && h->http != NULL)
+        http_binding_notify(h->http, observation >> 1, rsp);
+    else if ((observation & 1) == 0 && h->coap != NULL)
+        coap_binding_notify(h->coap, observation >> 1, rsp, queue);
+    cJSON_Delete(rsp->pc);
 }
 
 static void op_observe_cancel(struct cse_host *h, uint64_t observation)
 {
-    if (h->coap != NULL)
-        coap_binding_observe_cancel(h->coap, observation);
+    if ((observation & 1) != 0 && h->http != NULL)
+        http_binding_observe_cancel(h->http, observation >> 1);
+    else if ((observation & 1) == 0 && h->coap != NULL)
+        coap_binding_observe_cancel(h->coap, observation >> 1);
 }
 
 static bool op_send(struct cse_host *h, uint64_t session, const char *path, unsigned content_format, struct span body,
@@ -141,12 +148,17 @@ static uint64_t op_now(struct cse_host *h)
     return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
-static int64_t op_time(struct cse_host *h)
+int64_t host_time(void)
 {
-    (void)h;
     struct timespec ts;
     clock_gettime(CLOCK_REALTIME, &ts);
     return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+static int64_t op_time(struct cse_host *h)
+{
+    (void)h;
+    return host_time();
 }
 
 static bool op_random(struct cse_host *h, void *out, size_t n)
@@ -233,7 +245,7 @@ void host_session_end(struct cse_host *h, uint64_t session)
 
 void host_observe_end(struct cse_host *h, uint64_t observation)
 {
-    if (h->plugin->observe_end != NULL)
+    if (h->instance != NULL && h->plugin->observe_end != NULL)
         h->plugin->observe_end(h->instance, observation);
 }
 
@@ -271,7 +283,9 @@ void host_metrics_refresh(struct cse_host *h)
                {"https_connections_total", t.accepted},
                {"https_handshakes_failed_total", t.handshakes_failed},
                {"https_timeouts_total", t.timeouts},
-               {"https_full_total", t.full}};
+               {"https_full_total", t.full},
+               {"https_address_full_total", t.crowded},
+               {"https_not_http_total", t.filtered}};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         metrics_set(h->metrics, all[i].name, (int64_t)all[i].value);
 }
@@ -354,6 +368,7 @@ static struct http_config http_settings(const struct conf *c)
     return (struct http_config){.tls = {.certificate = conf_str(c, "https", "certificate"),
                                         .private_key = conf_str(c, "https", "private-key"),
                                         .max_connections = setting(c, "https", "max-connections"),
+                                        .max_per_address = setting(c, "https", "max-connections-per-address"),
                                         .handshake_seconds = setting(c, "https", "handshake-seconds"),
                                         .idle_seconds = setting(c, "https", "idle-seconds")},
                                 .max_body = setting(c, "https", "max-body"),

@@ -50,12 +50,15 @@ void host_request_ended(struct cse_host *h);
 size_t host_psk(struct cse_host *h, const char *identity, uint8_t *key, size_t cap);
 void host_session_end(struct cse_host *h, uint64_t session);
 void host_observe_end(struct cse_host *h, uint64_t observation);
+int64_t host_time(void); /* ms since 1970 UTC */
 struct metrics *host_metrics(struct cse_host *h);
 /* Bring what is only known by asking (endpoint statistics) into the metrics. */
 void host_metrics_refresh(struct cse_host *h);
 
-/* Session numbers as plugins see them: the endpoints count for themselves, the low bit tells them apart. */
+/* Session and observation numbers as plugins see them: the endpoints count for themselves, the low bit tells them apart. */
 static inline uint64_t session_of_coap(uint64_t serial) { return serial << 1; }
 static inline uint64_t session_of_tls(uint64_t serial) { return serial << 1 | 1; }
+static inline uint64_t observation_of_coap(uint64_t id) { return id << 1; }
+static inline uint64_t observation_of_http(uint64_t id) { return id << 1 | 1; }
 static inline bool session_is_tls(uint64_t session) { return (session & 1) != 0; }
 static inline uint64_t session_serial(uint64_t session) { return session >> 1; }

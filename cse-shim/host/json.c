@@ -181,7 +181,7 @@ static bool members_sound(const cJSON *object)
     return true;
 }
 
-static bool tree_sound(const cJSON *tree)
+bool json_sound(const cJSON *tree)
 {
     if (cJSON_IsNumber(tree) && !isfinite(tree->valuedouble))
         return false;
@@ -189,7 +189,7 @@ static bool tree_sound(const cJSON *tree)
         return false;
     const cJSON *child;
     cJSON_ArrayForEach(child, tree) {
-        if (!tree_sound(child))
+        if (!json_sound(child))
             return false;
     }
     return true;
@@ -210,7 +210,7 @@ cJSON *json_parse(struct span text, const char **why)
         return NULL;
     if (!cJSON_IsObject(tree) && !cJSON_IsArray(tree))
         *why = "the body must be a JSON object";
-    else if (!tree_sound(tree))
+    else if (!json_sound(tree))
         *why = "the body repeats a member, has too many, or a number out of range";
     else
         return tree;

@@ -14,6 +14,9 @@ void json_wipe_on_free(void);
 /* Parse a whole body. NULL: refused, *why (a static sentence) says what is wrong. */
 MUST_USE cJSON *json_parse(struct span text, const char **why);
 
+/* No object of the tree repeats a member or has too many, every number is finite. */
+MUST_USE bool json_sound(const cJSON *tree);
+
 /* Print on one line; integers up to 2^63 print as integers. NULL: out of memory. Free with json_text_free(). The tree
  * is only const in meaning: large integers are rewritten to their text in place. */
 MUST_USE char *json_print(cJSON *tree);

@@ -1,13 +1,13 @@
 #include "cse-shim/host/request.h"
 
-#include "cse-shim/m2m_names.h"
+#include "cse-shim/host/cbor_tree.h"
 #include "cse-shim/host/host.h"
 #include "cse-shim/host/json.h"
+#include "cse-shim/host/primitive.h"
+#include "cse-shim/m2m_names.h"
 
 #include <openssl/crypto.h>
 #include <stdlib.h>
-
-#define TY_AE 2 /* TS-0004 6.3.4.2.1: the only resource whose create may come without From */
 
 struct request *request_new(struct cse_host *h, const struct binding_ops *binding, void *exchange)
 {
@@ -95,6 +95,22 @@ bool format_is_json(unsigned format)
     return format == FORMAT_JSON || format == FORMAT_RES_JSON || format == FORMAT_RES_JSON_ACME;
 }
 
+bool format_is_cbor(unsigned format)
+{
+    return format == FORMAT_CBOR || format == FORMAT_RES_CBOR;
+}
+
+static bool format_is_tree(unsigned format)
+{
+    return format_is_json(format) || format_is_cbor(format);
+}
+
+void request_accept(struct request *r, unsigned format)
+{
+    if (r->naccepts < REQUEST_MAX_ACCEPTS)
+        r->accepts[r->naccepts++] = format;
+}
+
 /* --- checks before the plugin sees it ---------------------------------------------------------------------------- */
 
 static void strip_address_form(struct request *r)
@@ -118,45 +134,31 @@ static enum cse_op operation(const struct request *r)
     return notify ? CSE_NOTIFY : ops[r->method];
 }
 
-static bool release_supported(const char *rvi)
+/* Settle on the best format asked for: what is raw takes any, trees leave as JSON or CBOR. */
+static void negotiate(struct request *r)
 {
-    static const char *const known[] = {"1", "2", "2a", "3", "4", "5"};
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
-        if (strcmp(known[i], rvi) == 0)
-            return true;
-    return false;
-}
-
-/* TS-0004 7.3.2.1. A missing release version stands for release 1. */
-static void check_primitive(struct request *r)
-{
-    bool wants_content = r->pub.op == CSE_CREATE || r->pub.op == CSE_UPDATE || r->pub.op == CSE_NOTIFY;
-    if (r->rqi == NULL || r->rqi[0] == '\0')
-        request_refuse(r, ST_BAD_REQUEST, "the request identifier is missing");
-    else if (!release_supported(r->rvi == NULL ? "1" : r->rvi))
-        request_refuse(r, ST_RELEASE_NOT_SUPPORTED, "this release version is not supported");
-    else if ((r->pub.from == NULL || r->pub.from[0] == '\0') && !(r->pub.op == CSE_CREATE && r->pub.ty == TY_AE))
-        request_refuse(r, ST_BAD_REQUEST, "From is missing");
-    else if (wants_content && r->pub.body.n == 0)
-        request_refuse(r, ST_BAD_REQUEST, "the content is missing");
-    else if (r->pub.op == CSE_DELETE && r->pub.body.n != 0)
-        request_refuse(r, ST_BAD_REQUEST, "a delete carries no content");
+    bool raw = r->pub.mount == CSE_RAW;
+    r->pub.accept = r->naccepts == 0 ? CSE_NO_FORMAT : FORMAT_UNKNOWN;
+    for (size_t i = 0; i < r->naccepts && r->pub.accept == FORMAT_UNKNOWN; i++) {
+        unsigned f = r->accepts[i];
+        if (raw || f == CSE_NO_FORMAT || format_is_tree(f))
+            r->pub.accept = f;
+    }
+    if (!raw && r->pub.accept == FORMAT_UNKNOWN && !r->pub.observe)
+        request_refuse(r, ST_NOT_ACCEPTABLE, "only JSON and CBOR can be answered here");
 }
 
 static void parse_body(struct request *r)
 {
     const char *why = NULL;
-    if (r->pub.accept != CSE_NO_FORMAT && !format_is_json(r->pub.accept)) {
-        request_refuse(r, ST_NOT_ACCEPTABLE, "only JSON can be answered here");
-        return;
-    }
+    unsigned format = r->pub.content_format;
     if (r->pub.body.n == 0)
         return;
-    if (r->pub.content_format != CSE_NO_FORMAT && !format_is_json(r->pub.content_format)) {
-        request_refuse(r, ST_UNSUPPORTED_MEDIA, "only JSON is understood here");
+    if (format != CSE_NO_FORMAT && !format_is_tree(format)) {
+        request_refuse(r, ST_UNSUPPORTED_MEDIA, "only JSON and CBOR are understood here");
         return;
     }
-    r->tree = json_parse(r->pub.body, &why);
+    r->tree = format_is_cbor(format) ? cbor_parse(r->pub.body, &why) : json_parse(r->pub.body, &why);
     r->pub.pc = r->tree;
     if (r->tree == NULL)
         request_refuse(r, ST_BAD_REQUEST, why);
@@ -172,7 +174,8 @@ static void check(struct request *r)
     else if (!found)
         request_refuse(r, ST_NOT_FOUND, "there is nothing at this path");
     if (r->refusal == ST_OK && r->pub.mount == CSE_PRIMITIVE)
-        check_primitive(r);
+        primitive_check(r, host_time());
+    negotiate(r);
     if (r->refusal == ST_OK && r->pub.mount != CSE_RAW)
         parse_body(r);
 }
@@ -216,34 +219,40 @@ static cJSON *problem_body(const struct cse_response *rsp)
     return tree;
 }
 
-bool response_render(enum cse_mount mount, unsigned json_format, const struct cse_response *rsp, struct rendered *out)
+/* The tree in the format's encoding; trees of services have no oneM2M format. */
+static bool print_tree(cJSON *tree, enum cse_mount mount, unsigned format, struct rendered *out)
 {
-    bool failed = st_map(rsp->status)->http >= 400;
-    *out = (struct rendered){.body = rsp->body, .content_format = rsp->body.n == 0 ? CSE_NO_FORMAT : rsp->content_format};
-    cJSON *own = NULL;
-    if (failed && rsp->pc == NULL && rsp->body.n == 0) {
-        out->problem = mount != CSE_PRIMITIVE;
-        own = out->problem ? problem_body(rsp) : debug_body(rsp);
-    }
-    cJSON *tree = own != NULL ? own : rsp->pc;
-    if (tree == NULL)
-        return true;
-    out->text = json_print(tree);
-    cJSON_Delete(own);
+    bool cbor = format_is_cbor(format);
+    size_t n = 0;
+    out->text = cbor ? (void *)cbor_print(tree, &n) : json_print(tree);
     if (out->text == NULL)
         return false;
-    out->body = span_str(out->text);
-    out->content_format = mount == CSE_PRIMITIVE ? json_format : FORMAT_JSON;
+    out->body = cbor ? span_of(out->text, n) : span_str(out->text);
+    out->content_format = mount == CSE_PRIMITIVE ? format : cbor ? FORMAT_CBOR : FORMAT_JSON;
     return true;
 }
 
-/* Answer in the format asked for, else the request's, else plain JSON. */
-static unsigned json_format(const struct request *r)
+bool response_render(enum cse_mount mount, unsigned format, const struct cse_response *rsp, struct rendered *out)
 {
-    if (r->pub.accept != CSE_NO_FORMAT && format_is_json(r->pub.accept))
+    bool failed = st_map(rsp->status)->http >= 400;
+    *out = (struct rendered){.body = rsp->body, .content_format = rsp->body.n == 0 ? CSE_NO_FORMAT : rsp->content_format};
+    if (rsp->pc != NULL)
+        return print_tree(rsp->pc, mount, format, out);
+    if (!failed || rsp->body.n != 0)
+        return true;
+    out->problem = mount != CSE_PRIMITIVE;
+    cJSON *own = out->problem ? problem_body(rsp) : debug_body(rsp);
+    bool ok = own != NULL && print_tree(own, mount, out->problem ? FORMAT_JSON : format, out);
+    cJSON_Delete(own);
+    return ok;
+}
+
+/* Answer in the format asked for, else the request's, else plain JSON. */
+static unsigned answer_format(const struct request *r)
+{
+    if (format_is_tree(r->pub.accept))
         return r->pub.accept;
-    return r->pub.content_format != CSE_NO_FORMAT && format_is_json(r->pub.content_format) ? r->pub.content_format
-                                                                                         : FORMAT_JSON;
+    return format_is_tree(r->pub.content_format) ? r->pub.content_format : FORMAT_JSON;
 }
 
 void request_respond(struct cse_host *h, struct cse_request *req, struct cse_response *rsp)
@@ -252,20 +261,24 @@ void request_respond(struct cse_host *h, struct cse_request *req, struct cse_res
     struct request *r = (struct request *)req;
     struct rendered body;
     struct cse_response failed = {.status = ST_INTERNAL};
-    if (!response_render(req->mount, json_format(r), rsp, &body)) {
+    if (!response_render(req->mount, answer_format(r), rsp, &body)) {
         body = (struct rendered){.content_format = CSE_NO_FORMAT};
         failed.sensitive = rsp->sensitive;
         cJSON_Delete(rsp->pc);
         rsp->pc = NULL;
         rsp = &failed;
     }
+    char now[PRIMITIVE_TIME_TEXT];
+    primitive_time_print(host_time(), now);
     struct answer a = {.status = rsp->status,
                        .body = body.body,
                        .content_format = body.content_format,
                        .problem = body.problem,
                        .primitive = req->mount == CSE_PRIMITIVE,
+                       .old_options = r->old_options,
                        .rqi = r->rqi,
                        .rvi = r->rvi,
+                       .originated = r->originated == NULL ? NULL : now,
                        .location = rsp->location,
                        .sensitive = rsp->sensitive};
     r->binding->answer(r->exchange, &a);

@@ -15,6 +15,9 @@
 #define FORMAT_RES_JSON_ACME 10015u /* the same as some peers number it */
 #define FORMAT_RES_CBOR 10010u
 #define FORMAT_UNKNOWN 0xfffeu     /* a media type that has no number here */
+#define FORMAT_EVENTS 0xfffdu      /* text/event-stream, which has no number at all */
+
+#define REQUEST_MAX_ACCEPTS 8
 
 /* What a binding puts on the wire. Spans and texts are valid during the call. */
 struct answer {
@@ -23,7 +26,9 @@ struct answer {
     unsigned content_format; /* CSE_NO_FORMAT: none */
     bool problem;            /* the body is RFC 9457 problem details */
     bool primitive;          /* carry RSC, and echo rqi and rvi when not NULL */
+    bool old_options;        /* the request came with the CoAP option numbers before 2022 */
     const char *rqi, *rvi;
+    const char *originated;  /* Originating Timestamp of this answer, NULL: the request had none */
     const char *location;    /* path without leading '/', or NULL */
     bool sensitive;
 };
@@ -45,6 +50,10 @@ struct request {
     void *exchange;
     enum method method;
     const char *rqi, *rvi;
+    const char *expires, *originated; /* Request Expiration and Originating Timestamp as sent, NULL: absent */
+    bool old_options;                 /* CoAP: option numbers before 2022 */
+    unsigned accepts[REQUEST_MAX_ACCEPTS]; /* formats asked for, the best first; CSE_NO_FORMAT: any */
+    size_t naccepts;
     cJSON *tree;
     struct request *next, **link; /* the host's list of requests in flight */
     enum st refusal;        /* the binding's or the checks' verdict; ST_OK: none */
@@ -64,6 +73,8 @@ const char *request_text(struct request *r, struct span text);          /* UTF-8
 void request_segment(struct request *r, struct span segment);           /* a decoded path segment */
 void request_param(struct request *r, struct span name, struct span value); /* decoded */
 
+void request_accept(struct request *r, unsigned format); /* the next best; what is beyond REQUEST_MAX_ACCEPTS is left out */
+
 /* Strip the oneM2M address forms `~` and `_/<authority>` (TS-0009 6.2.2, TS-0008 6.2.2.1), find the mount, check the
  * primitive, parse the body and hand the request to the plugin; or answer a refusal. */
 void request_dispatch(struct request *r);
@@ -74,16 +85,16 @@ void request_drop(struct request *r);
 /* cse_host_ops.respond */
 void request_respond(struct cse_host *h, struct cse_request *req, struct cse_response *rsp);
 
-/* Body bytes and format of a response (for answers and notifications). `*text` is to be freed with json_text_free().
- * False: out of memory. */
+/* Body bytes and format of a response (for answers and notifications) in `format`, one that carries JSON or CBOR. Problem
+ * details are JSON always. `text` is to be freed with json_text_free(). False: out of memory. */
 struct rendered {
-    char *text;
+    void *text;
     struct span body;
     unsigned content_format;
     bool problem;
 };
-MUST_USE bool response_render(enum cse_mount mount, unsigned json_format, const struct cse_response *rsp,
-                              struct rendered *out);
+MUST_USE bool response_render(enum cse_mount mount, unsigned format, const struct cse_response *rsp, struct rendered *out);
 
-/* Is this a format that carries JSON? */
+/* Is this a format that carries JSON, or CBOR? */
 bool format_is_json(unsigned format);
+bool format_is_cbor(unsigned format);

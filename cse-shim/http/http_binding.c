@@ -3,6 +3,8 @@
 #include "cse-shim/base/map64.h"
 #include "cse-shim/host/listen.h"
 #include "cse-shim/host/request.h"
+#include "cse-shim/http/http_events.h"
+#include "cse-shim/http/http_gate.h"
 #include "cse-shim/http/http_text.h"
 #include "cse-shim/http/mhd_loop.h"
 
@@ -14,6 +16,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#define MAX_HEARTBEAT 15  /* seconds; within the idle time of the connection */
 #define DISCARD_FACTOR 64 /* a body up to so many times the limit is read away, so that its sender sees the 413 */
 
 struct stream { /* one connection, as the TLS listener handed it over */
@@ -32,6 +35,7 @@ struct exchange { /* one HTTP request; lives from its request line until MHD rep
     bool begun, too_large, dispatched;
     bool suspended; /* waits for its answer, in the binding's list */
     struct exchange *next, **link;
+    struct events *events;         /* of an observation */
     struct MHD_Response *response; /* once answered */
     unsigned http_status;
 };
@@ -42,7 +46,8 @@ struct http_binding {
     struct mhd_loop *mhd;
     struct map64 *streams; /* by descriptor, until MHD has taken it */
     struct exchange *suspended;
-    size_t max_body;
+    struct event_room *events;
+    size_t max_body, max_header;
 };
 
 /* MHD does nothing with a connection between these two; it must not be stopped meanwhile either. */
@@ -95,10 +100,12 @@ static void header(struct MHD_Response *r, const char *name, const char *value)
         (void)MHD_add_response_header(r, name, value);
 }
 
-static void add_headers(struct MHD_Response *r, const struct answer *a)
+static void add_headers(struct MHD_Response *r, const struct answer *a, bool stream)
 {
     char rsc[8], location[REQUEST_MAX_PATH + 1];
-    if (a->content_format != CSE_NO_FORMAT)
+    if (stream)
+        header(r, MHD_HTTP_HEADER_CONTENT_TYPE, http_media_type(FORMAT_EVENTS));
+    else if (a->content_format != CSE_NO_FORMAT)
         header(r, MHD_HTTP_HEADER_CONTENT_TYPE,
                a->problem ? "application/problem+json" : http_media_type(a->content_format));
     if (a->location != NULL) {
@@ -107,6 +114,8 @@ static void add_headers(struct MHD_Response *r, const struct answer *a)
     }
     if (a->status == ST_UNAUTHORIZED)
         header(r, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
+    if (a->status == ST_NOT_ALLOWED)
+        header(r, MHD_HTTP_HEADER_ALLOW, "GET, HEAD, POST, PUT, DELETE");
     header(r, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
     if (!a->primitive)
         return;
@@ -114,6 +123,7 @@ static void add_headers(struct MHD_Response *r, const struct answer *a)
     header(r, "X-M2M-RSC", rsc);
     header(r, "X-M2M-RI", a->rqi);
     header(r, "X-M2M-RVI", a->rvi);
+    header(r, "X-M2M-OT", a->originated);
 }
 
 /* A REST delete says 204; a primitive keeps the mapped status (TS-0009 Table 6.3.2-1). */
@@ -126,17 +136,31 @@ static unsigned http_status(const struct answer *a)
 static void answer(void *exchange, const struct answer *a)
 {
     struct exchange *x = exchange;
-    x->response = response_new(a->body);
+    bool stream = x->events != NULL && st_map(a->status)->http < 300;
+    x->response = stream ? events_start(x->events, a) : response_new(a->body);
     x->http_status = http_status(a);
     if (x->response != NULL)
-        add_headers(x->response, a);
-    if (x->response != NULL && host_draining(x->binding->host))
+        add_headers(x->response, a, stream);
+    if (x->response != NULL && (stream || host_draining(x->binding->host)))
         header(x->response, MHD_HTTP_HEADER_CONNECTION, "close");
     if (x->suspended)
         resume(x);
 }
 
-static const struct binding_ops http_ops = {CSE_HTTP, answer, NULL};
+static const struct stream *stream_of(const struct exchange *x)
+{
+    return MHD_get_connection_info(x->conn, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+}
+
+static uint64_t observe(void *exchange)
+{
+    struct exchange *x = exchange;
+    if (x->events == NULL)
+        x->events = events_open(x->binding->events, x->conn, stream_of(x)->serial);
+    return x->events == NULL ? 0 : observation_of_http(events_id(x->events));
+}
+
+static const struct binding_ops http_ops = {CSE_HTTP, answer, observe};
 
 /* --- requests --------------------------------------------------------------------------------------------------------------- */
 
@@ -167,8 +191,7 @@ static void read_method(struct request *r, const char *method)
 
 static void read_peer(struct request *r, const struct exchange *x)
 {
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(x->conn, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-    const struct stream *s = info->socket_context;
+    const struct stream *s = stream_of(x);
     r->pub.peer = (struct cse_peer){.session = session_of_tls(s->serial),
                                     .cred = s->psk ? CSE_CRED_PSK : CSE_CRED_NONE,
                                     .identity = request_text(r, span_str(s->identity)),
@@ -180,10 +203,15 @@ static void read_headers(struct request *r, const struct exchange *x)
     struct span type = header_of(x, MHD_HTTP_HEADER_CONTENT_TYPE);
     if (type.p != NULL && !http_read_content_type(type, &r->pub.content_format, &r->pub.ty))
         request_refuse(r, ST_BAD_REQUEST, "the resource type in Content-Type is not a number");
-    r->pub.accept = http_read_accept(header_of(x, MHD_HTTP_HEADER_ACCEPT));
+    http_read_accept(r, header_of(x, MHD_HTTP_HEADER_ACCEPT));
+    for (size_t i = 0; i < r->naccepts; i++)
+        r->pub.observe |= r->accepts[i] == FORMAT_EVENTS && r->method == METHOD_GET;
+    r->pub.last_event_id = text_header(r, x, "Last-Event-ID");
     r->pub.from = text_header(r, x, "X-M2M-Origin");
     r->rqi = text_header(r, x, "X-M2M-RI");
     r->rvi = text_header(r, x, "X-M2M-RVI");
+    r->expires = text_header(r, x, "X-M2M-RET");
+    r->originated = text_header(r, x, "X-M2M-OT");
     r->pub.authorization = text_header(r, x, MHD_HTTP_HEADER_AUTHORIZATION);
 }
 
@@ -278,6 +306,8 @@ static void on_completed(void *user, struct MHD_Connection *conn, void **state, 
         return;
     if (x->response != NULL)
         MHD_destroy_response(x->response);
+    if (x->events != NULL)
+        events_close(x->events);
     if (x->body != NULL)
         OPENSSL_cleanse(x->body, x->n);
     free(x->body);
@@ -321,12 +351,29 @@ static void on_opened(void *user, int fd, const struct tls_peer *peer)
 
 static void on_closed(void *user, uint64_t serial)
 {
-    host_session_end(((struct http_binding *)user)->host, session_of_tls(serial));
+    struct http_binding *b = user;
+    events_peer_gone(b->events, serial);
+    host_session_end(b->host, session_of_tls(serial));
 }
 
 static size_t on_psk(void *user, const char *identity, uint8_t *key, size_t cap)
 {
     return host_psk(((struct http_binding *)user)->host, identity, key, cap);
+}
+
+static void *gate_open(void *user)
+{
+    return http_gate_new(&(struct http_gate_limits){((struct http_binding *)user)->max_header});
+}
+
+static void gate_close(void *gate)
+{
+    http_gate_free(gate);
+}
+
+static size_t gate_pass(void *gate, struct span in, struct span *refusal)
+{
+    return http_gate_pass(gate, in, refusal);
 }
 
 /* --- life ----------------------------------------------------------------------------------------------------------------------- */
@@ -351,10 +398,15 @@ struct http_binding *http_binding_new(struct cse_host *h, sd_event *loop, const 
         return NULL;
     b->host = h;
     b->max_body = cfg->max_body;
+    b->max_header = cfg->max_header;
     b->streams = map64_new();
-    struct MHD_Daemon *d = b->streams == NULL ? NULL : start_daemon(b, cfg);
+    unsigned beat = cfg->tls.idle_seconds / 2 < MAX_HEARTBEAT ? cfg->tls.idle_seconds / 2 : MAX_HEARTBEAT;
+    b->events = event_room_new(h, loop, beat > 0 ? beat : 1);
+    struct MHD_Daemon *d = b->streams == NULL || b->events == NULL ? NULL : start_daemon(b, cfg);
     b->mhd = d == NULL ? NULL : mhd_loop_new(loop, d);
-    struct tls_callbacks cb = {b, on_opened, on_closed, on_psk};
+    if (b->mhd != NULL)
+        event_room_start(b->events, b->mhd);
+    struct tls_callbacks cb = {b, on_opened, on_closed, on_psk, {gate_open, gate_close, gate_pass}};
     b->tls = b->mhd == NULL ? NULL : tls_listener_new(loop, &cfg->tls, &cb, err, errlen);
     if (b->tls != NULL)
         return b;
@@ -391,8 +443,11 @@ void http_binding_free(struct http_binding *b)
         return;
     while (b->suspended != NULL)
         resume(b->suspended);
+    if (b->events != NULL)
+        event_room_end(b->events);
     mhd_loop_free(b->mhd);
     tls_listener_free(b->tls);
+    event_room_free(b->events);
     if (b->streams != NULL)
         map64_each(b->streams, free_stream, NULL);
     map64_free(b->streams);
@@ -407,4 +462,14 @@ bool http_binding_export(struct http_binding *b, uint64_t serial, const char *la
 void http_binding_stats(const struct http_binding *b, struct tls_stats *out)
 {
     tls_stats_get(b->tls, out);
+}
+
+void http_binding_notify(struct http_binding *b, uint64_t id, const struct cse_response *rsp)
+{
+    events_notify(b->events, id, rsp);
+}
+
+void http_binding_observe_cancel(struct http_binding *b, uint64_t id)
+{
+    events_cancel(b->events, id);
 }

@@ -6,7 +6,7 @@
 struct http_config {
     struct tls_config tls;
     size_t max_body;    /* bytes; a larger one is answered 413 */
-    size_t max_header;  /* bytes of request line and headers; larger ones are answered 431 by the library */
+    size_t max_header;  /* bytes of request line and headers; larger ones are answered 431 */
 };
 
 struct http_binding;
@@ -17,4 +17,7 @@ void http_binding_quiesce(struct http_binding *b); /* accept no further connecti
 MUST_USE bool http_binding_reload(struct http_binding *b, const struct http_config *cfg, char *err, size_t errlen);
 void http_binding_free(struct http_binding *b); /* NULL is fine */
 bool http_binding_export(struct http_binding *b, uint64_t serial, const char *label, uint8_t *out, size_t n);
+/* cse_host_ops of the same names, for event streams; ids are this binding's. */
+void http_binding_notify(struct http_binding *b, uint64_t id, const struct cse_response *rsp);
+void http_binding_observe_cancel(struct http_binding *b, uint64_t id);
 void http_binding_stats(const struct http_binding *b, struct tls_stats *out);

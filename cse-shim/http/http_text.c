@@ -14,6 +14,7 @@ static const struct {
     {"application/vnd.onem2m-res+cbor", FORMAT_RES_CBOR},
     {"application/octet-stream", FORMAT_OCTETS},
     {"text/plain", FORMAT_TEXT},
+    {"text/event-stream", FORMAT_EVENTS},
 };
 
 const char *http_media_type(unsigned format)
@@ -127,17 +128,52 @@ bool http_read_content_type(struct span value, unsigned *format, int *ty)
     return true;
 }
 
-unsigned http_read_accept(struct span value)
+/* "0", "1", or with up to three digits behind the point, as thousandths; out of range counts as 0. */
+static int read_quality(struct span q)
 {
-    unsigned best = trim(value).n == 0 ? CSE_NO_FORMAT : FORMAT_UNKNOWN;
-    while (value.n > 0 && best == FORMAT_UNKNOWN) {
-        struct span one = cut(&value, ','), name = trim(cut(&one, ';'));
-        if (same(name, "*/*") || same(name, "application/*"))
-            best = CSE_NO_FORMAT;
-        else if (same(name, "application/problem+json"))
-            best = FORMAT_JSON;
-        else
-            best = format_of(name);
+    int v = 0;
+    for (size_t i = 0; i < 5; i++) {
+        bool digit = i < q.n && q.p[i] >= '0' && q.p[i] <= '9';
+        if (i == 1 && i < q.n && q.p[i] != '.')
+            return 0;
+        if (i != 1)
+            v = v * 10 + (digit ? q.p[i] - '0' : 0);
     }
-    return best;
+    return v > 1000 ? 0 : v;
+}
+
+/* One media range; *quality in thousandths. */
+static unsigned read_range(struct span range, int *quality)
+{
+    struct span name = trim(cut(&range, ';'));
+    *quality = 1000;
+    while (range.n > 0) {
+        struct span param = cut(&range, ';');
+        if (same(trim(cut(&param, '=')), "q"))
+            *quality = read_quality(trim(param));
+    }
+    if (same(name, "*/*") || same(name, "application/*"))
+        return CSE_NO_FORMAT;
+    return same(name, "application/problem+json") ? FORMAT_JSON : format_of(name);
+}
+
+void http_read_accept(struct request *r, struct span value)
+{
+    int quality[REQUEST_MAX_ACCEPTS], q;
+    bool asked = trim(value).n != 0;
+    while (value.n > 0) {
+        unsigned format = read_range(cut(&value, ','), &q);
+        if (q == 0 || format == FORMAT_UNKNOWN || r->naccepts == REQUEST_MAX_ACCEPTS)
+            continue;
+        size_t at = r->naccepts;
+        request_accept(r, format);
+        for (; at > 0 && quality[at - 1] < q; at--) {
+            quality[at] = quality[at - 1];
+            r->accepts[at] = r->accepts[at - 1];
+        }
+        quality[at] = q;
+        r->accepts[at] = format;
+    }
+    if (asked && r->naccepts == 0)
+        request_accept(r, FORMAT_UNKNOWN);
 }

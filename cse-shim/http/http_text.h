@@ -9,8 +9,9 @@ void http_read_target(struct request *r, struct span target);
  * 6.2.2.3). False: `ty` is not a number. */
 MUST_USE bool http_read_content_type(struct span value, unsigned *format, int *ty);
 
-/* Accept value: CSE_NO_FORMAT if anything will do, the first format known here, or FORMAT_UNKNOWN. */
-unsigned http_read_accept(struct span value);
+/* Accept value: the formats known here go into r, the best quality first; one that names none known adds
+ * FORMAT_UNKNOWN. RFC 9110 12.5.1; a range with q=0 is left out. */
+void http_read_accept(struct request *r, struct span value);
 
 /* Media type of a format number; NULL: none. */
 const char *http_media_type(unsigned format);

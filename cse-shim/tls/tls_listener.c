@@ -23,6 +23,7 @@ struct tls_listener {
     struct tls_config cfg; /* only its numbers */
     struct tls_conn *conns;
     struct map64 *by_serial;
+    struct map64 *by_origin; /* number of connections, as a pointer */
     uint64_t last_serial;
     sd_event_source *sockets[MAX_SOCKETS];
     size_t nsockets;
@@ -41,9 +42,45 @@ static void pause_accept(struct tls_listener *l, bool pause)
         sd_event_source_set_enabled(l->sockets[i], pause ? SD_EVENT_OFF : SD_EVENT_ON);
 }
 
+/* An address as its limit counts it: IPv4 whole, of IPv6 the network, in which a host picks addresses as it likes. */
+static uint64_t origin_of(const struct sockaddr *addr)
+{
+    uint64_t net = 0;
+    if (addr->sa_family == AF_INET6)
+        memcpy(&net, &((const struct sockaddr_in6 *)(const void *)addr)->sin6_addr, sizeof net);
+    else
+        net = UINT64_C(0xffff) << 32 | ((const struct sockaddr_in *)(const void *)addr)->sin_addr.s_addr;
+    return net;
+}
+
+/* Count one more or less; false: no memory, or the limit is reached. */
+static bool count_origin(struct tls_listener *l, uint64_t origin, bool more)
+{
+    uintptr_t n = (uintptr_t)map64_get(l->by_origin, origin);
+    if (!more && n == 1) {
+        map64_del(l->by_origin, origin);
+        return true;
+    }
+    if (more && n >= l->cfg.max_per_address)
+        return false;
+    return map64_put(l->by_origin, origin, (void *)(more ? n + 1 : n - 1));
+}
+
+size_t tls_filter(struct tls_conn *c, struct span in)
+{
+    struct tls_listener *l = c->listener;
+    size_t n = c->filter == NULL ? in.n : l->cb.filter.pass(c->filter, in, &c->refusal);
+    c->refused = n < in.n;
+    l->stats.filtered += c->refused;
+    return n;
+}
+
 static void conn_free(struct tls_conn *c)
 {
     struct tls_listener *l = c->listener;
+    (void)count_origin(l, c->origin, false);
+    if (c->filter != NULL)
+        l->cb.filter.close(c->filter);
     if (c->link != NULL) {
         *c->link = c->next;
         if (c->next != NULL)
@@ -110,9 +147,10 @@ static int on_plain(sd_event_source *s, int fd, uint32_t revents, void *user)
     return 0;
 }
 
-static int on_resume(sd_event_source *s, void *user)
+static int on_resume(sd_event_source *s, uint64_t usec, void *user)
 {
     (void)s;
+    (void)usec;
     go_on(user);
     return 0;
 }
@@ -132,10 +170,12 @@ static bool open_plain(struct tls_conn *c)
 {
     struct tls_listener *l = c->listener;
     int pair[2];
+    if (l->cb.filter.open != NULL && (c->filter = l->cb.filter.open(l->cb.user)) == NULL)
+        return false;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0)
         return false;
     if (sd_event_add_io(l->loop, &c->plain_source, pair[0], EPOLLIN, on_plain, c) < 0 ||
-        sd_event_add_defer(l->loop, &c->resume, on_resume, c) < 0) {
+        sd_event_add_time_relative(l->loop, &c->resume, CLOCK_MONOTONIC, 0, 1, on_resume, c) < 0) {
         close(pair[0]);
         close(pair[1]);
         return false;
@@ -213,11 +253,15 @@ static bool conn_start(struct tls_conn *c, struct tls_listener *l)
 
 static void conn_new(struct tls_listener *l, int fd, const struct sockaddr *addr)
 {
+    uint64_t origin = origin_of(addr);
     struct tls_conn *c = calloc(1, sizeof *c);
-    if (c == NULL) {
+    if (c == NULL || !count_origin(l, origin, true)) {
+        l->stats.crowded++;
+        free(c);
         close(fd);
         return;
     }
+    c->origin = origin;
     c->listener = l;
     c->tcp = fd;
     c->plain = -1;
@@ -339,7 +383,8 @@ struct tls_listener *tls_listener_new(sd_event *loop, const struct tls_config *c
     l->loop = sd_event_ref(loop);
     l->cb = *cb;
     l->by_serial = map64_new();
-    if (l->by_serial != NULL && tls_listener_reload(l, cfg, err, errlen))
+    l->by_origin = map64_new();
+    if (l->by_serial != NULL && l->by_origin != NULL && tls_listener_reload(l, cfg, err, errlen))
         return l;
     tls_listener_free(l);
     return NULL;
@@ -360,6 +405,7 @@ void tls_listener_free(struct tls_listener *l)
     while (l->conns != NULL)
         conn_free(l->conns);
     map64_free(l->by_serial);
+    map64_free(l->by_origin);
     SSL_CTX_free(l->ctx);
     sd_event_unref(l->loop);
     free(l);

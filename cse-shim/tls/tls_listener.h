@@ -17,6 +17,15 @@ struct tls_peer {
     const char *address;  /* numeric address and port */
 };
 
+/* Watches what a client sends before it reaches the plain stream. */
+struct tls_filter {
+    void *(*open)(void *user); /* for one connection; NULL: out of memory */
+    void (*close)(void *filter);
+    /* How many of the bytes may go on. Fewer than given: no more will, and *refusal (static) is sent when what was asked
+     * before is answered; then the connection is closed. */
+    size_t (*pass)(void *filter, struct span in, struct span *refusal);
+};
+
 struct tls_callbacks {
     void *user;
     /* A handshake completed: take the plain stream `fd` (owned by the callee from here on, also on failure). The
@@ -25,18 +34,20 @@ struct tls_callbacks {
     void (*closed)(void *user, uint64_t serial);
     /* As cep_callbacks.psk. */
     size_t (*psk)(void *user, const char *identity, uint8_t *key, size_t cap);
+    struct tls_filter filter;
 };
 
 struct tls_config {
     const char *certificate;     /* PEM chain */
     const char *private_key;     /* PEM */
     size_t max_connections;      /* further ones wait in the backlog */
+    size_t max_per_address;      /* of them from one IPv4 address or IPv6 /64; further ones are closed at once */
     unsigned handshake_seconds;  /* a slower handshake is cut off */
     unsigned idle_seconds;       /* longest time without a question, and from its first byte to its answer */
 };
 
 struct tls_stats { /* monotonic but `connections` and `handshakes` (gauges) */
-    uint64_t connections, handshakes, accepted, handshakes_failed, timeouts, full;
+    uint64_t connections, handshakes, accepted, handshakes_failed, timeouts, full, crowded, filtered;
 };
 
 /* On failure NULL and one line in err. */

@@ -1,4 +1,5 @@
 /* Operator REST: from a path and a method to the room that owns the object. */
+#include "mef-plugin/admin/events.h"
 #include "mef-plugin/admin/operators.h"
 #include "mef-plugin/mef/answers.h"
 #include "mef-plugin/mef/attrs.h"
@@ -22,6 +23,7 @@ struct admin {
     struct admin_deps d;
     struct rest_operator *operators;
     struct answers answers;
+    struct event_feed *feed;
 };
 
 /* One request, checked against its route. */
@@ -113,10 +115,7 @@ static void credential_delete(struct ask *q)
 }
 
 static void audit_list(struct ask *q) { found(q, audit_page(q->a->d.audit, q->who->admin, q->before, q->limit)); }
-static void events(struct ask *q)
-{
-    mef_refuse(&q->r, ST_NOT_IMPLEMENTED, "not-implemented", NULL, "events are not served");
-}
+static void events(struct ask *q) { event_feed_watch(q->a->feed, q->req, q->who->admin, &q->r); }
 /* clang-format on */
 
 /* --- routes ------------------------------------------------------------------------------------------------------- */
@@ -385,11 +384,13 @@ struct admin *admin_open(const struct admin_deps *d, char *err, size_t errlen)
     }
     a->d = *d;
     a->answers = (struct answers){.host = d->host, .ops = d->ops, .store = d->store};
-    if (!admin_reload(a, d->conf, err, errlen)) {
-        free(a);
-        return NULL;
-    }
-    return a;
+    a->feed = event_feed_open(d);
+    snprintf(err, errlen, "out of memory");
+    if (a->feed != NULL && admin_reload(a, d->conf, err, errlen))
+        return a;
+    event_feed_close(a->feed);
+    free(a);
+    return NULL;
 }
 
 bool admin_reload(struct admin *a, const struct conf *conf, char *err, size_t errlen)
@@ -399,7 +400,13 @@ bool admin_reload(struct admin *a, const struct conf *conf, char *err, size_t er
         return false;
     operators_free(a->operators);
     a->operators = list;
+    event_feed_drop(a->feed);
     return true;
+}
+
+void admin_observe_end(struct admin *a, uint64_t observation)
+{
+    event_feed_end(a->feed, observation);
 }
 
 void admin_close(struct admin *a)
@@ -407,6 +414,7 @@ void admin_close(struct admin *a)
     if (a == NULL)
         return;
     answers_free(&a->answers);
+    event_feed_close(a->feed);
     operators_free(a->operators);
     free(a);
 }

@@ -20,3 +20,5 @@ void admin_close(struct admin *a);
 MUST_USE bool admin_reload(struct admin *a, const struct conf *conf, char *err, size_t errlen);
 /* Handle a CSE_SERVICE request at or below "v1". */
 void admin_handle(struct admin *a, struct cse_request *req);
+/* An observation ended, of /v1/events or of another room. */
+void admin_observe_end(struct admin *a, uint64_t observation);

@@ -153,6 +153,11 @@ void audit_note(struct audit *a, const struct audit_event *e)
     store_commit(t, NULL, NULL);
 }
 
+uint64_t audit_last(const struct audit *a)
+{
+    return a->next - 1;
+}
+
 void audit_close(struct audit *a)
 {
     if (a == NULL)

@@ -30,3 +30,5 @@ void audit_note(struct audit *a, const struct audit_event *e);
  * array of {"seq","time" (RFC 3339, UTC),"actor","action","object","outcome","count" (when > 1)}, NULL: failure. Looks at
  * 50,000 rows at most. */
 struct cJSON *audit_page(struct audit *a, const char *admin, uint64_t before, unsigned limit);
+/* Sequence number of the newest row, 0: none. */
+uint64_t audit_last(const struct audit *a);

@@ -156,6 +156,18 @@ class Walk:
             self.wrong.append(f"{method} {target} {body}: {answer.status} {raw[:200]!r}, wanted {want}")
         return value
 
+    def watch(self, target: str):
+        """The first bytes of a stream of events, which has no end."""
+        context = ssl.create_default_context(cafile=str(self.stack.ca))
+        connection = http.client.HTTPSConnection("127.0.0.1", self.stack.https, context=context, timeout=10)
+        connection.request("GET", target, headers={"Authorization": "Bearer " + self.token, "Accept": "text/event-stream"})
+        answer = connection.getresponse()
+        if answer.status != 200:
+            self.wrong.append(f"watching {target}: {answer.status}")
+            return
+        self.judge("get", target, None, answer, answer.read1(100))
+        connection.close()
+
     def judge(self, method, target, body, answer, raw):
         where = f"{method} {target} {body if not isinstance(body, bytes) else body[:60]} -> {answer.status}"
         parts = urlsplit(target)
@@ -367,7 +379,8 @@ def audit(w: Walk):
     page = w.ask("GET", "/v1/audit?limit=1000", want=200)
     w.ask("GET", f"/v1/audit?limit=2&before={page[-1]['seq'] + 1}", want=200)
     w.ask("GET", "/v1/audit?before=0", want=400)
-    w.ask("GET", "/v1/events", want=501)
+    w.ask("GET", "/v1/events", want=406)
+    w.watch("/v1/events")
 
 
 def status_pages(w: Walk):

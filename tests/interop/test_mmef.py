@@ -188,7 +188,7 @@ class Mmef(unittest.TestCase):
                 ("PUT", "install-codes/" + EUI64, {"installCode": CODE, "colour": 1}, 400), ("GET", "devices", None, 200),
                 ("GET", "devices/" + EUI64, None, 200), ("POST", f"devices/{EUI64}/rearm", None, 200),
                 ("POST", f"devices/{EUI64}/rekey", None, 501), ("GET", "credentials", None, 200), ("GET", "credentials/" + kpm_id, None, 200),
-                ("GET", "audit?limit=5", None, 200), ("GET", "events", None, 501), ("GET", "nothing", None, 404), ("PATCH", "devices", None, 405),
+                ("GET", "audit?limit=5", None, 200), ("GET", "events", None, 406), ("GET", "nothing", None, 404), ("PATCH", "devices", None, 405),
                 ("DELETE", "install-codes/" + EUI64, None, 204), ("GET", "install-codes/" + EUI64, None, 404),
                 ("DELETE", "gateways/" + GATEWAY, None, 204), ("DELETE", "applications/lights", None, 204),
                 ("DELETE", "credentials/" + kpm_id, None, 204)):

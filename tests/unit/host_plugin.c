@@ -136,6 +136,18 @@ static void watch(struct tiny *t, struct cse_request *req)
     }
 }
 
+/* More events at once than any buffer takes. */
+static void flood(struct tiny *t, struct cse_request *req)
+{
+    static const uint8_t zeros[1000];
+    uint64_t observation = t->ops->observe(t->host, req);
+    struct cse_response rsp = {.status = ST_OK, .body = span_str("first"), .content_format = 42};
+    t->ops->respond(t->host, req, &rsp);
+    rsp.body = span_of(zeros, sizeof zeros);
+    for (int i = 0; i < 2000; i++)
+        t->ops->notify(t->host, observation, &rsp, true);
+}
+
 static void tell(struct tiny *t, struct cse_request *req)
 {
     cJSON *o = cJSON_CreateObject();
@@ -162,7 +174,7 @@ static void handle(void *self, struct cse_request *req)
         const char *path;
         void (*fn)(struct tiny *t, struct cse_request *req);
     } routes[] = {{"svc/timer", later},     {"svc/thread", later}, {"svc/key", export},  {"svc/raw/bounce", bounce},
-                  {"svc/raw/watch", watch}, {"svc/tell", tell},    {"svc/never", never}, {"svc/fail", fail},
+                  {"svc/raw/watch", watch}, {"svc/raw/flood", flood}, {"svc/tell", tell},    {"svc/never", never}, {"svc/fail", fail},
                   {"prim/fail", fail}};
     for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++)
         if (strcmp(routes[i].path, req->path) == 0) {

@@ -125,7 +125,7 @@ static void test_roles(void **state)
         {CSE_UPDATE, "v1/gateways/00124b00aabbccdd", "{'identity':'x'}", 403, 403},
         {CSE_RETRIEVE, "v1/gateways", NULL, 403, 200},
         {CSE_RETRIEVE, "v1/audit", NULL, 403, 200},
-        {CSE_RETRIEVE, "v1/events", NULL, 403, 501},
+        {CSE_RETRIEVE, "v1/events", NULL, 403, 406},
     };
     struct world w = {0};
     open_admin(&w, *state);
@@ -186,7 +186,7 @@ static void test_malformed(void **state)
         {CSE_CREATE, "v1/credentials", NULL, 400, "body-missing", ""},
         {CSE_DELETE, "v1/credentials/none", NULL, 404, "not-found", ""},
         {CSE_DELETE, "v1/applications/none", NULL, 404, "not-found", ""},
-        {CSE_RETRIEVE, "v1/events", NULL, 501, "not-implemented", ""},
+        {CSE_RETRIEVE, "v1/events", NULL, 406, "not-acceptable", ""},
     };
     struct world w = {0};
     open_admin(&w, *state);

@@ -288,6 +288,20 @@ static void https_primitives(void **state)
     assert_true(has(&r, "\"path\":\"prim\",\"op\":2"));
     r = https(w, "GET", "/_/mef.example.org/prim/x", PRIM, "");
     assert_true(has(&r, "\"path\":\"prim/x\""));
+    r = https(w, "GET", "/prim?rt=3&x=1", PRIM "X-M2M-OT: 20260101T000000", "");
+    assert_int_equal(r.status, 200);
+    assert_true(has(&r, "\"x\":\"1\"") && !has(&r, "\"rt\""));
+    assert_non_null(strcasestr(r.headers, "\nX-M2M-OT: 2")); /* the answer's own */
+    assert_null(strcasestr(r.headers, "\nX-M2M-OT: 20260101T000000\r"));
+    assert_int_equal(https(w, "GET", "/prim?rt=4", PRIM, "").status, 200);
+    assert_int_equal(https(w, "GET", "/prim?rt=1", PRIM, "").status, 501);
+    assert_int_equal(https(w, "GET", "/prim?rt=2", PRIM, "").status, 501);
+    assert_int_equal(https(w, "GET", "/prim?rt=5", PRIM, "").status, 501);
+    assert_int_equal(https(w, "GET", "/prim?rt=6", PRIM, "").status, 400);
+    assert_int_equal(https(w, "GET", "/prim?rt=", PRIM, "").status, 400);
+    r = https(w, "GET", "/prim/fail", PRIM "Accept: application/vnd.onem2m-res+cbor", "");
+    assert_non_null(strcasestr(r.headers, "\nContent-Type: application/vnd.onem2m-res+cbor\r"));
+    assert_true(r.n > 10 && memcmp(r.body, "\xa1\x67m2m:dbg\x6dit is \"taken\"", r.n) == 0);
     r = https(w, "GET", "/prim/fail", PRIM, "");
     assert_int_equal(r.status, 409);
     assert_string_equal(r.body, "{\"m2m:dbg\":\"it is \\\"taken\\\"\"}");
@@ -305,6 +319,16 @@ static void https_primitives(void **state)
         {"POST", PRIM "Content-Type: application/json;ty=x", "{}", "4000"},
         {"POST", PRIM "Content-Type: application/xml;ty=3", "<a/>", "4015"},
         {"GET", PRIM "Accept: application/xml", "", "5207"},
+        {"PUT", PRIM "Content-Type: application/vnd.onem2m-res+cbor", "\xa1\x61k\x01", "2000"},
+        {"PUT", PRIM "Content-Type: application/cbor", "\xa1\x61k", "4000"},
+        {"PUT", PRIM "Content-Type: application/cbor|Accept: application/json", "\xa1\x61k\x01", "2000"},
+        {"GET", PRIM "X-M2M-RET: 20200101T000000", "", "4008"},
+        {"GET", PRIM "X-M2M-RET: 20991231T000000,5", "", "2000"},
+        {"GET", PRIM "X-M2M-RET: 10000", "", "2000"},
+        {"GET", PRIM "X-M2M-RET: tomorrow", "", "4000"},
+        {"GET", PRIM "X-M2M-OT: 2020", "", "2000"},
+        {"GET", PRIM "X-M2M-OT: x", "", "4000"},
+        {"GET", PRIM "X-M2M-VSI: a=b|X-Vendor: c|X-M2M-GID: g", "", "2000"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char want[40];
@@ -502,6 +526,8 @@ struct caller {
     unsigned answers, ended;
     uint8_t code;
     char body[1000];
+    struct span last; /* body of the last answer, bytes as they came; in `bytes` */
+    uint8_t bytes[1000];
     char options[400]; /* "num=value " of the last answer, value as hex */
 };
 
@@ -525,6 +551,9 @@ static void on_coap(void *user, enum st st, const struct cep_message *rsp)
     c->code = rsp->code;
     snprintf(c->body + (rsp->code == CEP_CODE(2, 5) ? strlen(c->body) : 0), 500, "%.*s;", (int)rsp->payload.n,
              (const char *)rsp->payload.p);
+    c->last = span_of(c->bytes, rsp->payload.n < sizeof c->bytes ? rsp->payload.n : 0);
+    if (c->last.n != 0)
+        memcpy(c->bytes, rsp->payload.p, c->last.n);
     c->options[0] = '\0';
     for (size_t i = 0; i < rsp->nopts; i++) {
         char *p = c->options + strlen(c->options);
@@ -611,6 +640,70 @@ static void coap_primitives_and_services(void **state)
     const struct cep_option timer[] = {OPT(11, "svc"), OPT(11, "timer")};
     call(c, CEP_GET, timer, 2, "", false, 1);
     assert_int_equal(c->code, CEP_CODE(2, 5));
+    caller_free(c);
+}
+
+static void coap_old_options(void **state)
+{
+    struct caller *c = caller_new(*state, "127.0.0.1");
+    const struct cep_option create[] = {OPT(11, "prim"), OPT(12, "\x32"), OPT(256, "Cae"), OPT(257, "q1"), OPT(258, "n"),
+                                        OPT(259, "20260101T000000"), OPT(267, "\xea\x62"), OPT(271, "2a")};
+    call(c, CEP_POST, create, 8, "{\"a\":1}", false, 1);
+    assert_int_equal(c->code, CEP_CODE(2, 1));
+    /* RQI 257, an Originating Timestamp of our own, RSC 265, RVI */
+    assert_non_null(strstr(c->options, " 12=32 14= 257=7131 259=3"));
+    assert_non_null(strstr(c->options, " 265=07d1 271=3261 "));
+    assert_non_null(strstr(c->body, "\"op\":1,\"ty\":60002,"));
+    assert_non_null(strstr(c->body, "\"from\":\"Cae\""));
+    const struct cep_option no_from[] = {OPT(11, "prim"), OPT(257, "q1")};
+    call(c, CEP_GET, no_from, 2, "", false, 1);
+    assert_int_equal(c->code, CEP_CODE(4, 0));
+    assert_string_equal(c->options, "12=32 14= 257=7131 265=0fa0 ");
+    const struct cep_option expired[] = {OPT(11, "prim"), OPT(256, "Cae"), OPT(257, "q1"), OPT(260, "20200101T000000")};
+    call(c, CEP_GET, expired, 4, "", false, 1);
+    assert_int_equal(c->code, CEP_CODE(5, 4));
+    const struct cep_option mixed[] = {OPT(11, "prim"), OPT(257, "q1"), OPT(279, "Cae"), OPT(283, "q1")};
+    call(c, CEP_GET, mixed, 4, "", false, 1);
+    assert_int_equal(c->code, CEP_CODE(4, 2));
+    caller_free(c);
+}
+
+static void coap_formats(void **state)
+{
+    struct caller *c = caller_new(*state, "127.0.0.1");
+    const struct cep_option put[] = {OPT(11, "prim"), OPT(12, "\x27\x1a"), OPT(279, "Cae"), OPT(283, "q1")};
+    call(c, CEP_PUT, put, 4, "\xa1\x61k\x43\x01\x02\x03", false, 1); /* 10010: {"k": h'010203'} */
+    assert_int_equal(c->code, CEP_CODE(2, 5));
+    assert_non_null(strstr(c->options, "12=271a "));
+    static const char pc[] = "\x62pc\xa1\x61k\x64" "AQID";
+    assert_non_null(memmem(c->last.p, c->last.n, pc, sizeof pc - 1)); /* it leaves as the text it became */
+    static const struct {
+        const char *path, *accept, *format, *body;
+        uint8_t code;
+        const char *options;
+    } cases[] = {
+        {"svc", "", "\x3c", "\xa0", CEP_CODE(2, 5), "12=3c "},         /* the request's own format */
+        {"svc", "\x32", "\x3c", "\xa0", CEP_CODE(2, 5), "12=32 "},     /* CBOR in, JSON out */
+        {"svc", "\x3c", "\x32", "{}", CEP_CODE(2, 5), "12=3c "},
+        {"svc", "\x27\x1a", "\x32", "{}", CEP_CODE(2, 5), "12=3c "},    /* a service has no oneM2M format */
+        {"svc", "\x28", "\x32", "{}", CEP_CODE(4, 6), "12=32 "},
+        {"svc", "", "\x29", "<a/>", CEP_CODE(4, 15), "12=32 "},
+        {"svc", "", "\x3c", "\xa1", CEP_CODE(4, 0), "12=32 "},
+        {"svc", "", "\x3c", "\xa2\x61k\x01\x61k\x02", CEP_CODE(4, 0), "12=32 "},
+        {"prim", "\x28", "\x3c", "\xa0", CEP_CODE(4, 6), "12=3c 14= 283=7131 307=1457 "},
+        {"prim", "\x27\x1f", "\x3c", "\xa0", CEP_CODE(2, 5), "12=271f "},
+        {"prim", "", "\x29", "<a/>", CEP_CODE(4, 15), "12=32 14= 283=7131 307=0faf "},
+        {"prim", "\x3c", "\x3c", "\xc0\xa0", CEP_CODE(4, 0), "12=3c 14= 283=7131 307=0fa0 "},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        bool accept = cases[i].accept[0] != '\0';
+        const struct cep_option opts[] = {{11, span_str(cases[i].path)}, {12, span_str(cases[i].format)},
+                                          {17, span_str(cases[i].accept)}, OPT(279, "Cae"), OPT(283, "q1")};
+        const struct cep_option any[] = {opts[0], opts[1], opts[3], opts[4]};
+        call(c, CEP_PUT, accept ? opts : any, accept ? 5 : 4, cases[i].body, false, 1);
+        if (c->code != cases[i].code || strncmp(c->options, cases[i].options, strlen(cases[i].options)) != 0)
+            fail_msg("case %zu: code %02x, options %s", i, c->code, c->options);
+    }
     caller_free(c);
 }
 
@@ -772,6 +865,7 @@ int main(void)
         cmocka_unit_test(https_limits),         cmocka_unit_test(tls_psk_and_exporter),
         cmocka_unit_test(slow_peers_are_cut_off), cmocka_unit_test(pipelined_requests),
         cmocka_unit_test(coap_primitives_and_services), cmocka_unit_test(coap_both_ways),
+        cmocka_unit_test(coap_old_options),     cmocka_unit_test(coap_formats),
         cmocka_unit_test(coap_certificate_and_links),
         cmocka_unit_test(reload_and_metrics),   cmocka_unit_test(drain),
         cmocka_unit_test(exit_codes),           cmocka_unit_test(init_keeps_what_is_there),

@@ -1,8 +1,11 @@
 /* What the host reads before a plugin sees it: JSON, HTTP texts, CoAP options, addresses. */
+#include "cse-shim/base/hex.h"
+#include "cse-shim/host/cbor_tree.h"
 #include "cse-shim/host/coap_binding.h"
 #include "cse-shim/host/json.h"
 #include "cse-shim/host/listen.h"
 #include "cse-shim/host/metrics.h"
+#include "cse-shim/host/primitive.h"
 #include "cse-shim/http/http_text.h"
 
 #include <setjmp.h>
@@ -141,11 +144,32 @@ static void http_media_types(void **state)
     static const char *const bad[] = {"application/json;ty=", "application/json;ty=x", "a;ty=-1", "a;ty=999999999", "a;ty"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         assert_false(http_read_content_type(span_str(bad[i]), &format, &ty));
-    assert_int_equal(http_read_accept(span_str("")), CSE_NO_FORMAT);
-    assert_int_equal(http_read_accept(span_str("text/html, */*;q=0.1")), CSE_NO_FORMAT);
-    assert_int_equal(http_read_accept(span_str("text/html, application/json")), FORMAT_JSON);
-    assert_int_equal(http_read_accept(span_str("application/cbor")), FORMAT_CBOR);
-    assert_int_equal(http_read_accept(span_str("image/png")), FORMAT_UNKNOWN);
+}
+
+static void http_accept(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *value;
+        size_t n;
+        unsigned want[3];
+    } cases[] = {{"", 0, {0}},
+                 {"text/html, */*;q=0.1", 1, {CSE_NO_FORMAT}},
+                 {"text/html, application/json", 1, {FORMAT_JSON}},
+                 {"application/cbor", 1, {FORMAT_CBOR}},
+                 {"image/png", 1, {FORMAT_UNKNOWN}},
+                 {"application/json;q=0", 1, {FORMAT_UNKNOWN}},
+                 {"application/json;q=0.5, Application/CBOR", 2, {FORMAT_CBOR, FORMAT_JSON}},
+                 {"application/json; q=0.25 ,application/octet-stream;q=0.251,text/event-stream;q=1.000",
+                  3, {FORMAT_EVENTS, FORMAT_OCTETS, FORMAT_JSON}},
+                 {"application/json;q=1.5,application/problem+json;q=0.001", 1, {FORMAT_JSON}}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct request *r = blank();
+        http_read_accept(r, span_str(cases[i].value));
+        if (r->naccepts != cases[i].n || memcmp(r->accepts, cases[i].want, cases[i].n * sizeof(unsigned)) != 0)
+            fail_msg("%s: %zu, %u", cases[i].value, r->naccepts, r->accepts[0]);
+        free(r);
+    }
 }
 
 static bool coap_read(struct request *r, uint8_t code, const struct cep_option *opts, size_t n)
@@ -169,7 +193,7 @@ static void coap_options(void **state)
     assert_int_equal(r->method, METHOD_POST);
     assert_string_equal(r->path, "mef/x y");
     assert_int_equal(r->pub.content_format, FORMAT_JSON);
-    assert_int_equal(r->pub.accept, FORMAT_RES_JSON);
+    assert_int_equal(r->accepts[0], FORMAT_RES_JSON);
     assert_int_equal(r->pub.ty, 60002);
     assert_string_equal(r->pub.from, "//a/b/C");
     assert_string_equal(r->rqi, "r1");
@@ -179,13 +203,13 @@ static void coap_options(void **state)
     assert_int_equal(r->pub.body.n, 2);
     free(r);
     /* Critical and unknown, or repeated: not understood. Elective ones are left aside. */
-    const struct cep_option critical[] = {OPT(9, "")}, proxy[] = {OPT(35, "coap://x")}, old[] = {OPT(257, "r")},
-                            twice[] = {OPT(283, "a"), OPT(283, "b")}, elective[] = {OPT(258, "\x02"), OPT(258, "\x02")};
+    const struct cep_option critical[] = {OPT(9, "")}, proxy[] = {OPT(35, "coap://x")},
+                            mixed[] = {OPT(257, "r"), OPT(283, "r")}, twice[] = {OPT(283, "a"), OPT(283, "b")}, elective[] = {OPT(258, "\x02"), OPT(258, "\x02")};
     const struct {
         const struct cep_option *opts;
         size_t n;
         bool ok;
-    } cases[] = {{critical, 1, false}, {proxy, 1, false}, {old, 1, false}, {twice, 2, false}, {elective, 2, true}};
+    } cases[] = {{critical, 1, false}, {proxy, 1, false}, {mixed, 2, false}, {twice, 2, false}, {elective, 2, true}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         r = blank();
         assert_int_equal(coap_read(r, CEP_GET, cases[i].opts, cases[i].n), cases[i].ok);
@@ -205,6 +229,194 @@ static void coap_options(void **state)
     assert_true(coap_read(r, CEP_FETCH, NULL, 0));
     assert_int_equal(r->refusal, ST_NOT_ALLOWED);
     free(r);
+}
+
+static void coap_options_of_both_generations(void **state)
+{
+    (void)state;
+    const struct cep_option old[] = {OPT(11, "mef"), OPT(256, "//a/b/C"), OPT(257, "r1"), OPT(258, "name"),
+                                     OPT(259, "20260101T000000"), OPT(260, "60000"), OPT(261, "x"), OPT(267, "\xea\x62"),
+                                     OPT(269, "\1"), OPT(271, "2a"), OPT(292, "tag")};
+    struct request *r = blank();
+    assert_true(coap_read(r, CEP_POST, old, sizeof old / sizeof old[0]));
+    assert_true(r->old_options);
+    assert_string_equal(r->pub.from, "//a/b/C");
+    assert_string_equal(r->rqi, "r1");
+    assert_string_equal(r->rvi, "2a");
+    assert_string_equal(r->expires, "60000");
+    assert_string_equal(r->originated, "20260101T000000");
+    assert_int_equal(r->pub.ty, 60002);
+    free(r);
+    /* 256 is elective today: beside today's options it means nothing. */
+    const struct cep_option today[] = {OPT(256, "//x/y/Z"), OPT(258, "\x02"), OPT(279, "//a/b/C"), OPT(283, "r"),
+                                       OPT(291, "20260101T000000"), OPT(292, "t")};
+    r = blank();
+    assert_true(coap_read(r, CEP_GET, today, sizeof today / sizeof today[0]));
+    assert_false(r->old_options);
+    assert_string_equal(r->pub.from, "//a/b/C");
+    assert_string_equal(r->expires, "20260101T000000");
+    free(r);
+    const struct cep_option later[] = {OPT(257, "r"), OPT(291, "1")}, twice[] = {OPT(257, "r"), OPT(257, "s")};
+    const struct cep_option *const wrong[] = {later, twice};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        r = blank();
+        assert_false(coap_read(r, CEP_GET, wrong[i], 2));
+        free(r);
+    }
+}
+
+/* --- CBOR ------------------------------------------------------------------------------------------------------------ */
+
+static cJSON *from_hex(const char *hex, const char **why)
+{
+    uint8_t bytes[4096];
+    size_t n = strlen(hex) / 2;
+    assert_true(n <= sizeof bytes && hex_decode(hex, 2 * n, bytes, n));
+    return cbor_parse(span_of(bytes, n), why);
+}
+
+static void cbor_reads_as_json(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *hex, *json;
+    } good[] = {
+        {"a0", "{}"},
+        {"80", "[]"},
+        {"9fff", "[]"},
+        {"bf6161bf6162f5ffff", "{\"a\":{\"b\":true}}"},
+        {"87001718641903e81a000f42401b001fffffffffffff20", "[0,23,100,1000,1000000,9007199254740991,-1]"},
+        {"831b002000000000000038633b001fffffffffffff", "[9007199254740992,-100,-9007199254740992]"},
+        {"85f4f5f6f93e00fb3ff199999999999a", "[false,true,null,1.5,1.1]"},
+        {"82fa47c35000f9c400", "[100000,-4]"},
+        {"8143010203", "[\"AQID\"]"},
+        {"8240410f", "[\"\",\"Dw==\"]"},
+        {"815f42010243030405ff", "[\"AQIDBAU=\"]"},
+        {"817f61616162ff", "[\"ab\"]"},
+        {"bf7f6161ff01ff", "{\"a\":1}"},
+        {"d9d9f7a16161f6", "{\"a\":null}"},
+        {"8162c3a9", "[\"\xc3\xa9\"]"},
+    };
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        const char *why = NULL;
+        cJSON *tree = from_hex(good[i].hex, &why);
+        char *text = tree == NULL ? NULL : json_print(tree);
+        if (text == NULL || strcmp(text, good[i].json) != 0)
+            fail_msg("%s gave %s (%s)", good[i].hex, text == NULL ? "nothing" : text, why == NULL ? "" : why);
+        json_text_free(text);
+        cJSON_Delete(tree);
+    }
+}
+
+static void cbor_is_strict(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {
+        "", "00", "6161", "f6", "40", "ff", "81", "8101ff", "a1", "a16161", "a10102", "a1416101", "a1f601", "bf6161ff",
+        "bf61610161", "a2616101616102", "bf6161016161f6ff", "9f01", "81ff", "5f", "815f01ff", "815f6161ff", "817f4161ff",
+        "817f7f6161ffff", "815f4101", "817f61c361a9ff", "8161ff", "816100", "8162c080", "81c000", "c0a0", "d9d9f7d9d9f7a0",
+        "81f7", "81f0", "81f820", "81f97e00", "81f97c00", "81fb7ff0000000000000", "81fa7fc00000", "811b0020000000000001",
+        "813b0020000000000000", "811bffffffffffffffff", "813bffffffffffffffff", "811c", "815c", "81fc", "a0a0", "8000",
+        "9b7fffffffffffffff01", "bbffffffffffffffff616101", "7bffffffffffffffff61", "815bffffffffffffffff00",
+        "81818181818181818181818181818181818101", "9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f9f01ffffffffffffffffffffffffffffffffff",
+        "d9d9f7", "d9d9f700", "81d81800"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        const char *why = NULL;
+        cJSON *tree = from_hex(bad[i], &why);
+        if (tree != NULL || why == NULL)
+            fail_msg("taken: %s", bad[i]);
+    }
+    const char *why;
+    cJSON *deep = from_hex("8181818181818181818181818181818180", &why); /* 17 deep */
+    assert_null(deep);
+    deep = from_hex("81818181818181818181818181818180", &why);
+    assert_non_null(deep);
+    cJSON_Delete(deep);
+}
+
+static void cbor_bombs_are_bounded(void **state)
+{
+    (void)state;
+    static uint8_t body[65536];
+    const char *why;
+    memset(body, 0x80, sizeof body); /* empty arrays in one array */
+    body[0] = 0x9f;
+    body[CBOR_MAX_ITEMS] = 0xff;
+    cJSON *tree = cbor_parse(span_of(body, CBOR_MAX_ITEMS + 1), &why); /* the limit, the outer one counted */
+    assert_non_null(tree);
+    cJSON_Delete(tree);
+    body[CBOR_MAX_ITEMS] = 0x80;
+    body[CBOR_MAX_ITEMS + 1] = 0xff;
+    assert_null(cbor_parse(span_of(body, CBOR_MAX_ITEMS + 2), &why));
+    assert_string_equal(why, "the body holds too many items");
+    /* Members of one object, all different. */
+    for (unsigned n = JSON_MAX_MEMBERS; n <= JSON_MAX_MEMBERS + 1; n++) {
+        struct wr w = wr_of(body, sizeof body);
+        wr_u8(&w, 0xbf);
+        for (unsigned i = 0; i < n; i++) {
+            char name[8];
+            snprintf(name, sizeof name, "m%04u", i);
+            wr_u8(&w, 0x65);
+            wr_bytes(&w, name, 5);
+            wr_u8(&w, 0);
+        }
+        wr_u8(&w, 0xff);
+        tree = cbor_parse(wr_span(&w), &why);
+        assert_int_equal(tree != NULL, n == JSON_MAX_MEMBERS);
+        cJSON_Delete(tree);
+    }
+}
+
+static void cbor_prints(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *json, *hex;
+    } cases[] = {{"{}", "a0"},
+                 {"[0,23,24,1000,-1,-25,9007199254740992,1763718454000]",
+                  "88001718181903e82038181b00200000000000001b0000019aa5cfdaf0"},
+                 {"[0.5,1.1,1e300,true,false,null,\"\"]", "87fa3f000000fb3ff199999999999afb7e37e43c8800759cf5f4f660"},
+                 {"{\"kv\":\"AQID\",\"a\":{\"b\":[\"\u00e9\"]}}", "a2626b7664415149446161a161628162c3a9"}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const char *why;
+        size_t n = 0;
+        char hex[200] = "";
+        cJSON *tree = json_parse(span_str(cases[i].json), &why);
+        uint8_t *out = cbor_print(tree, &n);
+        assert_non_null(out);
+        hex_encode(out, n, hex);
+        assert_string_equal(hex, cases[i].hex);
+        cJSON *again = cbor_parse(span_of(out, n), &why);
+        assert_true(cJSON_Compare(tree, again, true));
+        json_text_free((char *)out);
+        cJSON_Delete(tree);
+        cJSON_Delete(again);
+    }
+}
+
+static void times(void **state)
+{
+    (void)state;
+    int64_t ms;
+    static const struct {
+        const char *text;
+        int64_t ms;
+    } good[] = {{"20261121T101112", 1795255872000}, {"20261121T101112,5", 1795255872000}, {"19700101T000000", 0},
+                {"0", 1000}, {"5000", 6000}, {"20240229T235959,123456", 1709251199000}};
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        assert_true(primitive_time(good[i].text, 1000, &ms));
+        if (ms != good[i].ms)
+            fail_msg("%s: %lld", good[i].text, (long long)ms);
+    }
+    static const char *const bad[] = {"", "x", "-1", "20261121T10111", "20261121T101112Z", "20261121T101112,",
+                                      "20261121T101112,1234567", "20261321T101112", "20260229T000000", "20261121T246060",
+                                      "1234567890123456", "20261121t101112", " 5"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        if (primitive_time(bad[i], 1000, &ms))
+            fail_msg("taken: %s", bad[i]);
+    char text[PRIMITIVE_TIME_TEXT];
+    primitive_time_print(1795255872000, text);
+    assert_string_equal(text, "20261121T101112");
 }
 
 static bool count_address(void *user, const struct listen_address *a, char *err, size_t errlen)
@@ -258,7 +470,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(json_is_strict), cmocka_unit_test(json_limits_members),
         cmocka_unit_test(json_prints_integers_whole), cmocka_unit_test(http_targets),
-        cmocka_unit_test(http_media_types), cmocka_unit_test(coap_options),
+        cmocka_unit_test(http_media_types), cmocka_unit_test(http_accept),
+        cmocka_unit_test(coap_options), cmocka_unit_test(coap_options_of_both_generations),
+        cmocka_unit_test(cbor_reads_as_json), cmocka_unit_test(cbor_is_strict),
+        cmocka_unit_test(cbor_bombs_are_bounded), cmocka_unit_test(cbor_prints), cmocka_unit_test(times),
         cmocka_unit_test(addresses), cmocka_unit_test(metrics_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

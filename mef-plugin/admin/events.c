@@ -1,0 +1,150 @@
+#include "mef-plugin/admin/events.h"
+
+#include "mef-plugin/mef/answers.h"
+#include "mef-plugin/mef/attrs.h"
+
+#include <stdlib.h>
+
+#define LOOK_MS 500     /* how often the trail is looked at while somebody watches */
+#define PAGE 1000u      /* newest rows that a look sees; what is older is in /v1/audit */
+#define BATCH 100       /* events sent to one watcher at a look */
+#define MAX_WATCHERS 64
+
+struct watcher {
+    uint64_t observation;
+    uint64_t last; /* sequence number of the newest event sent */
+    char *admin;
+    struct watcher *next;
+};
+
+struct event_feed {
+    struct admin_deps d;
+    struct watcher *watchers;
+    size_t n;
+    uint64_t timer; /* 0: none */
+};
+
+static void look(void *user);
+
+static void arm(struct event_feed *f)
+{
+    if (f->timer == 0 && f->watchers != NULL)
+        f->timer = f->d.ops->timer(f->d.host, LOOK_MS, look, f);
+}
+
+static uint64_t seq_of(const cJSON *row)
+{
+    return (uint64_t)cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(row, "seq"));
+}
+
+static void send_row(struct event_feed *f, struct watcher *w, const cJSON *row)
+{
+    struct cse_response n = {.status = ST_OK, .pc = cJSON_Duplicate(row, true), .event_id = seq_of(row)};
+    if (n.pc == NULL)
+        return; /* at the next look */
+    w->last = n.event_id;
+    f->d.ops->notify(f->d.host, w->observation, &n, true);
+}
+
+/* The page is newest first; events go out oldest first. */
+static void catch_up(struct event_feed *f, struct watcher *w)
+{
+    cJSON *page = audit_page(f->d.audit, w->admin, 0, PAGE);
+    const cJSON *row = page == NULL ? NULL : page->child;
+    while (row != NULL && row->next != NULL && seq_of(row->next) > w->last)
+        row = row->next;
+    for (int i = 0; row != NULL && i < BATCH && seq_of(row) > w->last; i++) {
+        send_row(f, w, row);
+        row = row == page->child ? NULL : row->prev;
+    }
+    cJSON_Delete(page);
+}
+
+static void look(void *user)
+{
+    struct event_feed *f = user;
+    f->timer = 0;
+    for (struct watcher *w = f->watchers; w != NULL; w = w->next)
+        if (w->last < audit_last(f->d.audit))
+            catch_up(f, w);
+    arm(f);
+}
+
+static uint64_t resume_after(const struct event_feed *f, const char *last_event_id)
+{
+    uint64_t last = audit_last(f->d.audit), asked = 0;
+    if (last_event_id == NULL || last_event_id[0] == '\0' || strlen(last_event_id) > 18)
+        return last;
+    for (const char *p = last_event_id; *p != '\0'; p++) {
+        if (*p < '0' || *p > '9')
+            return last;
+        asked = asked * 10 + (uint64_t)(*p - '0');
+    }
+    return asked < last ? asked : last;
+}
+
+static void watcher_free(struct watcher *w)
+{
+    if (w != NULL)
+        free(w->admin);
+    free(w);
+}
+
+void event_feed_watch(struct event_feed *f, struct cse_request *req, const char *admin, struct mef_result *r)
+{
+    if (!req->observe) {
+        mef_refuse(r, ST_NOT_ACCEPTABLE, "not-acceptable", NULL, "send Accept: text/event-stream");
+        return;
+    }
+    struct watcher *w = f->n < MAX_WATCHERS ? calloc(1, sizeof *w) : NULL;
+    if (w == NULL || (w->admin = strdup(admin)) == NULL ||
+        (w->observation = f->d.ops->observe(f->d.host, req)) == 0) {
+        watcher_free(w);
+        mef_refuse(r, ST_UNAVAILABLE, "too-many", NULL, "too many clients watch the events");
+        return;
+    }
+    w->last = resume_after(f, req->last_event_id);
+    w->next = f->watchers;
+    f->watchers = w;
+    f->n++;
+    arm(f);
+}
+
+void event_feed_end(struct event_feed *f, uint64_t observation)
+{
+    for (struct watcher **p = &f->watchers, *w; (w = *p) != NULL; p = &w->next)
+        if (w->observation == observation) {
+            *p = w->next;
+            f->n--;
+            watcher_free(w);
+            return;
+        }
+}
+
+void event_feed_drop(struct event_feed *f)
+{
+    while (f->watchers != NULL) {
+        uint64_t observation = f->watchers->observation;
+        f->d.ops->observe_cancel(f->d.host, observation);
+        event_feed_end(f, observation);
+    }
+}
+
+struct event_feed *event_feed_open(const struct admin_deps *d)
+{
+    struct event_feed *f = calloc(1, sizeof *f);
+    if (f != NULL)
+        f->d = *d;
+    return f;
+}
+
+void event_feed_close(struct event_feed *f)
+{
+    if (f == NULL)
+        return;
+    if (f->timer != 0)
+        f->d.ops->timer_cancel(f->d.host, f->timer);
+    while (f->watchers != NULL)
+        event_feed_end(f, f->watchers->observation);
+    free(f);
+}
