@@ -230,14 +230,15 @@ def describe_http(data: bytes, closed: bool) -> str:
         status, head = int(match[1]), match[2].decode("latin-1")
         length = re.search(r"(?im)^content-length: (\d+)", head)
         rsc = re.search(r"(?im)^x-m2m-rsc: (\d+)", head)
-        n = int(length[1]) if length and status != 100 else 0
+        until_close = "\r\nconnection: close\r\n" in f"\r\n{head.lower()}" and not length
+        n = len(data) if until_close else int(length[1]) if length else 0
         body, data = data[match.end():match.end() + n], data[match.end() + n:]
         words = [str(status)]
         if rsc:
             words.append(rsc[1])
         elif "problem+json" in head:
             with contextlib.suppress(ValueError):
-                words += problem(json.loads(body))
+                words += problem(json.loads(body))  # HEAD has none
         said.append(" ".join(words))
     if data:
         said.append("garbage")

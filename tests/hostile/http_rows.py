@@ -28,23 +28,23 @@ def request_lines(w):
         return head(w, text, *(["Host: localhost"] if host else []), "Connection: close")
     ok = "/v1/gateways"
     yield Row("all is well", "https", http(w), "200")
-    yield Row("no version", "https", line("GET " + ok), "400")
+    yield Row("no version", "https", line("GET " + ok), "400", "505")
     yield Row("HTTP/0.9", "https", line(f"GET {ok} HTTP/0.9"), "505")
     yield Row("HTTP/2.0 in text", "https", line(f"GET {ok} HTTP/2.0"), "505")
-    yield Row("HTTP/1.9 is taken as 1.1", "https", line(f"GET {ok} HTTP/1.9"), "200")
-    yield Row("HTTP of no number", "https", line(f"GET {ok} HTTP/x"), "400")
+    yield Row("HTTP/1.9 is taken as 1.1", "https", line(f"GET {ok} HTTP/1.9"), "200", "505")
+    yield Row("HTTP of no number", "https", line(f"GET {ok} HTTP/x"), "400", "505")
     yield Row("http in lower case", "https", line(f"GET {ok} http/1.1"), "400")
     yield Row("another protocol", "https", line(f"GET {ok} RTSP/1.0"), "400")
-    yield Row("four words", "https", line(f"GET {ok} x HTTP/1.1"), "400", "closed")
+    yield Row("four words", "https", line(f"GET {ok} x HTTP/1.1"), "400")
     yield Row("method in lower case", "https", line(f"get {ok} HTTP/1.1"), "405")
     yield Row("unknown method", "https", line(f"BREW {ok} HTTP/1.1"), "405")
     for method in ("PATCH", "OPTIONS", "TRACE"):
         yield Row(f"{method}", "https", line(f"{method} {ok} HTTP/1.1"), "405")
-    yield Row("CONNECT", "https", line("CONNECT localhost:443 HTTP/1.1"), "405")
+    yield Row("CONNECT", "https", line("CONNECT localhost:443 HTTP/1.1"), "400")
     yield Row("HEAD: no body comes", "https", line(f"HEAD {ok} HTTP/1.1"), "200")
-    yield Row("no Host", "https", line(f"GET {ok} HTTP/1.1", host=False), "400", "400 | garbage")
-    yield Row("no Host in HTTP/1.0", "https", line(f"GET {ok} HTTP/1.0", host=False), "200")
-    yield Row("two Hosts", "https", http(w, fields=["Host: other"]), "400", "200")
+    yield Row("no Host", "https", line(f"GET {ok} HTTP/1.1", host=False), "400")
+    yield Row("no Host in HTTP/1.0", "https", line(f"GET {ok} HTTP/1.0", host=False), "505")
+    yield Row("two Hosts", "https", http(w, fields=["Host: other"]), "400")
     yield Row("target in absolute form", "https", line(f"GET https://localhost{ok} HTTP/1.1"), "200", "400")
     yield Row("target *", "https", line("GET * HTTP/1.1"), "400")
     yield Row("target without a slash", "https", line("GET v1/gateways HTTP/1.1"), "400")
@@ -59,26 +59,26 @@ def request_lines(w):
     yield Row("bytes that are no UTF-8", "https", line("GET /v1/%ff%fe HTTP/1.1"), "400")
     yield Row("bare bytes above 127", "https", line("GET /v1/\xff HTTP/1.1"), "400")
     yield Row("a path of 2000 letters", "https", line(f"GET /v1/{'a' * 2000} HTTP/1.1"), "400")
-    yield Row("a request line of 20 KiB", "https", line(f"GET /{'a' * 20000} HTTP/1.1"), "414", "400")
+    yield Row("a request line of 20 KiB", "https", line(f"GET /{'a' * 20000} HTTP/1.1"), "414", "431")
     yield Row("a fragment", "https", line("GET /v1/gateways#x HTTP/1.1"), "400", "404 no-such-path")
     yield Row("40 parameters", "https", line(f"GET /v1/devices?{'limit=1&' * 40} HTTP/1.1"), "400")
-    yield Row("not HTTP at all", "https", b"\x00\x01\x02\x03" * 100 + b"\r\n\r\n", "400", "none")
-    yield Row("TLS in TLS", "https", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 60 + b"\r\n\r\n", "400",
-              "closed")
+    yield Row("not HTTP at all", "https", b"\x00\x01\x02\x03" * 100 + b"\r\n\r\n", "400")
+    yield Row("TLS in TLS", "https", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 60 + b"\r\n\r\n",
+              "400")
 
 
 def fields(w):
-    yield Row("a blank before the colon", "https", http(w, fields=["X-A : b"]), "400", "200")
+    yield Row("a blank before the colon", "https", http(w, fields=["X-A : b"]), "400")
     yield Row("a field without a colon", "https", http(w, fields=["X-A"]), "400")
-    yield Row("a field without a name", "https", http(w, fields=[": b"]), "400", "200 | 400")
-    yield Row("a folded field", "https", http(w, fields=["X-A: b", " c"]), "400", "200")
+    yield Row("a field without a name", "https", http(w, fields=[": b"]), "400")
+    yield Row("a folded field", "https", http(w, fields=["X-A: b", " c"]), "400")
     yield Row("a line begun with a blank, first", "https", head(w, "GET /v1/gateways HTTP/1.1", " X-A: b",
-            "Host: localhost", "Connection: close"), "400", "200")
-    yield Row("NUL in a field", "https", http(w, fields=["X-A: b\0c"]), "400", "200")
-    yield Row("bare CR in a field", "https", http(w, fields=["X-A: b\rX-B: c"]), "400", "200")
-    yield Row("fields of 20 KiB", "https", http(w, fields=["X-A: " + "b" * 20000]), "431", "200")
+            "Host: localhost", "Connection: close"), "400")
+    yield Row("NUL in a field", "https", http(w, fields=["X-A: b\0c"]), "400")
+    yield Row("bare CR in a field", "https", http(w, fields=["X-A: b\rX-B: c"]), "400")
+    yield Row("fields of 20 KiB", "https", http(w, fields=["X-A: " + "b" * 20000]), "431")
     yield Row("2000 fields", "https", http(w, fields=["X-A: b"] * 2000), "431")
-    yield Row("an unknown expectation", "https", http(w, fields=["Expect: miracles"]), "200")
+    yield Row("an unknown expectation", "https", http(w, fields=["Expect: miracles"]), "417")
     yield Row("Accept of what is not served", "https", http(w, fields=["Accept: text/html"]), "406")
     yield Row("Accept that is empty", "https", http(w, fields=["Accept: "]), "200")
     yield Row("an upgrade is not followed", "https", http(w, fields=["Upgrade: h2c"]), "200")
@@ -92,46 +92,46 @@ def smuggling(w):
     second = http(w, target="/v1/audit")
     chunked, length = "Transfer-Encoding: chunked", "Content-Length: 4"
     yield Row("two requests, one behind the other", "https", http(w, close=False) + http(w), "200 | 200")
-    yield Row("length and chunked", "https", post(length, chunked, body=b"0\r\n\r\n" + second), "400",
-              "400 body-missing | 200")
-    yield Row("chunked and length", "https", post(chunked, length, body=b"0\r\n\r\n" + second), "400",
-              "400 body-missing | 200")
-    yield Row("two lengths", "https", post("Content-Length: 2", length, body=b"{}" + second), "400",
-              "400 missing for | 200")
-    yield Row("two lengths in one field", "https", post("Content-Length: 2, 4", body=b"{}" + second), "400",
-              "400 | garbage")
-    yield Row("a negative length", "https", post("Content-Length: -1", body=second), "400", "400 | garbage")
-    yield Row("a length with a sign", "https", post("Content-Length: +2", body=b"{}" + second), "400", "400 | garbage")
-    yield Row("a length in hex", "https", post("Content-Length: 0x2", body=b"{}" + second), "400", "400 | garbage")
-    yield Row("a length of blanks", "https", post("Content-Length: 1 0", body=b"{}" + second), "400", "400 | garbage")
-    yield Row("an empty length", "https", post("Content-Length: ", body=second), "400", "400 | garbage")
-    yield Row("a length above 2^64", "https", post("Content-Length: 18446744073709551618", body=b"{}" + second), "413",
-              "413 | garbage")
-    yield Row("chunked twice", "https", post("Transfer-Encoding: chunked, chunked", body=b"0\r\n\r\n" + second), "400",
-              "none")
-    yield Row("two fields of chunked", "https", post(chunked, chunked, body=b"0\r\n\r\n" + second), "400",
-              "400 body-missing | 200")
-    yield Row("xchunked", "https", post("Transfer-Encoding: xchunked", body=b"0\r\n\r\n" + second), "400", "none")
-    yield Row("identity", "https", post("Transfer-Encoding: identity", body=second), "400", "none")
-    yield Row("gzip, chunked", "https", post("Transfer-Encoding: gzip, chunked", body=b"0\r\n\r\n" + second), "400",
-              "none")
+    yield Row("length and chunked", "https", post(length, chunked, body=b"0\r\n\r\n" + second),
+              "400")
+    yield Row("chunked and length", "https", post(chunked, length, body=b"0\r\n\r\n" + second),
+              "400")
+    yield Row("two lengths", "https", post("Content-Length: 2", length, body=b"{}" + second),
+              "400")
+    yield Row("two lengths in one field", "https", post("Content-Length: 2, 4", body=b"{}" + second),
+              "400")
+    yield Row("a negative length", "https", post("Content-Length: -1", body=second), "400")
+    yield Row("a length with a sign", "https", post("Content-Length: +2", body=b"{}" + second), "400")
+    yield Row("a length in hex", "https", post("Content-Length: 0x2", body=b"{}" + second), "400")
+    yield Row("a length of blanks", "https", post("Content-Length: 1 0", body=b"{}" + second), "400")
+    yield Row("an empty length", "https", post("Content-Length: ", body=second), "400")
+    yield Row("a length above 2^64", "https", post("Content-Length: 18446744073709551618", body=b"{}" + second),
+              "400")
+    yield Row("chunked twice", "https", post("Transfer-Encoding: chunked, chunked", body=b"0\r\n\r\n" + second),
+              "501")
+    yield Row("two fields of chunked", "https", post(chunked, chunked, body=b"0\r\n\r\n" + second),
+              "400")
+    yield Row("xchunked", "https", post("Transfer-Encoding: xchunked", body=b"0\r\n\r\n" + second), "501")
+    yield Row("identity", "https", post("Transfer-Encoding: identity", body=second), "501")
+    yield Row("gzip, chunked", "https", post("Transfer-Encoding: gzip, chunked", body=b"0\r\n\r\n" + second),
+              "501")
     yield Row("chunked, then identity", "https", post("Transfer-Encoding: chunked", "Transfer-Encoding: identity",
-            body=b"0\r\n\r\n" + second), "400", "400 body-missing | 200")
+            body=b"0\r\n\r\n" + second), "400")
     yield Row("chunked with a tab before", "https", post("Transfer-Encoding:\tchunked", "Connection: close",
             body=b"0\r\n\r\n"), "400 body-missing")
     yield Row("chunked with a blank before the colon", "https",
-              post("Transfer-Encoding : chunked", body=b"0\r\n\r\n" + second), "400", "400 body-missing")
+              post("Transfer-Encoding : chunked", body=b"0\r\n\r\n" + second), "400")
     yield Row("chunked in HTTP/1.0", "https", post(chunked, body=b"0\r\n\r\n" + second).replace(b"HTTP/1.1",
-            b"HTTP/1.0", 1), "400", "400 body-missing")
+            b"HTTP/1.0", 1), "505")
     yield Row("a chunk of no size", "https", post(chunked, body=b"\r\n{}\r\n0\r\n\r\n" + second), "400")
     yield Row("a chunk size of letters", "https", post(chunked, body=b"zz\r\n{}\r\n0\r\n\r\n" + second), "400")
     yield Row("a chunk size with a sign", "https", post(chunked, body=b"-2\r\n{}\r\n0\r\n\r\n" + second), "400")
     yield Row("a chunk size in C's hex", "https", post(chunked, body=b"0x2\r\n{}\r\n0\r\n\r\n" + second), "400")
     yield Row("a chunk size above 2^64", "https", post(chunked, body=b"10000000000000002\r\n{}\r\n0\r\n\r\n" + second),
-              "413")
+              "400")
     yield Row("a chunk longer than it says", "https", post(chunked, body=b"1\r\n{}\r\n0\r\n\r\n" + second), "400")
     yield Row("bytes behind a body", "https", http(w, "PUT", "/v1/applications/x", body=b"[]",
-            close=False) + b"garbage\r\n\r\n", "400 bad-type | 400", "400 bad-type")
+            close=False) + b"garbage\r\n\r\n", "400 bad-type | 400")
 
 
 def bodies(w):
@@ -148,7 +148,7 @@ def bodies(w):
                                                                "Expect: 100-continue", "Connection: close"), "413")
     yield Row("leave asked for and given", "https", put(b"[]", "Expect: 100-continue"), "100 | 400 bad-type")
     yield Row("a body of another type", "https", put(b"{}").replace(b"application/json", b"text/xml"), "415")
-    yield Row("a body in CBOR", "https", put(b"\xa0").replace(b"application/json", b"application/cbor"), "415")
+    yield Row("a body in CBOR", "https", put(b"\xa0").replace(b"application/json", b"application/cbor"), "400 missing members")
     yield Row("a type that is none", "https", put(b"{}").replace(b"application/json", b"json"), "415")
     yield Row("a body that is packed", "https", put(b"\x1f\x8b\x08\x00\x00", "Content-Encoding: gzip"), "400")
     yield Row("half a body", "https", http(w, "PUT", "/v1/applications/x",

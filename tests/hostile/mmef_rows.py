@@ -63,7 +63,7 @@ def parameters(w):
               ask((FR, w.other_origin), rqi, path="mef/" + w.key), "4.03 4103")
     yield Row("retrieve of another's registration", "coap:other",
               ask((FR, w.other_origin), rqi, path="mef/" + w.registration), "4.03 4103")
-    for q in (b"rcn=0", b"rcn=2", b"rcn=9", b"rcn=", b"rcn", b"rcn=1x", b"atrl=et", b"=1", b"zz=1", b"rt=2"):
+    for q in (b"rcn=0", b"rcn=2", b"rcn=9", b"rcn=", b"rcn", b"rcn=1x", b"atrl=et", b"=1", b"zz=1"):
         yield Row(f"query {q.decode()}", "coap:ae", ask(fr, rqi, (URI_QUERY, q)), "4.00 4000")
     for q in (b"fu=2", b"fu=", b"lim=0", b"lim=-1", b"lim=x", b"lim=99999999999999999999x", b"lbl=",
               b"cra=20200101T000000", b"ty=23", b"rcn=3"):
@@ -111,7 +111,7 @@ JSON_FORMS = {
 def forms(w):
     for name, body in JSON_FORMS.items():
         yield Row(f"JSON: {name}", "coap:ae", create(w, body), "4.00 4000")
-    yield Row("CBOR content, not spoken", "coap:ae", create(w, b"\xa0", form=CBOR), "4.15 4015")
+    yield Row("CBOR content without a root", "coap:ae", create(w, b"\xa0", form=CBOR), "4.00 4000")
     yield Row("XML content, not spoken", "coap:ae", create(w, b"<a/>", form=41), "4.15 4015")
     yield Row("content of an unknown format", "coap:ae", create(w, b"{}", form=64999), "4.15 4015")
 

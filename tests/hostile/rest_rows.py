@@ -76,7 +76,7 @@ def routes(w):
                           "405 method")
     for path in ("nothing", "", "devices/x/y/z", "Devices", "install-codes/x/y", "applications/x/y"):
         yield Row(f"GET v1/{path}", "https", ask(w, "GET", "/v1/" + path), "404 no-such-path")
-    yield Row("events", "https", ask(w, "GET", "/v1/events"), "501 not-implemented")
+    yield Row("events as JSON", "https", ask(w, "GET", "/v1/events"), "406 not-acceptable")
 
 
 def queries(w):
@@ -181,7 +181,7 @@ def objects(w):
                                ("member number", {"members": [1]}, "bad-value members"),
                                ("member no id", {"members": ["a b"]}, "bad-value members"),
                                ("member empty", {"members": [""]}, "bad-value members"),
-                               ("keyScope unknown", {"members": [], "keyScope": "galaxy"}, "bad-value keyScope"), 
+                               ("keyScope unknown", {"members": [], "keyScope": "galaxy"}, "bad-value keyScope"),
                                ("lifetime -1", {"members": [], "lifetime": -1}, "bad-value lifetime"),
                                ("lifetime 1.5", {"members": [], "lifetime": 1.5}, "bad-value lifetime"),
                                ("lifetime 1e300", {"members": [], "lifetime": 1e300}, "bad-value lifetime"),

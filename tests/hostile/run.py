@@ -152,10 +152,8 @@ def main() -> int:
         began = time.monotonic()
         for number, row in enumerate(row for row in rows if wanted.search(row.name)):
             said = engine.answer(row)
-            if row.known and said == row.known:
-                known += 1
-            else:
-                check(said == row.expect, f"{row.transport:<10} {row.name}: {said}, not {row.expect}")
+            known += row.known != ""
+            check(said == (row.known or row.expect), f"{row.transport:<10} {row.name}: {said}, not {row.known or row.expect}")
             if number % 50 == 49:
                 check(all(p.running() for p in (stack.mefd, stack.ipe, stack.gateway)),
                       f"a process ended before {row.name}")
