@@ -99,7 +99,11 @@ static int resolve(const struct line *l, int flags, struct addrinfo **out)
 static const char *prepare_listen(struct line *l)
 {
     struct addrinfo *ai;
-    struct sockaddr_storage bound = {0};
+    union {
+        struct sockaddr sa;
+        struct sockaddr_in in;
+        struct sockaddr_in6 in6;
+    } bound = {.in6 = {0}};
     socklen_t len = sizeof bound;
     int on = 1;
     if (resolve(l, AI_PASSIVE, &ai) != 0)
@@ -107,12 +111,11 @@ static const char *prepare_listen(struct line *l)
     l->held_fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     bool ok = l->held_fd >= 0 && setsockopt(l->held_fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
               bind(l->held_fd, ai->ai_addr, ai->ai_addrlen) == 0 && listen(l->held_fd, 4) == 0 &&
-              getsockname(l->held_fd, (struct sockaddr *)&bound, &len) == 0;
+              getsockname(l->held_fd, &bound.sa, &len) == 0;
     freeaddrinfo(ai);
     if (!ok)
         return strerror(errno);
-    l->port = ntohs(bound.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&bound)->sin6_port
-                                                : ((struct sockaddr_in *)&bound)->sin_port);
+    l->port = ntohs(bound.sa.sa_family == AF_INET6 ? bound.in6.sin6_port : bound.in.sin_port);
     return NULL;
 }
 

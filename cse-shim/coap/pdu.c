@@ -139,6 +139,8 @@ uint16_t option_unknown_critical(const struct cep_message *m)
     static const uint16_t known[] = {1, 3, 5, 7, 11, 15, 17, 23, 27, 35, 39};
     for (size_t i = 0; i < m->nopts; i++) {
         uint16_t num = m->opts[i].num;
+        if (i > 0 && m->opts[i - 1].num == num && (num == OPT_BLOCK1 || num == OPT_BLOCK2))
+            return num; /* RFC 7252 5.4.5: one too many is as if not understood */
         bool ok = (num & 1) == 0 || (num >= 257 && num <= 351);
         for (size_t k = 0; !ok && k < sizeof known / sizeof *known; k++)
             ok = num == known[k];

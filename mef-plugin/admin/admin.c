@@ -248,6 +248,7 @@ static bool read_query(struct ask *q, unsigned allowed)
         unsigned which;
     } all[] = {
         {"after", Q_AFTER}, {"after", Q_AFTER_TEXT}, {"limit", Q_LIMIT}, {"before", Q_BEFORE}, {"replace", Q_REPLACE}};
+    unsigned seen = 0;
     for (size_t i = 0; i < q->req->nparams; i++) {
         const struct cse_param *p = &q->req->params[i];
         unsigned which = 0;
@@ -256,6 +257,9 @@ static bool read_query(struct ask *q, unsigned allowed)
                 which |= all[j].which & allowed;
         if (which == 0)
             return mef_refuse(&q->r, ST_BAD_REQUEST, "unknown-parameter", p->name, "there is no such parameter here");
+        if ((seen & which) != 0)
+            return mef_refuse(&q->r, ST_BAD_REQUEST, "duplicate", p->name, "the parameter is given twice");
+        seen |= which;
         if (!parse_param(q, which, p->value))
             return mef_refuse(&q->r, ST_BAD_REQUEST, "bad-value", p->name, "the parameter's value is out of range");
     }

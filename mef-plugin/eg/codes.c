@@ -288,7 +288,7 @@ void eg_code_delete(struct eg *e, struct store_txn *t, const char *admin, const 
     struct device *d = find_own(e, admin, eui);
     uint8_t kb[8];
     if (d == NULL) {
-        mef_refuse(r, ST_NOT_FOUND, NULL, NULL, NULL);
+        mef_refuse(r, ST_NOT_FOUND, "not-found", NULL, "there is no such object");
         return;
     }
     struct code *c = d->code;

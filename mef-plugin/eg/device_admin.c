@@ -75,7 +75,7 @@ void eg_device_action(struct eg *e, struct store_txn *t, const char *admin, cons
         {"revoke", "device.revoke", revoke}, {"rearm", "device.rearm", rearm}, {"rekey", "device.rekey", NULL}};
     struct device *d = find_own(e, admin, eui);
     if (d == NULL) {
-        mef_refuse(r, ST_NOT_FOUND, NULL, NULL, NULL);
+        mef_refuse(r, ST_NOT_FOUND, "not-found", NULL, "there is no such object");
         return;
     }
     for (size_t i = 0; i < sizeof actions / sizeof actions[0]; i++) {

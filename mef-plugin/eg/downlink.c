@@ -79,11 +79,14 @@ static bool read_count(struct span body, uint8_t *count)
     *count = 1;
     if (body.n == 0)
         return true;
-    cJSON *in = body.n <= MAX_BODY ? cJSON_ParseWithLength((const char *)body.p, body.n) : NULL;
+    const char *text = (const char *)body.p, *end = text;
+    cJSON *in = body.n <= MAX_BODY ? cJSON_ParseWithLengthOpts(text, body.n, &end, false) : NULL;
     static const char *const names[] = {"count", NULL};
     struct mef_result r;
     const cJSON *j = in != NULL && input_members(in, names, &r) ? cJSON_GetObjectItemCaseSensitive(in, "count") : NULL;
-    bool ok = j != NULL && cJSON_IsNumber(j) && j->valuedouble >= 1 && j->valuedouble <= MAX_COUNT &&
+    while (end < text + body.n && strchr(" \t\r\n", *end) != NULL && *end != '\0')
+        end++;
+    bool ok = end == text + body.n && j != NULL && cJSON_IsNumber(j) && j->valuedouble >= 1 && j->valuedouble <= MAX_COUNT &&
               j->valuedouble == (uint8_t)j->valuedouble;
     if (ok)
         *count = (uint8_t)j->valuedouble;

@@ -195,9 +195,18 @@ static struct gateway *bound_gateway(struct eg *e, const struct cse_peer *peer, 
     return g;
 }
 
+static bool format_fits(unsigned said, unsigned ours)
+{
+    return said == CSE_NO_FORMAT || said == ours;
+}
+
 static void on_message(struct eg *e, struct cse_request *req)
 {
     struct egp_message m;
+    if (!format_fits(req->content_format, EG_FORMAT_CBOR)) {
+        eg_respond(e, req, ST_UNSUPPORTED_MEDIA, NULL);
+        return;
+    }
     if (req->body.n > EGP_MAX_MESSAGE) {
         eg_respond(e, req, ST_TOO_LARGE, "too-large");
         return;
@@ -223,12 +232,13 @@ static void on_message(struct eg *e, struct cse_request *req)
 
 static const struct {
     const char *before, *behind; /* of the EUI-64 in the path */
+    unsigned format;             /* of what is retrieved and of what is posted */
     void (*get)(struct eg *e, struct cse_request *req, eui64_t eui);
     void (*post)(struct eg *e, struct cse_request *req, eui64_t eui);
 } routes[] = {
-    {"devices/", "", device_retrieve, NULL},
-    {"devices/", "/ticket", NULL, downlink_ticket},
-    {"frames/", "", frames_retrieve, downlink_frame},
+    {"devices/", "", EG_FORMAT_JSON, device_retrieve, NULL},
+    {"devices/", "/ticket", EG_FORMAT_JSON, NULL, downlink_ticket},
+    {"frames/", "", EG_FORMAT_OCTETS, frames_retrieve, downlink_frame},
 };
 
 static bool route_matches(const char *path, const char *before, const char *behind, eui64_t *eui)
@@ -253,10 +263,14 @@ static void on_resource(struct eg *e, struct cse_request *req, const char *path)
             fn = routes[i].get;
         else if (req->op == CSE_CREATE)
             fn = routes[i].post;
-        if (fn != NULL)
-            fn(e, req, eui);
-        else
+        if (fn == NULL)
             eg_respond(e, req, ST_NOT_ALLOWED, NULL);
+        else if (req->op == CSE_RETRIEVE && !format_fits(req->accept, routes[i].format))
+            eg_respond(e, req, ST_NOT_ACCEPTABLE, NULL);
+        else if (req->op == CSE_CREATE && !format_fits(req->content_format, routes[i].format))
+            eg_respond(e, req, ST_UNSUPPORTED_MEDIA, NULL);
+        else
+            fn(e, req, eui);
         return;
     }
     eg_respond(e, req, ST_NOT_FOUND, NULL);

@@ -210,7 +210,7 @@ void eg_gateway_delete(struct eg *e, struct store_txn *t, const char *admin, con
     struct gateway *g = find_own(e, admin, eui);
     uint8_t kb[8];
     if (g == NULL) {
-        mef_refuse(r, ST_NOT_FOUND, NULL, NULL, NULL);
+        mef_refuse(r, ST_NOT_FOUND, "not-found", NULL, "there is no such object");
         return;
     }
     store_del(t, STORE_GATEWAY, eui_key(eui, kb)); /* its epoch stays, like its counters */

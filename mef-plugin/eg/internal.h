@@ -6,6 +6,7 @@
 #include "mef-plugin/eg/records.h"
 
 #define EG_FORMAT_OCTETS 42
+#define EG_FORMAT_JSON 50
 #define EG_FORMAT_CBOR 60
 #define EG_TICKETS 8 /* unspent tickets of one device */
 

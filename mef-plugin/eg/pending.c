@@ -25,7 +25,7 @@ bool pending_within_rate(struct device *d, eui64_t gateway)
 
 void pending_put(struct device *d, struct pending *p, const struct assoc *a)
 {
-    if (pending_at(d, a->gateway) != p) {
+    if (pending_at(d, a->gateway) == NULL) {
         p->next = d->row.pending;
         d->row.pending = p;
     }

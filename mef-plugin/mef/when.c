@@ -22,15 +22,15 @@ static bool literal(const char **p, char c)
     return true;
 }
 
-/* An optional fraction: `mark` and 1 to 9 digits. */
-static bool fraction(const char **p, char mark)
+/* An optional fraction: `mark` and 1 to `max` digits. */
+static bool fraction(const char **p, char mark, unsigned max)
 {
     if (**p != mark)
         return true;
     unsigned n = 0;
     for ((*p)++; **p >= '0' && **p <= '9'; (*p)++)
         n++;
-    return n >= 1 && n <= 9;
+    return n >= 1 && n <= max;
 }
 
 /* Broken-down UTC to milliseconds; timegm() normalises, so a date that changed was none. */
@@ -53,7 +53,7 @@ bool when_parse_m2m(const char *text, int64_t *ms)
     struct tm tm = {0};
     const char *p = text;
     return digits(&p, 4, &tm.tm_year) && digits(&p, 2, &tm.tm_mon) && digits(&p, 2, &tm.tm_mday) && literal(&p, 'T') &&
-           digits(&p, 2, &tm.tm_hour) && digits(&p, 2, &tm.tm_min) && digits(&p, 2, &tm.tm_sec) && fraction(&p, ',') &&
+           digits(&p, 2, &tm.tm_hour) && digits(&p, 2, &tm.tm_min) && digits(&p, 2, &tm.tm_sec) && fraction(&p, ',', 6) &&
            *p == '\0' && to_ms(tm, ms);
 }
 
@@ -85,7 +85,7 @@ bool when_parse_rfc3339(const char *text, int64_t *ms)
         return false;
     p++;
     if (!digits(&p, 2, &tm.tm_hour) || !literal(&p, ':') || !digits(&p, 2, &tm.tm_min) || !literal(&p, ':') ||
-        !digits(&p, 2, &tm.tm_sec) || !fraction(&p, '.') || !offset(&p, &east) || *p != '\0' || !to_ms(tm, ms))
+        !digits(&p, 2, &tm.tm_sec) || !fraction(&p, '.', 9) || !offset(&p, &east) || *p != '\0' || !to_ms(tm, ms))
         return false;
     *ms -= (int64_t)east * 60000;
     return *ms >= 0;

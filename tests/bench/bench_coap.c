@@ -218,7 +218,7 @@ static size_t make_hello(uint8_t out[128], uint32_t seed)
     wr_u8(&w, 22);
     wr_be16(&w, 0xfefd);
     wr_be(&w, 8, 0);
-    wr_be16(&w, 12 + body);
+    wr_be16(&w, (uint16_t)(12 + body));
     wr_u8(&w, 1);
     wr_be(&w, 3, body);
     wr_be(&w, 5, 0);

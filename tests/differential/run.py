@@ -242,7 +242,7 @@ def frames_by_zigbee_on_host(count, kind, drawn, answers, npm):
 
 def npm_folder(build):
     """Where zigbee-on-host is; installed into the build folder when nobody has yet."""
-    for folder in filter(None, (os.environ.get("MEF_NPM"), HERE.parent.parent / "build/tools/npm", build / "npm")):
+    for folder in filter(None, (os.environ.get("MEF_NPM"), HERE.parent.parent / "build/tools/differential", build / "npm")):
         if (pathlib.Path(folder) / "node_modules/zigbee-on-host").is_dir():
             return pathlib.Path(folder).resolve()
     folder = build / "npm"

@@ -1,8 +1,9 @@
 /* The CoAP endpoint as a command, for interop tests.
- *   cep_tool server HOST PORT [IDENTITY KEY]     /echo /big /whoami /state; plain without a key; until killed
+ *   cep_tool server HOST PORT [IDENTITY KEY]     /echo /big /whoami /state /kept /hits /slow; plain without a key; until killed
  *   cep_tool client HOST PORT METHOD PATH [IDENTITY KEY]  body from stdin unless GET; body of the answer to stdout
  *   cep_tool observe HOST PORT COUNT PATH [IDENTITY KEY]  ends after COUNT notifications, one a line
  * With IDENTITY @ANCHORS, a PEM file, certificates are used; KEY is then NAME, for NAME.crt and NAME.key.
+ * CEP_ACK_MS in the environment is ACK_TIMEOUT, milliseconds.
  * Exit: 0 done, 1 no or a failed answer, 2 usage. Test keys only: they are in argv. */
 #include "cse-shim/coap/coap.h"
 
@@ -18,6 +19,10 @@ struct tool {
     unsigned nobservations;
     unsigned counter, left;
     bool observing;
+    unsigned hits;
+    uint8_t kept[1 << 17]; /* what was last PUT to /kept */
+    size_t nkept;
+    struct cep_exchange *slow; /* waits for the next tick */
 };
 
 /* --- server --- */
@@ -42,6 +47,16 @@ static void on_request(void *user, struct cep_exchange *ex, const struct cep_mes
         for (size_t i = 0; i < sizeof big; i++)
             big[i] = (uint8_t)('a' + i % 26);
         respond(ex, CEP_CODE(2, 5), span_of(big, sizeof big));
+    } else if (span_eq(name, span_str("kept")) && req->code == CEP_PUT && req->payload.n <= sizeof t->kept) {
+        memcpy(t->kept, req->payload.p, t->nkept = req->payload.n);
+        respond(ex, CEP_CODE(2, 4), span_of(NULL, 0));
+    } else if (span_eq(name, span_str("kept"))) {
+        respond(ex, CEP_CODE(2, 5), span_of(t->kept, t->nkept));
+    } else if (span_eq(name, span_str("hits"))) {
+        snprintf(text, sizeof text, "%u\n", req->code == CEP_POST ? ++t->hits : t->hits);
+        respond(ex, CEP_CODE(2, 5), span_str(text));
+    } else if (span_eq(name, span_str("slow")) && t->slow == NULL) {
+        t->slow = ex;
     } else if (span_eq(name, span_str("whoami"))) {
         respond(ex, CEP_CODE(2, 5), span_str(cep_exchange_peer(ex)->identity));
     } else if (span_eq(name, span_str("state"))) {
@@ -82,6 +97,10 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *user)
     struct cep_message n = {.code = CEP_CODE(2, 5), .payload = span_str(text)};
     for (unsigned i = 0; i < t->nobservations; i++)
         cep_notify(t->ep, t->observations[i], &n, t->counter % 2 == 0, false);
+    if (t->slow != NULL && t->counter % 5 == 0) { /* long after the acknowledgement was due */
+        respond(t->slow, CEP_CODE(2, 5), span_str("slow"));
+        t->slow = NULL;
+    }
     sd_event_source_set_time(source, usec + 200000);
     return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
@@ -163,13 +182,17 @@ int main(int argc, char **argv)
     int fixed = server ? 4 : 6;
     if (argc != fixed && argc != fixed + 2)
         return 2;
-    struct tool t = {.observing = strcmp(argv[1], "observe") == 0};
+    static struct tool t;
+    t.observing = strcmp(argv[1], "observe") == 0;
     if (argc > fixed) {
         t.identity = argv[fixed];
         t.key = argv[fixed + 1];
     }
     struct cep_callbacks cb = {.user = &t, .request = on_request, .psk = on_psk, .observe_end = on_observe_end};
-    struct cep_config cfg = {.max_body = 1 << 20};
+    const char *ack = getenv("CEP_ACK_MS");
+    struct cep_config cfg = {.max_body = 1 << 20, .ack_timeout_ms = ack != NULL ? (unsigned)atoi(ack) : 0};
+    if (ack != NULL)
+        cfg.max_retransmit = 10;
     if (sd_event_new(&t.loop) < 0 || (t.ep = cep_endpoint_new(t.loop, &cfg, &cb)) == NULL)
         return 1;
     if (t.identity != NULL && t.identity[0] == '@' && !load_certs(&t))

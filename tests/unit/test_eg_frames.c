@@ -238,6 +238,7 @@ static void the_newest_frame_is_there_for_a_new_observer(void **state)
     for (size_t i = 0; i < sizeof old / sizeof old[0]; i++) {
         const struct cse_param back = {"back", old[i].back};
         c = (struct call){.req = {.mount = CSE_RAW, .op = CSE_RETRIEVE, .path = FRAMES, .params = &back, .nparams = 1,
+                                  .accept = CSE_NO_FORMAT,
                                   .peer = {S_AE, CSE_CRED_PSK, w->ae, ""}}};
         eg_handle(w->eg, &c.req);
         end(w, &c);

@@ -1,0 +1,179 @@
+#!/usr/bin/python3
+"""Hostile and wrong requests against one running stack: run.py BUILD [NAME-REGEX]. Ends with 'N passed, N failed'.
+
+The rows are data (*_rows.py), engine.py says what came back. After every fifty rows all processes must live; at the end the
+store, dumped after a clean stop, must hold what it held before: no row changed, no counter moved, and nothing new in the
+audit trail but refusals."""
+import contextlib
+import os
+import re
+import shutil
+import sqlite3
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
+import coap_rows  # noqa: E402
+import dtls_rows  # noqa: E402
+import eg_rows  # noqa: E402
+import http_rows  # noqa: E402
+import mmef_rows  # noqa: E402
+import rest_rows  # noqa: E402
+from coapclient import CONTENT_FORMAT, FR, JSON, POST, RQI, RVI, TY, CoapClient, eg_request, uint  # noqa: E402
+from engine import Engine  # noqa: E402
+from stack import ADMIN, AE_ID, Stack, install_code, random_eui64, set_option, write_private  # noqa: E402
+
+OTHER_AE = "//example.org/in-cse/Cother"
+ROOMS = (coap_rows, mmef_rows, rest_rows, http_rows, eg_rows, dtls_rows)
+
+
+class World:
+    """What the rows speak of: an enrolled device, an AE that is its target and one that is not, two gateways, operators."""
+
+    admin, origin, other_origin = ADMIN, AE_ID.encode(), OTHER_AE.encode()
+    primitive = [(FR, AE_ID.encode()), (RQI, b"1"), (RVI, b"3")]
+
+    def __init__(self, build: Path, folder: Path):
+        s = self.stack = Stack(build, folder)
+        s.init()
+        self.tokens = {"admin": s.token()}
+        for name, role, admin in (("installer", "installer", ADMIN), ("viewer", "viewer", ADMIN),
+                                  ("stranger", "admin", "stranger.example.com")):
+            self.tokens[name] = name + "-" * 10 + os.urandom(16).hex()
+            file = write_private(folder / f"{name}.token", self.tokens[name] + "\n")
+            for key, value in (("file", file), ("admin-fqdn", admin), ("role", role)):
+                set_option(s.mefd_conf, f"token.{name}", key, str(value))
+        s.start_mefd()
+        s.make_credentials()
+        self.gateway, self.gateway2 = s.gateway_eui, random_eui64()
+        gw2 = s.must("POST", "/v1/credentials", {"for": f"gateway:{self.gateway2}", "kind": "psk"})
+        s.must("PUT", f"/v1/gateways/{self.gateway2}", {"identity": gw2["kpmId"]})
+        s.must("PUT", "/v1/applications/room", {"members": ["C-room"]})
+        self.credentials = {"ae": s.ae, "gw": s.gw_credential, "gw2": gw2,
+                            "other": s.must("POST", "/v1/credentials", {"for": OTHER_AE, "kind": "psk"})}
+        s.start_gateway()
+        self._enrol()
+        self._deposit()
+
+    def _enrol(self):
+        s, self.eui, code = self.stack, random_eui64(), install_code()
+        s.register_code(self.eui, code)
+        joiner = s.join(self.eui, code, "--report", "0x0402/0/s16/2150/1", "--reports", "1", "--linger", "0")
+        joined = joiner.wait_event(10, event="joined")
+        assert joined and joiner.wait_event(10, event="reported"), joiner.tail()
+        self.short = bytes.fromhex(joined["short"])[::-1]
+        s.wait_state(self.eui, "enrolled")
+        joiner.stop()
+        s.processes.remove(joiner)
+        self.key = s.mefkey("find", self.eui)[1].split("/")[-1]
+        assert self.key, "the AE finds no key"
+
+    def _deposit(self):
+        """A registration and a key of the AE's own."""
+        client = CoapClient(self.stack.coaps, self.stack.ae["kpmId"], self.stack.ae["kpm"])
+        form = (CONTENT_FORMAT, uint(JSON))
+        client.request(POST, "mef", [(TY, uint(60002)), form],
+                       b'{"sec:mecr":{"et":"20500101T000000","adfq":"%s"}}' % ADMIN.encode(), origin=AE_ID)
+        found = client.request(1, "mef", [(15, b"fu=1")], origin=AE_ID).payload.decode()
+        self.registration = next(i for i in re.findall(r"mef/([0-9a-f]{32})", found) if i != self.key)
+        made = client.request(POST, "mef", [(TY, uint(60004)), form],
+                              b'{"sec:skr":{"et":"20500101T000000","adfq":"%s","suid":24,'
+                              b'"tgis":["%s"],"kv":"AAECAwQFBgcICQoLDA0ODw=="}}' % (ADMIN.encode(), OTHER_AE.encode()),
+                              origin=AE_ID)
+        self.own = re.search(rb'"ri":"([0-9a-f]+)"', made.payload)[1].decode()
+        client.close()
+
+    def eg_request(self) -> bytes:
+        return eg_request(99, self.gateway, random_eui64())
+
+    def sealed(self) -> bytes:
+        """A NWK data frame, well-formed, under the network key's number, with a MIC that is none."""
+        gateway = bytes.fromhex(self.gateway)[::-1]
+        return b"\x48\x02" + self.short + b"\x00\x00" + b"\x1e\x01" + b"\x28" + (1 << 20).to_bytes(4,
+                "little") + gateway + b"\x00" + bytes(24)
+
+    def restart(self):
+        self.stack.stop()
+        dump = database(self.stack.etc / "mef.db")
+        self.stack.start_mefd()
+        self.stack.start_gateway()
+        return dump
+
+
+def database(path: Path) -> dict:
+    """Every row of every table, audit included; but the epochs, which say which session speaks for a gateway."""
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        tables = [t for (t,
+                         ) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'") if t != "gateway_epoch"]
+        return {(t, bytes(k)): bytes(v) for t in tables for k, v in db.execute(f'SELECT k, v FROM "{t}"')}
+
+
+def audit_texts(row: bytes) -> list:
+    """admin, actor, action, object, outcome of a record of mef-plugin/audit."""
+    texts, at = [], 13
+    while at < len(row):
+        texts.append(row[at + 1:at + 1 + row[at]].decode())
+        at += 1 + row[at]
+    return texts
+
+
+def changes(before: dict, after: dict) -> list:
+    """What differs, but for refusals added to the audit trail."""
+    different = sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k))
+    return [f"{table} {key.hex()}" for table, key in different
+            if table != "audit" or (table, key) in before or audit_texts(after[table, key])[4] == "ok"]
+
+
+def main() -> int:
+    if len(sys.argv) < 2:
+        print(__doc__, file=sys.stderr)
+        return 2
+    wanted = re.compile(sys.argv[2] if len(sys.argv) > 2 else ".")
+    folder = Path(tempfile.mkdtemp(prefix="mef-hostile-"))
+    passed = failed = known = 0
+
+    def check(good: bool, complaint: str):
+        nonlocal passed, failed
+        passed, failed = passed + good, failed + (not good)
+        if not good:
+            print(f"FAILED  {complaint}", flush=True)
+
+    try:
+        world = World(Path(sys.argv[1]).resolve(), folder)
+        before = world.restart()
+        engine, stack = Engine(world), world.stack
+        rows = [row for room in ROOMS for row in room.rows(world)]
+        names = Counter(row.name for row in rows)
+        check(max(names.values()) == 1, f"a name twice: {names.most_common(3)}")
+        began = time.monotonic()
+        for number, row in enumerate(row for row in rows if wanted.search(row.name)):
+            said = engine.answer(row)
+            if row.known and said == row.known:
+                known += 1
+            else:
+                check(said == row.expect, f"{row.transport:<10} {row.name}: {said}, not {row.expect}")
+            if number % 50 == 49:
+                check(all(p.running() for p in (stack.mefd, stack.ipe, stack.gateway)),
+                      f"a process ended before {row.name}")
+        print(f"{len(rows)} rows in {time.monotonic() - began:.1f} s, {known} of them answered as known, not as the standard asks")
+        engine.close()
+        stack.stop()
+        differ = changes(before, database(stack.etc / "mef.db"))
+        check(not differ, f"the store changed: {differ}")
+    finally:
+        with contextlib.suppress(Exception):
+            world.stack.stop()
+        if failed or os.environ.get("MEF_KEEP"):
+            print(f"logs are in {folder}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+    print(f"{passed} passed, {failed} failed")
+    return 0 if passed and not failed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
