@@ -292,12 +292,16 @@ static int on_accept(sd_event_source *s, int fd, uint32_t revents, void *user)
             l->stats.full++;
             break;
         }
-        struct sockaddr_storage addr;
+        union {
+            struct sockaddr any;
+            struct sockaddr_in v4;
+            struct sockaddr_in6 v6;
+        } addr = {.v6 = {0}};
         socklen_t len = sizeof addr;
-        int conn = accept4(fd, (struct sockaddr *)&addr, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        int conn = accept4(fd, &addr.any, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (conn < 0)
             break;
-        conn_new(l, conn, (const struct sockaddr *)&addr);
+        conn_new(l, conn, &addr.any);
     }
     return 0;
 }
