@@ -118,17 +118,33 @@ struct cep_certificate {
     const char *private_key;  /* file: PEM, unencrypted */
 };
 
-/* Certificates, keys and trust anchors as read from files; reference counted, not thread-safe. For either role: a
- * server chooses by SNI, a client shows the first without a name. trust_anchors: file, PEM; NULL: trust nobody. At most
- * 64 certificates; 0 is fine. NULL on failure, with one line in err. */
+struct cep_certs_files {
+    const struct cep_certificate *list; /* at most 64; 0 is fine. No two for one server_name */
+    size_t n;
+    const char *trust_anchors;    /* file: PEM; NULL: trust nobody */
+    const char *revocation_lists; /* file: PEM, one or several CRLs; NULL: nobody asks whether a certificate was revoked */
+    bool any_key;                 /* for HTTPS: keys other than on P-256, too */
+};
+
+/* Certificates, keys, trust anchors and CRLs as read from files; reference counted, not thread-safe. For either role: a
+ * server chooses by SNI, a client shows the first without a name. With revocation lists each certificate of a peer's
+ * chain needs a current CRL of its issuer: where that is missing or has expired, the peer is refused. NULL on failure,
+ * with one line in err. */
 struct cep_certs;
-MUST_USE struct cep_certs *cep_certs_load(const struct cep_certificate *list, size_t n, const char *trust_anchors,
-                                          char *err, size_t errlen);
+MUST_USE struct cep_certs *cep_certs_load(const struct cep_certs_files *files, char *err, size_t errlen);
 void cep_certs_unref(struct cep_certs *c); /* NULL is fine */
 
+/* When the first of these ends, seconds since 1970; INT64_MAX: there is none. */
+struct cep_certs_expiry {
+    int64_t certificate;     /* of ours */
+    int64_t revocation_list; /* its nextUpdate */
+};
+struct cep_certs_expiry cep_certs_expiry(const struct cep_certs *c);
+
 /* Server: from now on handshakes may use these certificates (referenced) beside PSK; NULL: PSK only. Call again with
- * newly loaded ones to replace them: open sessions go on. A client that comes without PSK is asked for its certificate
- * if there are anchors, and refused without one unless `optional`; unproven clients are CEP_CRED_NONE. */
+ * newly loaded ones to replace them: open sessions go on, but for those of clients whose certificate would be refused
+ * now (revoked, expired, no anchor any more); these are closed. A client that comes without PSK is asked for its
+ * certificate if there are anchors, and refused without one unless `optional`; unproven clients are CEP_CRED_NONE. */
 void cep_endpoint_certificates(struct cep_endpoint *ep, struct cep_certs *certs, bool optional);
 
 /* Client: as cep_connect(), by certificates (referenced; they must have anchors). server_name: sent as SNI, and what

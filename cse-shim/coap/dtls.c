@@ -185,18 +185,10 @@ static unsigned on_psk_client(SSL *ssl, const char *hint, char *identity, unsign
 
 /* --- certificates --- */
 
-/* Asked for each certificate of a client's chain, from the top; the chain's own checks are done. A certificate without
- * a name that says who it is proves nothing. */
 static int on_client_chain(int ok, X509_STORE_CTX *store)
 {
-    SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
-    struct dtls *d = SSL_get_app_data(ssl);
-    if (!ok || X509_STORE_CTX_get_error_depth(store) != 0)
-        return ok;
-    if (certs_name(X509_STORE_CTX_get_current_cert(store), d->identity, sizeof d->identity))
-        return 1;
-    X509_STORE_CTX_set_error(store, X509_V_ERR_APPLICATION_VERIFICATION);
-    return 0;
+    struct dtls *d = SSL_get_app_data(X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx()));
+    return certs_client(ok, store, d->identity, sizeof d->identity);
 }
 
 /* A ClientHello came: what do we show, and what do we ask for? Without effect where a PSK suite is chosen. */
@@ -217,6 +209,11 @@ void dtls_ctx_certificates(struct dtls_ctx *ctx, struct cep_certs *certs, bool o
     cep_certs_unref(ctx->certs);
     ctx->certs = certs != NULL ? certs_ref(certs) : NULL;
     ctx->optional = optional;
+}
+
+bool dtls_recheck(struct dtls *d)
+{
+    return SSL_is_server(d->ssl) == 0 || certs_recheck(d->ctx->certs, d->ssl);
 }
 
 /* The server must be whom we want: a name in its certificate, not its common name, without wildcards. */
@@ -398,7 +395,7 @@ struct dtls *dtls_connect_certs(struct dtls_ctx *ctx, void *peer, struct cep_cer
     d->certs = certs_ref(certs);
     d->peer = peer;
     size_t len = strlen(server_name);
-    if (len >= sizeof d->identity || !certs_verify(certs, d->ssl, SSL_VERIFY_PEER, NULL) ||
+    if (len >= sizeof d->identity || !certs_verify(certs, d->ssl, SSL_VERIFY_PEER, certs_server) ||
         certs_use(certs, d->ssl, NULL) != 1 || !expect_server(d->ssl, server_name)) {
         dtls_free(d);
         return NULL;

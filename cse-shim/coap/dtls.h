@@ -20,6 +20,8 @@ MUST_USE struct dtls_ctx *dtls_ctx_new(const struct dtls_hooks *hooks, unsigned 
 void dtls_ctx_free(struct dtls_ctx *ctx);
 /* Handshakes of servers show and check certificates from here on (referenced); see cep_endpoint_certificates(). */
 void dtls_ctx_certificates(struct dtls_ctx *ctx, struct cep_certs *certs, bool optional);
+/* After that: would the peer of this association, if it is a client with a certificate, be let in now? */
+MUST_USE bool dtls_recheck(struct dtls *d);
 
 #define DTLS_RANDOM_LEN 32
 /* Is this datagram's first record the start of an initial ClientHello? Copies its random, which names the attempt. */

@@ -92,16 +92,21 @@ static bool close_one(void *user, uint64_t serial, void *session)
     return false;
 }
 
-void cep_endpoint_free(struct cep_endpoint *ep)
+static void close_all(struct cep_endpoint *ep)
 {
-    if (ep == NULL)
-        return;
-    ep->closing = true;
     while (ep->by_serial != NULL && map64_count(ep->by_serial) != 0) {
         struct cep_session *s = NULL;
         map64_each(ep->by_serial, close_one, &s);
         session_close(s, true);
     }
+}
+
+void cep_endpoint_free(struct cep_endpoint *ep)
+{
+    if (ep == NULL)
+        return;
+    ep->closing = true;
+    close_all(ep);
     server_drop_orphans(ep);
     while (!LIST_EMPTY(&ep->socks))
         udp_close(LIST_FIRST(&ep->socks));
@@ -125,9 +130,35 @@ int cep_listen(struct cep_endpoint *ep, const char *host, uint16_t port, bool se
     return err;
 }
 
+struct rechecking {
+    uint64_t *serials;
+    size_t n;
+};
+
+static bool add_refused(void *user, uint64_t serial, void *session)
+{
+    struct rechecking *r = user;
+    struct cep_session *s = session;
+    if (s->dtls != NULL && !dtls_recheck(s->dtls))
+        r->serials[r->n++] = serial;
+    return true;
+}
+
+/* Close the sessions whose certificate is not good any more; the call-backs may close others. */
 void cep_endpoint_certificates(struct cep_endpoint *ep, struct cep_certs *certs, bool optional)
 {
     dtls_ctx_certificates(ep->dtls, certs, optional);
+    struct rechecking r = {.serials = calloc(map64_count(ep->by_serial) + 1, sizeof *r.serials)};
+    if (r.serials != NULL)
+        map64_each(ep->by_serial, add_refused, &r);
+    else
+        close_all(ep); /* out of memory: rather all than one too few */
+    for (size_t i = 0; i < r.n; i++) {
+        struct cep_session *s = map64_get(ep->by_serial, r.serials[i]);
+        if (s != NULL)
+            session_close(s, true);
+    }
+    free(r.serials);
 }
 
 void cep_stats_get(const struct cep_endpoint *ep, struct cep_stats *out)

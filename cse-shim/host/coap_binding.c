@@ -332,24 +332,9 @@ static bool listen_one(void *user, const struct listen_address *a, char *err, si
     return r >= 0;
 }
 
-bool coap_binding_certificates(struct coap_binding *b, const struct coap_files *files, char *err, size_t errlen)
+void coap_binding_certificates(struct coap_binding *b, struct cep_certs *certs)
 {
-    struct cep_certificate one = {NULL, files->certificate, files->private_key};
-    unsigned given = (files->certificate != NULL) + (files->private_key != NULL) + (files->trust_anchors != NULL);
-    char reason[256];
-    if (given != 0 && given != 3) {
-        snprintf(err, errlen, "coap: certificate, private-key and trust-anchors go together");
-        return false;
-    }
-    struct cep_certs *certs = given == 0 ? NULL : cep_certs_load(&one, 1, files->trust_anchors, reason, sizeof reason);
-    if (given != 0 && certs == NULL) {
-        snprintf(err, errlen, "coap: %s", reason);
-        return false;
-    }
-    if (b != NULL)
-        cep_endpoint_certificates(b->endpoint, certs, false);
-    cep_certs_unref(certs);
-    return true;
+    cep_endpoint_certificates(b->endpoint, certs, false);
 }
 
 bool coap_binding_listen(struct coap_binding *b, const char *addresses, char *err, size_t errlen)

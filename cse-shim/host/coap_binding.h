@@ -6,12 +6,8 @@
 
 struct coap_binding;
 MUST_USE struct coap_binding *coap_binding_new(struct cse_host *h, sd_event *loop, const struct cep_config *cfg);
-/* Files for peers that come without PSK; all NULL: there are none. As cep_certs_load(); a client must have one. */
-struct coap_files {
-    const char *certificate, *private_key, *trust_anchors;
-};
-/* Read them (again); on failure the old ones stay. `b` NULL: only see whether they are good. */
-MUST_USE bool coap_binding_certificates(struct coap_binding *b, const struct coap_files *files, char *err, size_t errlen);
+/* For peers that come without PSK, who must have one, too; NULL: there are none. As cep_endpoint_certificates(). */
+void coap_binding_certificates(struct coap_binding *b, struct cep_certs *certs);
 MUST_USE bool coap_binding_listen(struct coap_binding *b, const char *addresses, char *err, size_t errlen);
 void coap_binding_free(struct coap_binding *b); /* NULL is fine */
 void coap_binding_stats(const struct coap_binding *b, struct cep_stats *out);

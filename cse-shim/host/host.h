@@ -7,7 +7,7 @@
 
 #include <systemd/sd-event.h>
 
-extern const struct conf_option host_options[]; /* sections [daemon], [coap], [https], [status] */
+extern const struct conf_option host_options[]; /* sections [daemon], [coap], [https], [certificate.*], [status] */
 
 /* --- the plugin's file ------------------------------------------------------------------------------------------------ */
 struct plugin_file {
@@ -24,7 +24,7 @@ struct host_setup {
     const struct conf *conf;
     const struct cse_plugin *plugin;
 };
-/* What can be said of a configuration beyond its tables, without starting anything: certificate and key. */
+/* What can be said of a configuration beyond its tables, without starting anything: the certificates. */
 MUST_USE bool host_check(const struct conf *conf, char *err, size_t errlen);
 /* Make the host on a loop and start the plugin; no socket is open yet. */
 MUST_USE struct cse_host *host_new(sd_event *loop, const struct host_setup *s, char *err, size_t errlen);

@@ -21,7 +21,7 @@
 
 struct stream { /* one connection, as the TLS listener handed it over */
     uint64_t serial;
-    bool psk;
+    enum cse_credential cred;
     char identity[256];
     char address[ADDRESS_TEXT];
 };
@@ -193,7 +193,7 @@ static void read_peer(struct request *r, const struct exchange *x)
 {
     const struct stream *s = stream_of(x);
     r->pub.peer = (struct cse_peer){.session = session_of_tls(s->serial),
-                                    .cred = s->psk ? CSE_CRED_PSK : CSE_CRED_NONE,
+                                    .cred = s->cred,
                                     .identity = request_text(r, span_str(s->identity)),
                                     .address = request_text(r, span_str(s->address))};
 }
@@ -341,7 +341,7 @@ static void on_opened(void *user, int fd, const struct tls_peer *peer)
         return;
     }
     s->serial = peer->serial;
-    s->psk = peer->psk;
+    s->cred = (enum cse_credential)peer->cred;
     snprintf(s->identity, sizeof s->identity, "%s", peer->identity);
     snprintf(s->address, sizeof s->address, "%s", peer->address);
     if (MHD_add_connection(mhd_loop_daemon(b->mhd), fd, (struct sockaddr *)&local, sizeof local.sun_family) != MHD_YES)
@@ -424,9 +424,9 @@ void http_binding_quiesce(struct http_binding *b)
     tls_listener_quiesce(b->tls);
 }
 
-bool http_binding_reload(struct http_binding *b, const struct http_config *cfg, char *err, size_t errlen)
+void http_binding_reload(struct http_binding *b, const struct http_config *cfg)
 {
-    return tls_listener_reload(b->tls, &cfg->tls, err, errlen);
+    tls_listener_reload(b->tls, &cfg->tls);
 }
 
 static bool free_stream(void *user, uint64_t fd, void *stream)

@@ -168,7 +168,8 @@ static bool load_certs(struct tool *t)
     struct cep_certificate one = {NULL, crt, key};
     snprintf(crt, sizeof crt, "%s.crt", t->key);
     snprintf(key, sizeof key, "%s.key", t->key);
-    t->certs = cep_certs_load(&one, 1, t->identity + 1, err, sizeof err);
+    struct cep_certs_files files = {.list = &one, .n = 1, .trust_anchors = t->identity + 1};
+    t->certs = cep_certs_load(&files, err, sizeof err);
     if (t->certs == NULL)
         fprintf(stderr, "%s\n", err);
     return t->certs != NULL;

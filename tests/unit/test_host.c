@@ -571,7 +571,8 @@ static struct cep_session *by_certificate(struct world *w, struct cep_endpoint *
     struct pki_names mine = pki_issue(&w->pki, "ae", "URI:C-ae1", "P-256", true);
     struct cep_certificate one = {NULL, mine.cert, mine.key};
     snprintf(pem, sizeof pem, "%s/server.pem", w->dir);
-    struct cep_certs *certs = cep_certs_load(&one, 1, pem, err, sizeof err);
+    struct cep_certs_files files = {.list = &one, .n = 1, .trust_anchors = pem};
+    struct cep_certs *certs = cep_certs_load(&files, err, sizeof err);
     assert_non_null(certs);
     struct cep_session *s = cep_connect_certificate(ep, host, w->coaps, certs, "mef.test.example", &code);
     cep_certs_unref(certs);
