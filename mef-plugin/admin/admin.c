@@ -154,7 +154,7 @@ static const struct route {
     {CSE_UPDATE, "v1/applications/{id}", ADMIN, 0, NULL, application_put},
     {CSE_DELETE, "v1/applications/{id}", ADMIN, 0, NULL, application_delete},
     {CSE_RETRIEVE, "v1/credentials", READS, Q_AFTER_TEXT | Q_LIMIT, NULL, credentials_list},
-    {CSE_CREATE, "v1/credentials", ADMIN, 0, "kpmId", credential_create},
+    {CSE_CREATE, "v1/credentials", ADMIN, 0, "id", credential_create},
     {CSE_RETRIEVE, "v1/credentials/{id}", READS, 0, NULL, credential_get},
     {CSE_DELETE, "v1/credentials/{id}", ADMIN, 0, NULL, credential_delete},
     {CSE_RETRIEVE, "v1/audit", READS, Q_BEFORE | Q_LIMIT, NULL, audit_list},

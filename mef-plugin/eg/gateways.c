@@ -105,7 +105,7 @@ static bool read_row(struct eg *e, const char *admin, const cJSON *in, struct ga
         !input_list(in, "applications", EG_MAX_PANS, take_application, row, r) || !read_form(in, row, r))
         return false;
     if (identity == NULL)
-        return mef_refuse(r, ST_BAD_REQUEST, "missing", "identity", "the KpmID of the gateway's credential");
+        return mef_refuse(r, ST_BAD_REQUEST, "missing", "identity", "the KpmID or subjectAltName of the gateway's credential");
     if (mef_credential_role(e->d.mef, admin, identity) != MEF_ROLE_GATEWAY)
         return mef_refuse(r, ST_UNACCEPTABLE, "not-a-gateway-credential", "identity",
                           "no credential of a gateway has this identity");

@@ -28,7 +28,8 @@ struct mef {
     int64_t max_key_ms, max_registration_ms;
     size_t max_resources, max_client_keys, max_credentials, max_applications;
     int64_t started;
-    struct credential *credentials;   /* by KpmID */
+    struct credential *credentials;   /* by name; of a PSK its KpmID */
+    struct credential *certificates;  /* those of them that are proved by certificate, by SAN */
     struct application *applications; /* by "adminFQDN/name" */
     struct res_index *resources;
     struct map64 *exported; /* sessions whose exporter output became a key */
