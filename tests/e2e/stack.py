@@ -153,7 +153,7 @@ class Stack:
                                                free_port(socket.SOCK_STREAM))
         self.egp_port, self.medium_port = free_port(socket.SOCK_STREAM), free_port(socket.SOCK_DGRAM)
         self.etc = self.folder / "mef"
-        self.ae = self.gw_credential = None
+        self.ae = self.gw_credential = self.gw_certificate = None
 
     def program(self, name: str) -> Path:
         places = {"mefd": "cse-shim/host", "mefctl": "mef-plugin/mefctl", "ipe-nid": "ipe-ni", "zbgwd": "ipe-ni", "mefkey": "ae-client"}
@@ -225,10 +225,14 @@ class Stack:
         self.gateway = self.spawn("zbgwd", [self.program("zbgwd"), "--config", conf])
 
     def start_ipe(self):
-        psk = write_private(self.folder / "gateway.psk", self.gw_credential["kpm"] + "\n")
+        """By certificate if gw_certificate says how: {option: value}; else by PSK."""
+        credential = self.gw_certificate
+        if credential is None:
+            psk = write_private(self.folder / "gateway.psk", self.gw_credential["kpm"] + "\n")
+            credential = {"identity": self.gw_credential["kpmId"], "psk-file": psk}
         conf = self.folder / "ipe-nid.conf"
-        conf.write_text(f"[egp]\nline = tcp-listen:127.0.0.1:{self.egp_port}\n[mef]\nuri = {self.mef_uri}\n"
-                        f"identity = {self.gw_credential['kpmId']}\npsk-file = {psk}\n")
+        conf.write_text(f"[egp]\nline = tcp-listen:127.0.0.1:{self.egp_port}\n[mef]\nuri = {self.mef_uri}\n" +
+                        "".join(f"{key} = {value}\n" for key, value in credential.items()))
         self.ipe = self.spawn("ipe-nid", [self.program("ipe-nid"), "--config", conf])
         self._until(lambda: tcp_listening(self.egp_port), self.ipe, "ipe-nid does not listen")
 
