@@ -259,31 +259,32 @@ bool certs_verify(const struct cep_certs *c, SSL *ssl, int mode, SSL_verify_cb f
     return SSL_set1_verify_cert_store(ssl, c->anchors) == 1;
 }
 
-/* Why we have no good list is for the operator; what else is wrong with a certificate is for the peer to mend. */
-static enum log_level weight(int error)
+/* That we have no good list is for the operator to mend; what else is wrong with a certificate, for its holder. */
+static bool list_missing(int error)
 {
-    switch (error) {
-    case X509_V_ERR_UNABLE_TO_GET_CRL:
-    case X509_V_ERR_UNABLE_TO_GET_CRL_ISSUER:
-    case X509_V_ERR_CRL_HAS_EXPIRED:
-    case X509_V_ERR_CRL_NOT_YET_VALID:
-    case X509_V_ERR_CRL_SIGNATURE_FAILURE:
-        return LOG_WARN;
-    default:
-        return LOG_INFO;
-    }
+    static const int errors[] = {X509_V_ERR_UNABLE_TO_GET_CRL, X509_V_ERR_UNABLE_TO_GET_CRL_ISSUER,
+                                 X509_V_ERR_CRL_HAS_EXPIRED, X509_V_ERR_CRL_NOT_YET_VALID,
+                                 X509_V_ERR_CRL_SIGNATURE_FAILURE};
+    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++)
+        if (errors[i] == error)
+            return true;
+    return false;
 }
 
 static void log_refused(X509_STORE_CTX *chain)
 {
-    char name[MAX_NAME] = "";
+    char name[MAX_NAME] = "", what[MAX_NAME + 160];
     int error = X509_STORE_CTX_get_error(chain);
     X509 *cert = X509_STORE_CTX_get0_cert(chain);
-    const char *why = error == X509_V_ERR_APPLICATION_VERIFICATION ? "no exact name (URI or dNSName) in subjectAltName"
-                                                                   : X509_verify_cert_error_string(error);
     bool named = cert != NULL && certs_name(cert, name, sizeof name);
-    log_event(weight(error), "certificate.refused", "name=%s depth=%d reason=\"%s\"", named ? name : "-",
-              X509_STORE_CTX_get_error_depth(chain), why);
+    snprintf(what, sizeof what, "name=%s depth=%d reason=\"%s\"", named ? name : "-",
+             X509_STORE_CTX_get_error_depth(chain),
+             error == X509_V_ERR_APPLICATION_VERIFICATION ? "no exact name (URI or dNSName) in subjectAltName"
+                                                          : X509_verify_cert_error_string(error));
+    if (list_missing(error))
+        log_event(LOG_WARN, "certificate.unchecked", "%s effect=refused", what);
+    else
+        log_event(LOG_INFO, "certificate.refused", "%s", what);
 }
 
 int certs_server(int ok, X509_STORE_CTX *chain)

@@ -108,16 +108,20 @@ static int64_t days_left(int64_t end)
 
 static void log_end(const char *listener, const char *what, int64_t end, int64_t soon)
 {
-    char when[32];
+    char when[32], text[128];
     time_t t = (time_t)end;
     struct tm tm;
     if (end == INT64_MAX || gmtime_r(&t, &tm) == NULL)
         return;
     strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &tm);
     int64_t days = days_left(end);
-    const char *event = days < 0 ? "certificate.expired" : "certificate.expires";
-    log_event(days < 0 ? LOG_ERROR : days < soon ? LOG_WARN : LOG_INFO, event, "listener=%s what=%s at=%s days-left=%lld",
-              listener, what, when, (long long)days);
+    snprintf(text, sizeof text, "listener=%s what=%s at=%s days-left=%lld", listener, what, when, (long long)days);
+    if (days < 0)
+        log_event(LOG_ERROR, "certificate.expired", "%s", text);
+    else if (days < soon)
+        log_event(LOG_WARN, "certificate.expires-soon", "%s", text);
+    else
+        log_event(LOG_INFO, "certificate.expires", "%s", text);
 }
 
 void certificates_log(const struct certificates *c)

@@ -287,7 +287,7 @@ static bool check_san(const struct mef *m, const struct attr_value *given, enum 
 {
     *san = given->present ? given->text : id; /* TS-0003 10.1: certificates of AEs bear the AE-ID, those of MAFs the FQDN */
     if (!given->present && kind == ID_GATEWAY)
-        return mef_refuse(r, ST_BAD_REQUEST, "missing", "san", "the name in the certificate's subjectAltName");
+        return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "san", "a gateway has no name of its own: give the certificate's");
     for (const char *p = *san; *p != '\0'; p++)
         if (*p <= ' ' || *p > '~' || *p == '*' || *p == '"')
             return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "san", "an exact URI or DNS name, without wildcard");

@@ -326,7 +326,9 @@ class Certificates(common.StackTest):
         self.assertIn("certificate.expires listener=https what=certificate", self.stack.mefd.log.read_text())
         self.second.key.chmod(0o644)
         self.addCleanup(self.second.key.chmod, 0o600)
-        self.assertIn(f"certificate.key-readable file={self.second.key}", self.reload())
+        said = self.reload()
+        self.assertIn(f"certificate.key-readable file={self.second.key}", said)
+        self.assertIn("certificate.expires-soon listener=coap what=certificate", said)
 
 
 if __name__ == "__main__":

@@ -199,7 +199,7 @@ def objects(w):
     for name, body, expect in (("empty", {}, "400 missing for"), ("no kind", {"for": "C1"}, "400 missing kind"),
                                ("kind unknown", {"for": "C1", "kind": "x"}, "400 bad-value kind"),
                                ("certificate of a gateway without a name", {"for": "gateway:1", "kind": "certificate"},
-                                "400 missing san"),
+                                "400 bad-value san"),
                                ("certificate with a wildcard", {"for": "C1", "kind": "certificate", "san": "*.example.org"},
                                 "400 bad-value san"),
                                ("certificate with a key", {"for": "C1", "kind": "certificate", "kpm": "00" * 16},

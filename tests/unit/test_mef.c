@@ -254,7 +254,7 @@ static void test_credential_refusals(void **state)
         {"{'for':'MEF.example.com','kind':'psk'}", "bad-value", "for", ST_BAD_REQUEST},
         {"{'for':'gateway:','kind':'psk'}", "bad-value", "for", ST_BAD_REQUEST},
         {"{'for':5,'kind':'psk'}", "bad-value", "for", ST_BAD_REQUEST},
-        {"{'for':'gateway:hall','kind':'certificate'}", "missing", "san", ST_BAD_REQUEST},
+        {"{'for':'gateway:hall','kind':'certificate'}", "bad-value", "san", ST_BAD_REQUEST},
         {"{'for':'C1','kind':'certificate','san':'*.example.com'}", "bad-value", "san", ST_BAD_REQUEST},
         {"{'for':'C1','kind':'certificate','san':''}", "bad-value", "san", ST_BAD_REQUEST},
         {"{'for':'C1','kind':'certificate','san':'a b'}", "bad-value", "san", ST_BAD_REQUEST},
