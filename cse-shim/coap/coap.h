@@ -143,8 +143,9 @@ struct cep_certs_expiry cep_certs_expiry(const struct cep_certs *c);
 
 /* Server: from now on handshakes may use these certificates (referenced) beside PSK; NULL: PSK only. Call again with
  * newly loaded ones to replace them: open sessions go on, but for those of clients whose certificate would be refused
- * now (revoked, expired, no anchor any more); these are closed. A client that comes without PSK is asked for its
- * certificate if there are anchors, and refused without one unless `optional`; unproven clients are CEP_CRED_NONE. */
+ * now (revoked, expired, no anchor any more); these are closed, the last of thousands after seconds. A client that comes
+ * without PSK is asked for its certificate if there are anchors, and refused without one unless `optional`; unproven
+ * clients are CEP_CRED_NONE. */
 void cep_endpoint_certificates(struct cep_endpoint *ep, struct cep_certs *certs, bool optional);
 
 /* Client: as cep_connect(), by certificates (referenced; they must have anchors). server_name: sent as SNI, and what

@@ -211,6 +211,11 @@ void dtls_ctx_certificates(struct dtls_ctx *ctx, struct cep_certs *certs, bool o
     ctx->optional = optional;
 }
 
+bool dtls_certified(const struct dtls *d)
+{
+    return SSL_is_server(d->ssl) == 1 && SSL_get0_peer_certificate(d->ssl) != NULL;
+}
+
 bool dtls_recheck(struct dtls *d)
 {
     return SSL_is_server(d->ssl) == 0 || certs_recheck(d->ctx->certs, d->ssl);

@@ -20,7 +20,9 @@ MUST_USE struct dtls_ctx *dtls_ctx_new(const struct dtls_hooks *hooks, unsigned 
 void dtls_ctx_free(struct dtls_ctx *ctx);
 /* Handshakes of servers show and check certificates from here on (referenced); see cep_endpoint_certificates(). */
 void dtls_ctx_certificates(struct dtls_ctx *ctx, struct cep_certs *certs, bool optional);
-/* After that: would the peer of this association, if it is a client with a certificate, be let in now? */
+/* Is the peer a client that showed a certificate? */
+bool dtls_certified(const struct dtls *d);
+/* After dtls_ctx_certificates(): would it be let in now? (A verification; for others true at once.) */
 MUST_USE bool dtls_recheck(struct dtls *d);
 
 #define DTLS_RANDOM_LEN 32

@@ -59,6 +59,8 @@ static bool make_maps(struct cep_endpoint *ep)
     return true;
 }
 
+static void recheck(void *user); /* below, with certificates */
+
 struct cep_endpoint *cep_endpoint_new(sd_event *loop, const struct cep_config *cfg, const struct cep_callbacks *cb)
 {
     struct cep_endpoint *ep = calloc(1, sizeof *ep);
@@ -75,6 +77,7 @@ struct cep_endpoint *cep_endpoint_new(sd_event *loop, const struct cep_config *c
     TAILQ_INIT(&ep->seen_age);
     ep->idle = (struct timer){.fire = session_expire, .user = ep};
     ep->seen_timer = (struct timer){.fire = seen_expire, .user = ep};
+    ep->recheck = (struct timer){.fire = recheck, .user = ep};
     struct dtls_hooks hooks = {ep, hook_send, hook_psk};
     if (!timers_init(&ep->timers, loop) || !make_maps(ep) || (ep->batch = udp_batch_new()) == NULL ||
         (ep->dtls = dtls_ctx_new(&hooks, ep->cfg.mtu)) == NULL ||
@@ -116,6 +119,7 @@ void cep_endpoint_free(struct cep_endpoint *ep)
     for (size_t i = 0; i < sizeof maps / sizeof *maps; i++)
         map64_free(maps[i]);
     timers_wipe(&ep->timers);
+    free(ep->unchecked);
     sd_event_unref(ep->loop);
     OPENSSL_cleanse(ep->out, sizeof ep->out);
     free(ep);
@@ -130,35 +134,44 @@ int cep_listen(struct cep_endpoint *ep, const char *host, uint16_t port, bool se
     return err;
 }
 
-struct rechecking {
-    uint64_t *serials;
-    size_t n;
-};
+/* --- certificates --- */
 
-static bool add_refused(void *user, uint64_t serial, void *session)
+#define RECHECK_AT_ONCE 16 /* chains, about 5 ms */
+#define RECHECK_PAUSE_US 1000
+
+/* Close those whose certificate is not good any more, some at a time: others are served meanwhile. */
+static void recheck(void *user)
 {
-    struct rechecking *r = user;
+    struct cep_endpoint *ep = user;
+    for (int i = 0; i < RECHECK_AT_ONCE && ep->nunchecked > 0; i++) {
+        struct cep_session *s = map64_get(ep->by_serial, ep->unchecked[--ep->nunchecked]);
+        if (s != NULL && !dtls_recheck(s->dtls))
+            session_close(s, true);
+    }
+    if (ep->nunchecked > 0)
+        timer_arm(&ep->timers, &ep->recheck, RECHECK_PAUSE_US);
+}
+
+static bool note_certified(void *user, uint64_t serial, void *session)
+{
+    struct cep_endpoint *ep = user;
     struct cep_session *s = session;
-    if (s->dtls != NULL && !dtls_recheck(s->dtls))
-        r->serials[r->n++] = serial;
+    if (s->dtls != NULL && (dtls_certified(s->dtls) || !dtls_recheck(s->dtls)))
+        ep->unchecked[ep->nunchecked++] = serial;
     return true;
 }
 
-/* Close the sessions whose certificate is not good any more; the call-backs may close others. */
 void cep_endpoint_certificates(struct cep_endpoint *ep, struct cep_certs *certs, bool optional)
 {
     dtls_ctx_certificates(ep->dtls, certs, optional);
-    struct rechecking r = {.serials = calloc(map64_count(ep->by_serial) + 1, sizeof *r.serials)};
-    if (r.serials != NULL)
-        map64_each(ep->by_serial, add_refused, &r);
+    free(ep->unchecked);
+    ep->nunchecked = 0;
+    ep->unchecked = calloc(map64_count(ep->by_serial) + 1, sizeof *ep->unchecked);
+    if (ep->unchecked != NULL)
+        map64_each(ep->by_serial, note_certified, ep);
     else
         close_all(ep); /* out of memory: rather all than one too few */
-    for (size_t i = 0; i < r.n; i++) {
-        struct cep_session *s = map64_get(ep->by_serial, r.serials[i]);
-        if (s != NULL)
-            session_close(s, true);
-    }
-    free(r.serials);
+    recheck(ep);
 }
 
 void cep_stats_get(const struct cep_endpoint *ep, struct cep_stats *out)

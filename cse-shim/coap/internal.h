@@ -291,6 +291,9 @@ struct cep_endpoint {
     struct seen_list seen_age;
     size_t seen_bytes;
     struct timer seen_timer;
+    struct timer recheck;
+    uint64_t *unchecked;            /* serials of sessions whose certificate is to be looked at again */
+    size_t nunchecked;
     size_t assembly;                /* bytes of bodies in pieces */
     bool closing;                   /* cep_endpoint_free(): no callback any more */
     uint8_t plain[16640];           /* one DTLS record's content */

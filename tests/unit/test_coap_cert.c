@@ -242,6 +242,27 @@ static void test_revoked_later(void **state)
     pair_free(f);
 }
 
+/* More of them than are looked at in one go. */
+static void test_many_revoked(void **state)
+{
+    struct world *w = *state;
+    enum { MANY = 40 };
+    char list[128];
+    struct pki_names gone = pki_issue(&w->pki, "gone4", "URI:C-gone", "P-256", true);
+    struct pair *f = cert_pair(w, "127.0.0.1", false, NULL);
+    for (unsigned i = 0; i < MANY; i++) {
+        dial(f, "127.0.0.1", f->port, i % 2 == 0 ? &gone : &w->client, w->anchor, "mef.example.org");
+        who_am_i(f, i % 2 == 0 ? "C-gone" : "//sp.example.org/CSE1/C-ae7");
+    }
+    serve(f, &w->server, w->anchor, pki_list(&w->pki, "many.crl", &gone, 3600, list));
+    pair_run(f, &f->client_closed, MANY / 2);
+    struct cep_stats stats;
+    cep_stats_get(f->server, &stats);
+    assert_int_equal(stats.sessions, MANY / 2);
+    who_am_i(f, "//sp.example.org/CSE1/C-ae7");
+    pair_free(f);
+}
+
 struct interrupting {
     struct pair *f;
     struct world *w;
@@ -487,7 +508,7 @@ int main(void)
         cmocka_unit_test(test_optional),     cmocka_unit_test(test_wrong_server), cmocka_unit_test(test_bad_files),
         cmocka_unit_test(test_server_names), cmocka_unit_test(test_reload),       cmocka_unit_test(test_loss),
         cmocka_unit_test(test_narrow_path),  cmocka_unit_test(test_strict),       cmocka_unit_test(test_revoked),
-        cmocka_unit_test(test_bad_lists),    cmocka_unit_test(test_revoked_later),
+        cmocka_unit_test(test_bad_lists),    cmocka_unit_test(test_revoked_later), cmocka_unit_test(test_many_revoked),
         cmocka_unit_test(test_revoked_meanwhile), cmocka_unit_test(test_revoked_server), cmocka_unit_test(test_expiry),
     };
     return cmocka_run_group_tests_name("coap cert", tests, set_up, tear_down);
