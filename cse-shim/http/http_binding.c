@@ -189,12 +189,19 @@ static void read_method(struct request *r, const char *method)
         request_refuse(r, ST_NOT_ALLOWED, "the method is not supported");
 }
 
+/* A browser shows its user's certificate also for what another site has it ask; that it then names in Origin. */
+static bool authenticated(const struct stream *s, const struct exchange *x)
+{
+    return s->cred == CSE_CRED_PSK || (s->cred == CSE_CRED_CERT && header_of(x, MHD_HTTP_HEADER_ORIGIN).p == NULL);
+}
+
 static void read_peer(struct request *r, const struct exchange *x)
 {
     const struct stream *s = stream_of(x);
+    bool known = authenticated(s, x);
     r->pub.peer = (struct cse_peer){.session = session_of_tls(s->serial),
-                                    .cred = s->cred,
-                                    .identity = request_text(r, span_str(s->identity)),
+                                    .cred = known ? s->cred : CSE_CRED_NONE,
+                                    .identity = known ? request_text(r, span_str(s->identity)) : "",
                                     .address = request_text(r, span_str(s->address))};
 }
 

@@ -10,7 +10,7 @@ import unittest
 
 import common
 from pki import HOUR, Authority
-from stack import AE_ID, FQDN, http_get, install_code, random_eui64, set_option
+from stack import ADMIN, AE_ID, FQDN, http_get, install_code, random_eui64, set_option
 
 OTHER_AE = "//example.org/in-cse/Cother"
 SECOND = "second.example.org"
@@ -40,6 +40,9 @@ class Certificates(common.StackTest):
             cls.set(listener, "revocation-lists", cls.lists)
         cls.set("coap", "certificate", cls.server.cert)
         cls.set("coap", "private-key", cls.server.key)
+        cls.desk = cls.ca.issue("desk", dns=["desk.example.org"])
+        for key, value in (("san", "desk.example.org"), ("admin-fqdn", ADMIN), ("role", "installer")):
+            cls.set("operator.desk", key, value)
         for key, value in (("server-name", SECOND), ("certificate", cls.second.cert), ("private-key", cls.second.key)):
             cls.set("certificate.second", key, value)
         cls.reload()
@@ -90,10 +93,10 @@ class Certificates(common.StackTest):
         done = subprocess.run(argv, capture_output=True, text=True, timeout=30, env={"HOME": str(self.pki)})
         return done.returncode, done.stdout.strip(), done.stderr.strip()
 
-    def curl(self, pair, origin: str = AE_ID) -> tuple[int, str]:
-        """GET the MEFBase as a primitive; (HTTP status or 0, body or what curl said)."""
+    def curl(self, pair, origin: str = AE_ID, path: str = "/mef", more: tuple = ()) -> tuple[int, str]:
+        """GET, the MEFBase as a primitive unless path says otherwise; (HTTP status or 0, body or what curl said)."""
         argv = ["curl", "-sS", "--cacert", self.stack.ca, "-H", f"X-M2M-Origin: {origin}", "-H", "X-M2M-RI: 1", "-H",
-                "X-M2M-RVI: 3", "-w", "\n%{http_code}", self.stack.https_uri + "/mef"]
+                "X-M2M-RVI: 3", "-w", "\n%{http_code}", self.stack.https_uri + path, *more]
         argv += ["--cert", pair.cert, "--key", pair.key] if pair else []
         done = subprocess.run(list(map(str, argv)), capture_output=True, text=True, timeout=30)
         body, _, code = done.stdout.rpartition("\n")
@@ -160,6 +163,22 @@ class Certificates(common.StackTest):
                                       input=(f"GET /mef HTTP/1.1\r\nHost: x\r\nX-M2M-Origin: {AE_ID}\r\nX-M2M-RI: 1\r\n"
                                              "X-M2M-RVI: 3\r\nConnection: close\r\n\r\n").encode(), timeout=20)
                 self.assertIn(b"HTTP/1.1 200", done.stdout, done.stderr)
+
+    def test_an_operator_by_certificate(self):
+        path = "/v1/devices"
+        self.assertEqual(self.curl(self.desk, path=path)[0], 200)
+        self.assertEqual(self.curl(self.desk, path="/v1/credentials")[0], 403)  # not an installer's
+        self.assertEqual(self.curl(self.desk)[0], 403)  # and no AE
+        for pair in (self.ae, self.gw, None):
+            self.assertEqual(self.curl(pair, path=path)[0], 401)
+        self.assertEqual(self.curl(self.desk, path=path, more=("-H", "Authorization: Bearer nonsense-nonsense"))[0], 401)
+        # what a browser has asked by another site is not its user's wish
+        for argv in (("-H", "Origin: https://evil.example"), ("-H", "Origin: null")):
+            self.assertEqual(self.curl(self.desk, path=path, more=argv)[0], 401)
+            self.assertEqual(self.curl(self.ae, more=argv)[0], 403)
+        self.lists.write_bytes(self.ca.revoke(self.desk.serial))
+        self.reload()
+        self.assertEqual(self.curl(self.desk, path=path)[0], 0)
 
     def test_server_names(self):
         for dtls in (True, False):
@@ -291,6 +310,7 @@ class Certificates(common.StackTest):
         for text, complaint in ((third.format(self.second), "third.example.org is not in the certificate"),
                                 (third.format(self.second).replace("third.example", "second.example"), "has another certificate"),
                                 ("[certificate.third]\nserver-name = x\n", "[certificate.third] certificate is missing"),
+                                ("[operator.two]\nsan = x\n", "[operator.two] admin-fqdn is missing"),
                                 ("[certificate.third]\ncolour = x\n", "unknown key colour"),
                                 (f"[certificate.second]\nserver-name = {SECOND}\n", "is set twice"),
                                 (third.format(self.second).replace("third.example.org", SECOND).replace("second.key", "ae.key"),
