@@ -32,6 +32,8 @@ class Target:
 TARGETS = {
     "forge": Target(1.4),
     "forge in the vault": Target(1.4),
+    "CoAP endpoint": Target(1.0),
+    "memory of a session": Target(1.0),
     "key retrieval": Target(1.0),
     "key retrieval, many sessions": Target(1.25),
     "handshake, retrieval, close": Target(1.5),

@@ -1,7 +1,7 @@
 /* What an operation costs a server that listens on 127.0.0.1:PORT as process PID. Prints one JSON object; processor time is
  * the server's alone. Credentials come by standard input, one a line: IDENTITY HEXKEY [GATEWAY].
  *   bench_load get PORT PID SESSIONS SECONDS PATH [AE-ID]   over live sessions, 32 requests in flight
- *   bench_load cycle PORT PID COUNT [PATH [AE-ID]]          handshake, one GET (without PATH: none), close; 8 at a time
+ *   bench_load cycle PORT PID COUNT [PATH [AE-ID]]          handshake, one GET (without PATH: none), close; 32 at a time
  *   bench_load enrol PORT PID COUNT FIRST-EUI64             EgRequests of COUNT devices from all gateways, 64 in flight */
 #include "tests/bench/load.h"
 
@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { GETS_AT_ONCE = 32, CYCLES_AT_ONCE = 8, ENROLMENTS_AT_ONCE = 64 };
+enum { GETS_AT_ONCE = 32, CYCLES_AT_ONCE = 32, ENROLMENTS_AT_ONCE = 64 };
 
 struct cycle;
 

@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
@@ -15,11 +16,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "e2e"))
 from stack import AE_ID, FQDN, Stack, free_port, http_status, install_code, random_eui64  # noqa: E402
-import socket  # noqa: E402
 
 KEY = "30313233343536373839616263646566"  # of servers that are measured against
 GATEWAYS = 16
 RSS_LIMIT_KIB = 32 * 1024
+SESSION_LIMIT_KIB = 48
 
 
 @dataclass
@@ -132,12 +133,18 @@ def enrolled_key(s: Stack) -> str:
     return "mef/" + out.split()[0]
 
 
-def retrieval(plan: Plan, r: Results, mefd: Server, libcoap: Server, path: str):
+def retrieval(plan: Plan, r: Results, mefd: Server, libcoap: Server, endpoint: Server, path: str):
     few, echo = mefd.load("get", 32, plan.seconds, path, AE_ID), libcoap.load("get", 32, plan.seconds, "time")
+    alone = endpoint.load("get", 32, plan.seconds, "time")
     many = mefd.load("get", plan.sessions, plan.seconds, path, AE_ID)
     r.add("key retrieval, 32 sessions", few["cpu_us"])
     r.add(f"key retrieval, {plan.sessions} sessions", many["cpu_us"])
     r.add("bare: libcoap's answer, 32 sessions", echo["cpu_us"])
+    r.add("our CoAP endpoint's answer, 32 sessions", alone["cpu_us"])
+    if "memory of a session, KiB" not in r.figures:  # later ones use what the first ones left
+        r.add("memory of a session, KiB", many["kib_a_session"])
+        r.ratio("memory of a session", many["kib_a_session"] / SESSION_LIMIT_KIB)
+    r.ratio("CoAP endpoint", alone["cpu_us"] / echo["cpu_us"])
     r.ratio("key retrieval", few["cpu_us"] / echo["cpu_us"])
     r.ratio("key retrieval, many sessions", many["cpu_us"] / few["cpu_us"])
 
@@ -173,15 +180,16 @@ def dtls(plan: Plan, r: Results):
     plain = free_port(socket.SOCK_DGRAM)
     libcoap_argv = ["coap-server-openssl", "-A", "127.0.0.1", "-p", plain, "-k", bytes.fromhex(KEY).decode(), "-h", "", "-v", "1"]
     with stack(plan, extra={("coap", "max-sessions"): "20000"}) as s, \
-            started(libcoap_argv, plain + 1) as libcoap, started([plan.build / "tests/bench/dtls_server", KEY]) as bare:
+            started(libcoap_argv, plain + 1) as libcoap, started([plan.build / "tests/bench/dtls_server", KEY]) as bare, \
+            started([plan.build / "tests/bench/bench_coap", "server"]) as endpoint:
         s.start_mefd()
         s.make_credentials()
         s.start_gateway()
         path = enrolled_key(s)
         mefd = Server(plan, s.coaps, s.mefd.pid, [(s.ae["kpmId"], s.ae["kpm"])])
-        servers = [Server(plan, *which, [("bench", KEY)]) for which in (libcoap, bare)]
+        servers = [Server(plan, *which, [("bench", KEY)]) for which in (libcoap, bare, endpoint)]
         for _ in range(plan.repetitions):
-            retrieval(plan, r, mefd, servers[0], path)
+            retrieval(plan, r, mefd, servers[0], servers[2], path)
             handshake(plan, r, mefd, servers[1], path)
             rest_put(plan, r, s)
 
