@@ -149,7 +149,7 @@ cJSON *eg_list(struct eg *e, const struct listing *l, const char *admin, eui64_t
         if (l->tables[i].map != NULL)
             map64_each(l->tables[i].map, page_visit, &p);
     }
-    for (size_t i = 0; i < p.n; i++)
+    for (size_t i = 0; p.keys != NULL && i < p.n; i++)
         cJSON_AddItemToArray(list, l->get(e, admin, p.keys[i]));
     free(p.keys);
     return list;

@@ -115,8 +115,8 @@ def main() -> int:
         began = time.monotonic()
         subjects.SUBJECTS[name](subjects.Plan(args.build.resolve(), args.folder.resolve(), **plan), results)
         print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-    out = report(results, plan)
-    args.out.write_text(json.dumps(out, indent=1) + "\n")
+        out = report(results, plan)
+        args.out.write_text(json.dumps(out, indent=1) + "\n")  # what there is, should a later part fail
     print_table(out)
     if args.write_baseline:
         args.baseline.write_text(json.dumps(baseline_of(out), indent=1) + "\n")
