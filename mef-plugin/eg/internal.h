@@ -9,7 +9,7 @@
 #define EG_FORMAT_JSON 50
 #define EG_FORMAT_CBOR 60
 #define EG_TICKETS 8   /* unspent tickets of one device */
-#define EG_WOKEN 1024  /* devices kept in memory of which nothing but the registration is known */
+#define EG_WOKEN 64    /* devices kept decoded of which nothing but the registration is known: few, so that they stay in the cache */
 
 /* Take n tokens that refill at `rate` a second up to `burst`; false: there are fewer. */
 MUST_USE bool bucket_take(struct bucket *b, uint64_t now, uint64_t rate, uint64_t burst, uint64_t n);
