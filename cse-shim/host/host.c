@@ -66,7 +66,7 @@ struct cse_host {
     struct coap_binding *coap;
     struct http_binding *http;
     struct status_server *status;
-    struct request *requests;
+    struct request_list requests;
     bool starting, draining;
 };
 
@@ -299,7 +299,7 @@ void host_metrics_refresh(struct cse_host *h)
     certificates_measure(&h->certificates, h->metrics);
 }
 
-struct request **host_requests(struct cse_host *h)
+struct request_list *host_requests(struct cse_host *h)
 {
     return &h->requests;
 }
@@ -312,7 +312,7 @@ static void leave(void *user)
 
 void host_request_ended(struct cse_host *h)
 {
-    if (h->draining && h->requests == NULL && h->work != NULL)
+    if (h->draining && h->requests.busy == NULL && h->work != NULL)
         loop_timer(h->work, LINGER_MS, leave, h);
 }
 
@@ -415,7 +415,7 @@ void host_drain(struct cse_host *h)
     if (h->http != NULL)
         http_binding_quiesce(h->http);
     uint64_t ms = (uint64_t)conf_int(h->conf, "daemon", "drain-seconds") * 1000;
-    loop_timer(h->work, h->requests == NULL ? LINGER_MS : ms, leave, h);
+    loop_timer(h->work, h->requests.busy == NULL ? LINGER_MS : ms, leave, h);
 }
 
 bool host_reload(struct cse_host *h, const struct conf *conf, char *err, size_t errlen)
@@ -457,8 +457,7 @@ void host_free(struct cse_host *h)
     struct loop_work *work = h->work;
     h->work = NULL;
     loop_work_free(work);
-    while (h->requests != NULL)
-        request_drop(h->requests);
+    requests_free(&h->requests);
     metrics_free(h->metrics);
     for (size_t i = 0; i < h->nmounts; i++)
         free((char *)h->mounts[i].prefix);

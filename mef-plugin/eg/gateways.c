@@ -236,8 +236,8 @@ static bool is_own(const void *object, const char *admin)
 
 cJSON *eg_gateway_list(struct eg *e, const char *admin)
 {
-    static const struct listing listing = {is_own, eg_gateway_get};
-    return eg_list(e, e->gateways, &listing, admin, 0, e->max_gateways);
+    const struct listing listing = {{{e->gateways, is_own}}, eg_gateway_get};
+    return eg_list(e, &listing, admin, 0, e->max_gateways);
 }
 
 /* --- loading ------------------------------------------------------------------------------------------------------ */

@@ -399,24 +399,30 @@ void res_each(const struct mef *m, const struct strings *labels, bool (*fn)(void
         ;
 }
 
+/* `name` is a literal: no copy of it is needed. */
+static void add_text(cJSON *o, const char *name, const char *value)
+{
+    cJSON_AddItemToObjectCS(o, name, cJSON_CreateString(value));
+}
+
 cJSON *res_json(const struct mef *m, const struct res *r)
 {
     char when[WHEN_TEXT];
     cJSON *o = cJSON_CreateObject();
-    cJSON_AddNumberToObject(o, M2M_SN_RESOURCE_TYPE, r->ty);
-    cJSON_AddStringToObject(o, M2M_SN_RESOURCE_ID, r->ri);
-    cJSON_AddStringToObject(o, M2M_SN_RESOURCE_NAME, r->ri);
-    cJSON_AddStringToObject(o, M2M_SN_PARENT_ID, m->base);
+    cJSON_AddItemToObjectCS(o, M2M_SN_RESOURCE_TYPE, cJSON_CreateNumber(r->ty));
+    add_text(o, M2M_SN_RESOURCE_ID, r->ri);
+    add_text(o, M2M_SN_RESOURCE_NAME, r->ri);
+    add_text(o, M2M_SN_PARENT_ID, m->base);
     when_print_m2m(r->created, when);
-    cJSON_AddStringToObject(o, M2M_SN_CREATION_TIME, when);
+    add_text(o, M2M_SN_CREATION_TIME, when);
     when_print_m2m(r->modified, when);
-    cJSON_AddStringToObject(o, M2M_SN_LAST_MODIFIED, when);
+    add_text(o, M2M_SN_LAST_MODIFIED, when);
     when_print_m2m(r->expires, when);
-    cJSON_AddStringToObject(o, M2M_SN_EXPIRATION, when);
+    add_text(o, M2M_SN_EXPIRATION, when);
     if (r->labels.n > 0)
-        cJSON_AddItemToObject(o, M2M_SN_LABELS, strings_json(&r->labels));
-    cJSON_AddStringToObject(o, MEF_SN_ADMIN_FQDN, r->admin);
-    cJSON_AddStringToObject(o, MEF_SN_SOURCE_ID, r->owner);
+        cJSON_AddItemToObjectCS(o, M2M_SN_LABELS, strings_json(&r->labels));
+    add_text(o, MEF_SN_ADMIN_FQDN, r->admin);
+    add_text(o, MEF_SN_SOURCE_ID, r->owner);
     return o;
 }
 
