@@ -20,14 +20,14 @@ static void reach_plugin(struct packet *p)
     uint64_t context = 0;
     if (!vhost_running(p->w->h) || p->tag != g->life || egp_decode(span_of(p->bytes, p->n), &m) != NULL)
         return;
-    if (m.env.type == EGP_UPLINK && p->peer < MAX_DEVICES)
-        oracle_uplink(&p->w->devices[p->peer], m.u.frame.nwk_frame);
+    for (unsigned i = 0; m.env.type == EGP_UPLINK && i < p->w->ndevices; i++)
+        oracle_uplink(&p->w->devices[i], m.u.frame.nwk_frame);
     oracle_asked(g, &m, span_of(p->bytes, p->n), &context);
     vhost_ask(p->w->h, &(struct vask){.op = CSE_CREATE, .path = "mef/eg", .body = span_of(p->bytes, p->n),
                                       .session = g->session, .identity = g->kpm, .done = answered, .user = g, .tag = context});
 }
 
-static void tell_from(struct gateway *g, const struct egp_message *m, unsigned peer)
+void gateway_tell(struct gateway *g, const struct egp_message *m)
 {
     uint8_t buf[EGP_MAX_MESSAGE];
     struct wr w = wr_of(buf, sizeof buf);
@@ -35,11 +35,8 @@ static void tell_from(struct gateway *g, const struct egp_message *m, unsigned p
         return; /* nothing a gateway could send */
     struct packet *p = packet_new(g->w, reach_plugin, g->index, wr_span(&w));
     p->tag = g->life;
-    p->peer = peer;
     packet_send(p, &g->w->link, 5);
 }
-
-void gateway_tell(struct gateway *g, const struct egp_message *m) { tell_from(g, m, MAX_DEVICES); }
 
 static struct egp_message message(struct gateway *g, enum egp_type type, uint64_t transaction, eui64_t device)
 {
@@ -90,7 +87,7 @@ static void reach_device(struct packet *p)
         device_receive(d, span_of(p->bytes, p->n));
 }
 
-static const struct child *child_at(const struct gateway *g, uint16_t address)
+static struct child *child_at(struct gateway *g, uint16_t address)
 {
     for (size_t i = 0; i < g->nchildren; i++)
         if (g->children[i].address == address)
@@ -98,21 +95,31 @@ static const struct child *child_at(const struct gateway *g, uint16_t address)
     return NULL;
 }
 
-/* Radiate to a short address; each try is lost alone, an acknowledgement too: then the device hears it twice. */
+static struct child *child_new(struct gateway *g, eui64_t eui, uint16_t address)
+{
+    struct child *c = &g->children[g->nchildren < MAX_CHILDREN ? g->nchildren++ : draw(g->w, MAX_CHILDREN)];
+    *c = (struct child){.eui = eui, .address = address};
+    return c;
+}
+
+/* Radiate to a short address, whoever has it; each try is lost alone, an acknowledgement too: then it is heard twice. */
 static void radiate(struct gateway *g, uint16_t address, struct span frame)
 {
     struct world *w = g->w;
-    const struct child *c = child_at(g, address);
-    unsigned tries = 1;
-    while (!w->calm && tries < RADIO_TRIES && chance(w, w->radio.loss))
-        tries++;
-    if (c == NULL || c->who >= MAX_DEVICES || (tries == RADIO_TRIES && chance(w, w->radio.loss)))
-        return;
-    struct packet *p = packet_new(w, reach_device, c->who, frame);
-    p->peer = g->index;
-    p->tag = address;
-    struct faults f = {0, w->radio.twice, 0};
-    packet_send(p, &f, 3 * tries);
+    for (unsigned i = 0; i < w->ndevices; i++) {
+        unsigned tries = 1;
+        if (w->devices[i].home != g->index || w->devices[i].address != address)
+            continue;
+        while (!w->calm && tries <= RADIO_TRIES && chance(w, w->radio.loss))
+            tries++;
+        if (tries > RADIO_TRIES)
+            continue;
+        struct packet *p = packet_new(w, reach_device, i, frame);
+        p->peer = g->index;
+        p->tag = address;
+        struct faults f = {0, w->radio.twice, 0};
+        packet_send(p, &f, 3 * tries);
+    }
 }
 
 static void deliver(struct gateway *g, uint16_t address, bool indirect, struct span frame)
@@ -163,7 +170,6 @@ static void ask_again(void *user, uint64_t transaction)
         return;
     struct packet *p = packet_new(g->w, reach_plugin, g->index, span_of(r->bytes, r->n));
     p->tag = g->life;
-    p->peer = MAX_DEVICES;
     packet_send(p, &g->w->link, 5);
     vhost_at(g->w->h, waits[r->tries < 2 ? r->tries : 2], ask_again, g, transaction);
     r->tries++;
@@ -182,17 +188,13 @@ static void association_response(void *user, uint64_t transaction)
 static uint16_t address_for(struct gateway *g, eui64_t eui, unsigned who)
 {
     for (size_t i = 0; i < g->nchildren; i++)
-        if (g->children[i].eui == eui && (who < MAX_DEVICES || chance(g->w, 500))) {
-            if (who < MAX_DEVICES)
-                g->children[i].who = who;
+        if (g->children[i].eui == eui && (who < MAX_DEVICES || chance(g->w, 500)))
             return g->children[i].address;
-        }
     uint16_t address;
     do
         address = (uint16_t)(1 + draw(g->w, 0xfff0));
     while (child_at(g, address) != NULL);
-    struct child *c = &g->children[g->nchildren < MAX_CHILDREN ? g->nchildren++ : draw(g->w, MAX_CHILDREN)];
-    *c = (struct child){eui, address, who};
+    child_new(g, eui, address);
     return address;
 }
 
@@ -221,8 +223,12 @@ static void give_key(struct packet *p)
 {
     struct gateway *g = &p->w->gateways[p->who];
     struct egp_message m;
-    if (egp_decode(span_of(p->bytes, p->n), &m) == NULL && p->tag == g->life)
-        deliver(g, m.u.response.next_hop, m.u.response.indirect, m.u.response.nwk_frame);
+    if (egp_decode(span_of(p->bytes, p->n), &m) != NULL || p->tag != g->life)
+        return;
+    struct child *c = child_at(g, m.u.response.next_hop);
+    if (c != NULL)
+        c->radiated = 0; /* counters begin anew behind a first key */
+    deliver(g, m.u.response.next_hop, m.u.response.indirect, m.u.response.nwk_frame);
 }
 
 static void on_response(struct gateway *g, const struct egp_message *m, struct span bytes)
@@ -273,9 +279,23 @@ static void message_arrives(struct packet *p)
     struct egp_message m;
     if (p->tag != g->life || egp_decode(span_of(p->bytes, p->n), &m) != NULL || m.env.type != EGP_DOWNLINK)
         return;
-    deliver(g, m.u.frame.hop, m.u.frame.indirect, m.u.frame.nwk_frame);
-    struct egp_message result = message(g, EGP_TX_RESULT, m.env.transaction, m.env.device);
-    result.u.tx_result = (struct egp_tx_result){EGP_TX_ACKED, 1};
+    struct zb_nwk n;
+    struct zb_aux aux = {0};
+    struct rd r = rd_of(zb_nwk_parse(m.u.frame.nwk_frame, &n) == ZB_OK ? n.payload : (struct span){0});
+    struct child *c = child_at(g, m.u.frame.hop);
+    if (zb_aux_parse(&r, &aux) != ZB_OK)
+        return;
+    if (c == NULL)
+        c = child_new(g, m.env.device, m.u.frame.hop);
+    bool stale = aux.counter <= c->radiated;
+    struct egp_message result = message(g, stale ? EGP_STALE : EGP_TX_RESULT, m.env.transaction, m.env.device);
+    if (stale) {
+        result.u.stale = (struct egp_stale){aux.counter, c->radiated};
+    } else {
+        c->radiated = aux.counter;
+        deliver(g, m.u.frame.hop, m.u.frame.indirect, m.u.frame.nwk_frame);
+        result.u.tx_result = (struct egp_tx_result){EGP_TX_ACKED, 1};
+    }
     gateway_tell(g, &result);
 }
 
@@ -283,18 +303,14 @@ void gateway_message(struct gateway *g, struct span bytes)
 {
     struct packet *p = packet_new(g->w, message_arrives, g->index, bytes);
     p->tag = g->life;
-    packet_send(p, &g->w->link, 5);
+    packet_send_behind(p, &g->w->link, 5, &g->told);
 }
 
 /* --- from the air ------------------------------------------------------------------------------------------------- */
 
 void gateway_hear(struct gateway *g, uint16_t hop, eui64_t device, struct span frame)
 {
-    unsigned who = MAX_DEVICES;
-    for (unsigned i = 0; i < g->w->ndevices; i++)
-        if (g->w->devices[i].eui == device)
-            who = i;
     struct egp_message m = message(g, EGP_UPLINK, g->next_transaction++, device);
     m.u.frame = (struct egp_frame){.hop = hop, .lqi = 200, .nwk_frame = frame};
-    tell_from(g, &m, who);
+    gateway_tell(g, &m);
 }

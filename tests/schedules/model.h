@@ -33,6 +33,8 @@ struct packet { /* one message under way */
 /* A packet to fill in, then to hand over. */
 struct packet *packet_new(struct world *w, void (*arrive)(struct packet *p), unsigned who, struct span bytes);
 void packet_send(struct packet *p, const struct faults *f, uint64_t ms); /* takes it over; ms: the usual time */
+/* The same in order: it arrives behind the one that arrived, or will, at *last. */
+void packet_send_behind(struct packet *p, const struct faults *f, uint64_t ms, uint64_t *last);
 void trace(struct world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* An invariant is broken: the schedule has failed; the first breach is kept. */
 void breach(struct world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -126,7 +128,7 @@ struct request { /* an EgRequest under way */
 struct child {
     eui64_t eui;
     uint16_t address;
-    unsigned who;
+    uint32_t radiated; /* the newest counter */
 };
 struct waiting { /* a frame that waits for a poll */
     uint16_t address;
@@ -141,6 +143,7 @@ struct gateway {
     char kpm[80];
     uint16_t pan;
     uint64_t session, next_transaction, life; /* life: restarts so far */
+    uint64_t told;                            /* when the plugin's last message arrives: they come in order */
     struct request requests[MAX_REQUESTS];
     struct child children[MAX_CHILDREN];
     size_t nchildren;
@@ -164,7 +167,7 @@ struct ae {
 void ae_register(struct world *w);
 void ae_tick(void *user, uint64_t arg);
 void ae_look(struct device *d);    /* find and get the key */
-void ae_command(struct device *d); /* ticket, seal, send */
+void ae_command(struct device *d, unsigned count); /* a ticket of so many; the last ones are sealed and sent */
 void attacker_tick(void *user, uint64_t arg);
 void attacker_overhear(struct world *w, unsigned gateway, struct span frame);
 
@@ -173,7 +176,7 @@ void attacker_overhear(struct world *w, unsigned gateway, struct span frame);
 void oracle_asked(struct gateway *g, const struct egp_message *m, struct span bytes, uint64_t *context);
 void oracle_answered(struct gateway *g, uint64_t context, const struct vanswer *a);
 void oracle_downlink(struct world *w, const struct egp_message *m);
-void oracle_uplink(struct device *d, struct span frame); /* a genuine frame is about to reach the plugin */
+void oracle_uplink(struct device *d, struct span frame); /* a frame, whoever sent it, is about to reach the plugin */
 void oracle_state(struct device *d, const cJSON *device); /* as the operator sees it */
 void oracle_key(struct device *d, const uint8_t key[ZB_KEY]); /* as a target AE got it */
 void oracle_free(struct world *w);

@@ -112,8 +112,10 @@ static void settle(void *user, uint64_t index, const struct vanswer *a)
     d->perhaps = false;
     const struct wish *x = &d->wishes[0];
     trace(w, "operator: device %u: op %u: %u %s", d->index, x->op, http, a->code);
-    if (http < 300 || (x->op == OP_DELETE && http == 404))
+    if (http < 300)
         d->reg = d->then;
+    else if (x->op == OP_DELETE && http == 404)
+        d->reg.exists = false;
     else if (http != 404)
         breach(w, "the operator's wish %u for device %u was refused: %u %s", x->op, d->index, http, a->code);
     memmove(d->wishes, d->wishes + 1, --d->nwishes * sizeof d->wishes[0]);

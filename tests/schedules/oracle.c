@@ -208,8 +208,7 @@ static struct known_key *known(struct device *d, const uint8_t key[ZB_KEY])
     return NULL;
 }
 
-/* The frame is genuine only if it opens: the attacker sends such frames in the device's name, too. A replay proves no
- * more than the frame did. */
+/* A frame that opens is the device's: nobody else has the key. That it may be a replay changes nothing. */
 void oracle_uplink(struct device *d, struct span frame)
 {
     for (size_t i = 0; i < d->nkeys; i++) {

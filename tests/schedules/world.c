@@ -72,6 +72,18 @@ static void arrived(void *user, uint64_t arg)
     packet_drop(p);
 }
 
+void packet_send_behind(struct packet *p, const struct faults *f, uint64_t ms, uint64_t *last)
+{
+    struct world *w = p->w;
+    if (!w->calm && chance(w, f->loss)) {
+        packet_drop(p);
+        return;
+    }
+    uint64_t at = vhost_now(w->h) + ms + (!w->calm && chance(w, f->late) ? draw(w, 4000) : draw(w, ms + 1));
+    *last = at > *last ? at : *last + 1;
+    vhost_at(w->h, *last - vhost_now(w->h), arrived, p, 0);
+}
+
 void packet_send(struct packet *p, const struct faults *f, uint64_t ms)
 {
     struct world *w = p->w;
