@@ -66,7 +66,8 @@ static void must_fail(void *user, uint64_t tag, const struct vanswer *a)
 static void speak_for_a_gateway(struct world *w)
 {
     struct gateway *g = any_gateway(w), *other = any_gateway(w);
-    const char *identity = chance(w, 300) ? NULL : chance(w, 500) ? w->aes[0].kpm : other->kpm;
+    bool nonsense = chance(w, 300);
+    const char *identity = chance(w, 300) ? NULL : nonsense || chance(w, 500) ? w->aes[0].kpm : other->kpm;
     if (identity == g->kpm)
         identity = NULL;
     struct egp_message m = {.env = {EGP_VERSION, EGP_REQUEST, draw(w, UINT64_MAX), g->eui, any_victim(w), EGP_TO_EG, 15, 0}};
@@ -75,7 +76,7 @@ static void speak_for_a_gateway(struct world *w)
     struct wr out = wr_of(buf, sizeof buf);
     if (!egp_encode(&m, &out))
         return;
-    if (chance(w, 300)) /* or nonsense */
+    if (nonsense)
         buf[draw(w, out.n)] ^= (uint8_t)(1u << draw(w, 8));
     vhost_ask(w->h, &(struct vask){.op = CSE_CREATE, .path = "mef/eg", .body = wr_span(&out), .session = w->aes[1].session,
                                    .identity = identity, .done = must_fail, .user = w});

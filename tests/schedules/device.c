@@ -119,7 +119,7 @@ static void transmit(struct device *d, uint8_t endpoint, uint16_t cluster, struc
     packet_send(packet_new(d->w, air_heard, d->index, wr_span(&out)), &f, 3);
 }
 
-static void announce(struct device *d) /* Zig 2.4.3.1.11 */
+void device_announce(struct device *d) /* Zig 2.4.3.1.11 */
 {
     uint8_t buf[12];
     struct wr w = wr_of(buf, sizeof buf);
@@ -205,6 +205,6 @@ void device_receive(struct device *d, struct span frame)
     d->w->tally.joined++;
     if (d->kind != KIND_GOOD && d->kind != KIND_EXPIRED)
         breach(d->w, "device %u (%s) has a key", d->index, kind_names[d->kind]);
-    announce(d);
+    device_announce(d);
     vhost_at(d->w->h, 200, device_tick, d, d->attempt);
 }

@@ -22,7 +22,7 @@ static void reach_plugin(struct packet *p)
         return;
     for (unsigned i = 0; m.env.type == EGP_UPLINK && i < p->w->ndevices; i++)
         oracle_uplink(&p->w->devices[i], m.u.frame.nwk_frame);
-    oracle_asked(g, &m, span_of(p->bytes, p->n), &context);
+    oracle_asked(g, &m, &context);
     vhost_ask(p->w->h, &(struct vask){.op = CSE_CREATE, .path = "mef/eg", .body = span_of(p->bytes, p->n),
                                       .session = g->session, .identity = g->kpm, .done = answered, .user = g, .tag = context});
 }

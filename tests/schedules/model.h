@@ -6,6 +6,7 @@
 #include "cse-shim/base/map64.h"
 #include "mef-plugin/egp/egp.h"
 #include "mef-plugin/zigbee/zigbee.h"
+#include "tests/vhost/used.h"
 #include "tests/vhost/vhost.h"
 
 #include <stdio.h>
@@ -111,6 +112,7 @@ struct device {
 void device_reset(struct device *d, uint64_t in_ms); /* factory reset, then it joins */
 void device_associated(struct device *d, uint16_t address, bool refused);
 void device_receive(struct device *d, struct span frame);
+void device_announce(struct device *d); /* after joining, and when its battery was changed */
 void device_tick(void *user, uint64_t attempt); /* sends a reading, if it is joined, and goes on */
 
 /* --- gateways: gateway.c ------------------------------------------------------------------------------------------ */
@@ -173,7 +175,7 @@ void attacker_overhear(struct world *w, unsigned gateway, struct span frame);
 
 /* --- oracle.c: what is to be true of every step ------------------------------------------------------------------- */
 
-void oracle_asked(struct gateway *g, const struct egp_message *m, struct span bytes, uint64_t *context);
+void oracle_asked(struct gateway *g, const struct egp_message *m, uint64_t *context);
 void oracle_answered(struct gateway *g, uint64_t context, const struct vanswer *a);
 void oracle_downlink(struct world *w, const struct egp_message *m);
 void oracle_uplink(struct device *d, struct span frame); /* a frame, whoever sent it, is about to reach the plugin */
@@ -204,7 +206,8 @@ struct world {
     size_t nall;
     struct { unsigned gateway; size_t n; uint8_t bytes[ZB_NWK_MAX]; } overheard[16];
     size_t noverheard;
-    struct map64 *used, *answers, *owners; /* the oracle's */
+    struct used *used; /* the oracle's */
+    struct map64 *answers, *owners;
     FILE *trace, *dump;
     char breach[300];
     struct tally { uint64_t keys, joined, refused, downlinks, attacks, kills, restarts, repeats, wishes; } tally;

@@ -22,22 +22,6 @@ struct asked { /* one (gateway, transaction) */
     uint8_t bytes[EGP_MAX_MESSAGE];
 };
 
-struct used {
-    uint8_t key[ZB_KEY];
-    eui64_t source;
-    uint32_t counter;
-    uint64_t transaction;
-    uint64_t digest;
-};
-
-static uint64_t digest(uint64_t h, const void *p, size_t n) /* FNV-1a */
-{
-    for (size_t i = 0; i < n; i++)
-        h = (h ^ ((const uint8_t *)p)[i]) * 0x100000001b3u;
-    return h;
-}
-#define SEED 0xcbf29ce484222325u
-
 static void *made(struct map64 *m, uint64_t key, size_t n)
 {
     void *p = calloc(1, n);
@@ -58,17 +42,7 @@ static struct device *device_of(struct world *w, eui64_t eui)
 
 static void use(struct world *w, const uint8_t key[ZB_KEY], eui64_t source, uint32_t counter, uint64_t transaction, struct span frame)
 {
-    uint64_t at = digest(digest(digest(SEED, key, ZB_KEY), &source, sizeof source), &counter, sizeof counter);
-    uint64_t what = digest(SEED, frame.p, frame.n);
-    struct used *u = map64_get(w->used, at);
-    if (u == NULL) {
-        u = made(w->used, at, sizeof *u);
-        *u = (struct used){.source = source, .counter = counter, .transaction = transaction, .digest = what};
-        memcpy(u->key, key, ZB_KEY);
-        return;
-    }
-    if (memcmp(u->key, key, ZB_KEY) == 0 && u->source == source && u->counter == counter &&
-        (u->digest != what || u->transaction != transaction))
+    if (!used_note(w->used, key, source, counter, transaction, frame))
         breach(w, "counter %u of source %016" PRIx64 " is used twice under one key", counter, source);
 }
 
@@ -90,7 +64,7 @@ static void dump(struct world *w, const char *kind, struct span frame, const uin
 
 static uint64_t asked_at(const struct gateway *g, uint64_t transaction)
 {
-    return digest(digest(SEED, &g->eui, sizeof g->eui), &transaction, sizeof transaction);
+    return used_digest(used_digest(USED_SEED, &g->eui, sizeof g->eui), &transaction, sizeof transaction);
 }
 
 static void note_codes(struct asked *x, const struct device *d, unsigned gateway)
@@ -103,9 +77,8 @@ static void note_codes(struct asked *x, const struct device *d, unsigned gateway
         x->codes |= 1u << d->then.code;
 }
 
-void oracle_asked(struct gateway *g, const struct egp_message *m, struct span bytes, uint64_t *context)
+void oracle_asked(struct gateway *g, const struct egp_message *m, uint64_t *context)
 {
-    (void)bytes;
     *context = 0;
     if (m->env.type != EGP_REQUEST)
         return;
@@ -125,7 +98,7 @@ void oracle_asked(struct gateway *g, const struct egp_message *m, struct span by
 static void note_key(struct gateway *g, struct device *d, const uint8_t key[ZB_KEY])
 {
     struct world *w = g->w;
-    uint64_t at = digest(SEED, key, ZB_KEY);
+    uint64_t at = used_digest(USED_SEED, key, ZB_KEY);
     struct device *owner = map64_get(w->owners, at);
     if (owner != NULL && owner != d)
         breach(w, "devices %u and %u share a network key", owner->index, d->index);
@@ -278,9 +251,8 @@ static bool free_one(void *user, uint64_t key, void *value)
 
 void oracle_free(struct world *w)
 {
-    map64_each(w->used, free_one, NULL);
     map64_each(w->answers, free_one, NULL);
-    map64_free(w->used);
+    used_free(w->used);
     map64_free(w->answers);
     map64_free(w->owners);
 }

@@ -67,6 +67,9 @@ static enum egp_reason expected_reason(const struct device *d)
 static void check_commands(struct device *d)
 {
     unsigned heard = d->heard, before = d->commands;
+    /* Whether it sleeps was anybody's claim when it associated; what it says under its key counts. */
+    device_announce(d);
+    rest(d->w, 1000);
     /* A gateway calls stale what is below a counter that it radiated under the key before; the AE seals again. */
     for (int i = 0; i < 30 && d->heard == heard; i++) {
         ae_command(d, 16);

@@ -249,7 +249,7 @@ static void begin(struct world *w)
 static void prepare(struct world *w, uint64_t seed, FILE *trace_to, FILE *dump)
 {
     const struct vpeers peers = {w, on_sent, NULL, disk_delay};
-    *w = (struct world){.seed = seed, .trace = trace_to, .dump = dump, .crypto = zb_crypto_new(), .used = map64_new(),
+    *w = (struct world){.seed = seed, .trace = trace_to, .dump = dump, .crypto = zb_crypto_new(), .used = used_new(),
                         .answers = map64_new(), .owners = map64_new()};
     w->h = vhost_new(seed * 0x9e3779b97f4a7c15u + 1,
                      "allow-short-install-codes = true\nstored-responses = 1024\nrearm-seconds = 3600", &peers);

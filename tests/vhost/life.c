@@ -231,6 +231,12 @@ static void write_file(const char *dir, const char *name, const void *bytes, siz
         abort();
 }
 
+static void write_token(const char *dir, const char *name, const char *authorization)
+{
+    const char *token = strchr(authorization, ' ') + 1;
+    write_file(dir, name, token, strlen(token));
+}
+
 static void make_folder(char dir[64])
 {
     static const char *const places[] = {"/dev/shm", "/tmp"}; /* a disk that is memory syncs in no time */
@@ -264,8 +270,8 @@ static struct conf *configure(struct cse_host *h, const char *eg_conf)
                      "[token.other]\nfile = token2\nadmin-fqdn = %s\nrole = admin\n[eg]\n%s\n",
                      h->dir, VHOST_ADMIN, VHOST_OTHER_ADMIN, eg_conf);
     write_file(h->dir, "kek", "0123456789abcdef0123456789abcdef", 32);
-    write_file(h->dir, "token", VHOST_OPERATOR + 7, strlen(VHOST_OPERATOR) - 7);
-    write_file(h->dir, "token2", VHOST_OTHER_OPERATOR + 7, strlen(VHOST_OTHER_OPERATOR) - 7);
+    write_token(h->dir, "token", VHOST_OPERATOR);
+    write_token(h->dir, "token2", VHOST_OTHER_OPERATOR);
     write_file(h->dir, "mefd.conf", text, (size_t)n);
     snprintf(path, sizeof path, "%s/mefd.conf", h->dir);
     struct conf *c = conf_load(path, tables, 1, err, sizeof err);
