@@ -184,12 +184,32 @@ static void as(struct story *s, struct vask *a, unsigned who)
     a->session = s->sessions[who];
 }
 
+static const struct {
+    const char *before, *behind; /* of the EUI-64 */
+    uint64_t eui;                /* the first one; 0: none */
+} paths[] = {{"v1/install-codes", "", 0},     {"v1/install-codes/", "", DEVICE},
+             {"v1/gateways", "", 0},          {"v1/gateways/", "", GATEWAY},
+             {"v1/devices", "", 0},           {"v1/devices/", "", DEVICE},
+             {"v1/devices/", "/revoke", DEVICE}, {"v1/devices/", "/rearm", DEVICE},
+             {"v1/applications/home", "", 0}, {"v1/applications", "", 0},
+             {"v1/credentials", "", 0},       {"v1/audit", "", 0},
+             {"v1/events", "", 0},            {"v1/devices/", "/rekey", DEVICE}};
+#define CREDENTIALS 10
+
+static void path_of(struct story *s, uint8_t which, bool one, char out[200])
+{
+    size_t at = which % (sizeof paths / sizeof *paths);
+    char eui[17] = "";
+    if (paths[at].eui != 0)
+        eui64_print(paths[at].eui + which / 16 % 3, eui);
+    if (at == CREDENTIALS && one)
+        snprintf(out, 200, "v1/credentials/%s", s->kpm[which / 16 % 4]);
+    else
+        snprintf(out, 200, "%s%s%s", paths[at].before, eui, paths[at].behind);
+}
+
 static void rest(struct story *s)
 {
-    static const char *const paths[] = {"v1/install-codes", "v1/install-codes/%016" PRIx64, "v1/gateways", "v1/gateways/%016" PRIx64,
-                                        "v1/devices", "v1/devices/%016" PRIx64, "v1/devices/%016" PRIx64 "/revoke",
-                                        "v1/devices/%016" PRIx64 "/rearm", "v1/applications/home", "v1/applications",
-                                        "v1/credentials", "v1/audit", "v1/events", "v1/devices/%016" PRIx64 "/rekey"};
     static const char *const bodies[] = {
         "", "{\"installCode\":\"83FED3407A939723A5C639B26916D505C3B5\",\"targets\":[\"//example.org/in-cse/C0\"]}",
         "{\"installCode\":\"83FED3407A939723A5C639FF4C12\",\"application\":\"home\"}",
@@ -197,18 +217,11 @@ static void rest(struct story *s)
         "{\"keyScope\":\"device\",\"members\":[\"//example.org/in-cse/C1\"]}", "{\"for\":\"gateway:x\",\"kind\":\"psk\"}",
         "{\"for\":\"//example.org/in-cse/C9\",\"kind\":\"psk\"}"};
     static const char *const tokens[] = {VHOST_OPERATOR, VHOST_OPERATOR, VHOST_OPERATOR, VHOST_OTHER_OPERATOR, "Bearer x", NULL};
-    char path[200], id[200];
+    char path[200];
     uint8_t how = byte(s), which = byte(s), body = byte(s);
-    size_t at = which % (sizeof paths / sizeof *paths);
-    uint64_t base = strncmp(paths[at], "v1/gateways", 11) == 0 ? GATEWAY : DEVICE;
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-    snprintf(path, sizeof path, paths[at], base + which / 16 % 3);
-#pragma GCC diagnostic pop
-    if (at == 10 && (how & 0x40) != 0)
-        snprintf(id, sizeof id, "%s/%s", path, s->kpm[which / 16 % 4]);
-    struct vask a = {.op = (enum cse_op)(1 + how % 4), .path = at == 10 && (how & 0x40) != 0 ? id : path,
-                     .authorization = tokens[how / 8 % 6], .observe = (body & 0x80) != 0};
+    path_of(s, which, (how & 0x40) != 0, path);
+    struct vask a = {.op = (enum cse_op)(1 + how % 4), .path = path, .authorization = tokens[how / 8 % 6],
+                     .observe = (body & 0x80) != 0};
     if ((body & 0x40) != 0)
         a.body = bytes(s, 200);
     else
