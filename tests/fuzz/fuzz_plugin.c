@@ -1,5 +1,5 @@
-/* The whole plugin through cse_plugin.h: the input is a story, a byte for what happens and bytes for how. Operators, AEs,
- * gateways and strangers ask; frames and EG messages are well-formed and sealed for real where a bit says so; time
+/* The whole plugin through cse_plugin.h: the input is a story, a byte for what happens and bytes for how. Operators,
+ * AEs, gateways and strangers ask; frames and EG messages are well-formed and sealed for real where a bit says so; time
  * passes, the disk finishes late or never, the process is killed. What must hold:
  *  - each request is answered exactly once, and all are once the disk is done;
  *  - no (key, source, counter) leaves twice;
@@ -32,8 +32,12 @@ struct story {
     struct rd in;
     char kpm[4][80]; /* two gateways', two AEs' */
     uint64_t sessions[SESSIONS];
-    char last[128];  /* path of the newest key registration seen */
-    struct { uint8_t key[ZB_KEY]; bool known; uint32_t counter; } device[DEVICES];
+    char last[128]; /* path of the newest key registration seen */
+    struct {
+        uint8_t key[ZB_KEY];
+        bool known;
+        uint32_t counter;
+    } device[DEVICES];
     uint8_t link_keys[3][ZB_KEY];
     char secrets[SECRETS][2][36]; /* hex and base64 */
     uint8_t raw[SECRETS][ZB_KEY];
@@ -136,7 +140,8 @@ static void answered(void *user, uint64_t tag, const struct vanswer *a)
         s->ticket = (uint32_t)cJSON_GetObjectItem(a->pc, "first")->valuedouble;
         s->tickets = (uint32_t)cJSON_GetObjectItem(a->pc, "count")->valuedouble;
     }
-    if (a->body.n != 0 && egp_decode(a->body, &m) == NULL && m.env.type == EGP_RESPONSE && m.u.response.reason == EGP_OK)
+    if (a->body.n != 0 && egp_decode(a->body, &m) == NULL && m.env.type == EGP_RESPONSE &&
+        m.u.response.reason == EGP_OK)
         take_key(s, &m);
 }
 
@@ -187,13 +192,20 @@ static void as(struct story *s, struct vask *a, unsigned who)
 static const struct {
     const char *before, *behind; /* of the EUI-64 */
     uint64_t eui;                /* the first one; 0: none */
-} paths[] = {{"v1/install-codes", "", 0},     {"v1/install-codes/", "", DEVICE},
-             {"v1/gateways", "", 0},          {"v1/gateways/", "", GATEWAY},
-             {"v1/devices", "", 0},           {"v1/devices/", "", DEVICE},
-             {"v1/devices/", "/revoke", DEVICE}, {"v1/devices/", "/rearm", DEVICE},
-             {"v1/applications/home", "", 0}, {"v1/applications", "", 0},
-             {"v1/credentials", "", 0},       {"v1/audit", "", 0},
-             {"v1/events", "", 0},            {"v1/devices/", "/rekey", DEVICE}};
+} paths[] = {{"v1/install-codes", "", 0},
+             {"v1/install-codes/", "", DEVICE},
+             {"v1/gateways", "", 0},
+             {"v1/gateways/", "", GATEWAY},
+             {"v1/devices", "", 0},
+             {"v1/devices/", "", DEVICE},
+             {"v1/devices/", "/revoke", DEVICE},
+             {"v1/devices/", "/rearm", DEVICE},
+             {"v1/applications/home", "", 0},
+             {"v1/applications", "", 0},
+             {"v1/credentials", "", 0},
+             {"v1/audit", "", 0},
+             {"v1/events", "", 0},
+             {"v1/devices/", "/rekey", DEVICE}};
 #define CREDENTIALS 10
 
 static void path_of(struct story *s, uint8_t which, bool one, char out[200])
@@ -211,16 +223,22 @@ static void path_of(struct story *s, uint8_t which, bool one, char out[200])
 static void rest(struct story *s)
 {
     static const char *const bodies[] = {
-        "", "{\"installCode\":\"83FED3407A939723A5C639B26916D505C3B5\",\"targets\":[\"//example.org/in-cse/C0\"]}",
+        "",
+        "{\"installCode\":\"83FED3407A939723A5C639B26916D505C3B5\",\"targets\":[\"//example.org/in-cse/C0\"]}",
         "{\"installCode\":\"83FED3407A939723A5C639FF4C12\",\"application\":\"home\"}",
-        "{\"installCode\":\"83FED3407A939738C552\",\"gateways\":[\"00124b001ca1b2c0\"],\"expiresAt\":\"2026-11-21T00:00:30Z\"}",
-        "{\"keyScope\":\"device\",\"members\":[\"//example.org/in-cse/C1\"]}", "{\"for\":\"gateway:x\",\"kind\":\"psk\"}",
+        "{\"installCode\":\"83FED3407A939738C552\",\"gateways\":[\"00124b001ca1b2c0\"],\"expiresAt\":\"2026-11-21T00:"
+        "00:30Z\"}",
+        "{\"keyScope\":\"device\",\"members\":[\"//example.org/in-cse/C1\"]}",
+        "{\"for\":\"gateway:x\",\"kind\":\"psk\"}",
         "{\"for\":\"//example.org/in-cse/C9\",\"kind\":\"psk\"}"};
-    static const char *const tokens[] = {VHOST_OPERATOR, VHOST_OPERATOR, VHOST_OPERATOR, VHOST_OTHER_OPERATOR, "Bearer x", NULL};
+    static const char *const tokens[] = {VHOST_OPERATOR,       VHOST_OPERATOR, VHOST_OPERATOR,
+                                         VHOST_OTHER_OPERATOR, "Bearer x",     NULL};
     char path[200];
     uint8_t how = byte(s), which = byte(s), body = byte(s);
     path_of(s, which, (how & 0x40) != 0, path);
-    struct vask a = {.op = (enum cse_op)(1 + how % 4), .path = path, .authorization = tokens[how / 8 % 6],
+    struct vask a = {.op = (enum cse_op)(1 + how % 4),
+                     .path = path,
+                     .authorization = tokens[how / 8 % 6],
                      .observe = (body & 0x80) != 0};
     if ((body & 0x40) != 0)
         a.body = bytes(s, 200);
@@ -238,22 +256,25 @@ static void bind_gateway(struct story *s)
     char path[64], body[200];
     uint8_t b = byte(s);
     snprintf(path, sizeof path, "v1/gateways/%016" PRIx64, GATEWAY + b % GATEWAYS);
-    snprintf(body, sizeof body, "{\"identity\":\"%s\",\"firstKeyForm\":\"%s\"}", s->kpm[b / 4 % 4], (b & 0x40) != 0 ? "extended" : "plain");
+    snprintf(body, sizeof body, "{\"identity\":\"%s\",\"firstKeyForm\":\"%s\"}", s->kpm[b / 4 % 4],
+             (b & 0x40) != 0 ? "extended" : "plain");
     ask(s, &(struct vask){.op = CSE_UPDATE, .path = path, .body = span_str(body), .authorization = VHOST_OPERATOR});
 }
 
 static void primitive(struct story *s)
 {
     static const int types[] = {0, MEF_TY_CLIENT_REG, MEF_TY_KEY_REG, MEF_TY_CLIENT_CMD, MEF_TY_BASE, 3};
-    static const char *const bodies[] = {
-        "", "{\"sec:mecr\":{\"et\":\"20991231T235959\",\"adfq\":\"acme.example\"}}",
-        "{\"sec:skr\":{\"et\":\"20991231T235959\",\"adfq\":\"acme.example\",\"suid\":24,\"tgis\":[\"//example.org/in-cse/C0\"]}}",
-        "{\"sec:skr\":{\"lbl\":[\"a\"]}}"};
+    static const char *const bodies[] = {"", "{\"sec:mecr\":{\"et\":\"20991231T235959\",\"adfq\":\"acme.example\"}}",
+                                         "{\"sec:skr\":{\"et\":\"20991231T235959\",\"adfq\":\"acme.example\",\"suid\":"
+                                         "24,\"tgis\":[\"//example.org/in-cse/C0\"]}}",
+                                         "{\"sec:skr\":{\"lbl\":[\"a\"]}}"};
     static const char *const from[] = {"//example.org/in-cse/C0", "//example.org/in-cse/C1", "C0", NULL};
     uint8_t how = byte(s), what = byte(s), who = byte(s);
     char label[40];
     snprintf(label, sizeof label, "eui64:%016" PRIx64, DEVICE + what % DEVICES);
-    struct vask a = {.op = (enum cse_op)(1 + how % 5), .path = (how & 0x20) != 0 ? s->last : "mef", .ty = types[what / 4 % 6],
+    struct vask a = {.op = (enum cse_op)(1 + how % 5),
+                     .path = (how & 0x20) != 0 ? s->last : "mef",
+                     .ty = types[what / 4 % 6],
                      .from = from[who / 8 % 4]};
     if ((how & 0x40) != 0) {
         a.query[0][0] = "fu";
@@ -287,8 +308,13 @@ static void join(struct story *s)
 {
     uint8_t who = byte(s), transaction = byte(s), how = byte(s);
     struct egp_message m = message(EGP_REQUEST, who, transaction);
-    m.u.request = (struct egp_request){0, (uint16_t)(0x1000 + transaction % 8), 0x1a62, (uint16_t)(how / 64 == 3 ? 0x2000 : 0),
-                                       (how & 1) != 0 ? 0x80 : 0x8c, how / 8 % 8 == 7 ? (uint8_t)(1 + how % 2) : 0, {0}};
+    m.u.request = (struct egp_request){0,
+                                       (uint16_t)(0x1000 + transaction % 8),
+                                       0x1a62,
+                                       (uint16_t)(how / 64 == 3 ? 0x2000 : 0),
+                                       (how & 1) != 0 ? 0x80 : 0x8c,
+                                       how / 8 % 8 == 7 ? (uint8_t)(1 + how % 2) : 0,
+                                       {0}};
     if (m.u.request.join != EGP_ASSOCIATION)
         m.u.request.nwk_frame = bytes(s, ZB_NWK_MAX);
     tell(s, &m, (how & 2) != 0 ? who / 16u : who % 4);
@@ -299,13 +325,19 @@ static size_t seal(struct story *s, unsigned device, bool down, uint32_t counter
 {
     uint8_t buf[ZB_NWK_MAX];
     struct wr aps = wr_of(buf, sizeof buf), w = wr_of(out, ZB_NWK_MAX);
-    struct zb_aps a = {.fcf = (how & 1) != 0 ? ZB_APS_COMMAND : ZB_APS_DATA, .dst_endpoint = (how & 2) != 0 ? 0 : 1, .src_endpoint = 1,
-                       .counter = (uint8_t)counter, .cluster = (how & 2) != 0 ? 0x0013 : 0x0402,
+    struct zb_aps a = {.fcf = (how & 1) != 0 ? ZB_APS_COMMAND : ZB_APS_DATA,
+                       .dst_endpoint = (how & 2) != 0 ? 0 : 1,
+                       .src_endpoint = 1,
+                       .counter = (uint8_t)counter,
+                       .cluster = (how & 2) != 0 ? 0x0013 : 0x0402,
                        .profile = (how & 2) != 0 ? 0 : 0x0104};
     zb_aps_build(&aps, &a);
     wr_spanb(&aps, bytes(s, 40));
-    struct zb_nwk n = {.fcf = (how & 4) != 0 ? 0x0209 : 0x0208, .src = down ? 0 : 0x1000 + (how >> 5), .radius = 30,
-                       .dst = down ? 0x1000 + (how >> 5) : 0, .seq = (uint8_t)counter};
+    struct zb_nwk n = {.fcf = (how & 4) != 0 ? 0x0209 : 0x0208,
+                       .src = down ? 0 : 0x1000 + (how >> 5),
+                       .radius = 30,
+                       .dst = down ? 0x1000 + (how >> 5) : 0,
+                       .seq = (uint8_t)counter};
     eui64_t source = down ? GATEWAY : DEVICE + device;
     if (zb_nwk_seal(s->crypto, s->device[device].key, &n, counter, source, 0, wr_span(&aps), &w) != ZB_OK)
         return 0;
@@ -377,7 +409,10 @@ static void pass(struct story *s)
     vhost_run(s->h, vhost_now(s->h) + (b < 128 ? (uint64_t)b * 10 : (uint64_t)(b - 127) * 1000));
 }
 
-static void disk(struct story *s) { vhost_disk(s->h); }
+static void disk(struct story *s)
+{
+    vhost_disk(s->h);
+}
 
 static void open_sessions(struct story *s)
 {
@@ -412,12 +447,28 @@ static void answer_a_message(struct story *s)
     vhost_sent(s->h, s->sends[b % 16], (b & 0x80) != 0 ? ST_UNREACHABLE : ST_UPDATED);
 }
 
-static void end_observation(struct story *s) { vhost_observe_end(s->h, s->observations[byte(s) % 8]); }
+static void end_observation(struct story *s)
+{
+    vhost_observe_end(s->h, s->observations[byte(s) % 8]);
+}
 
 /* Append only: the kept stories mean what they mean. */
-static void (*const steps[])(struct story *s) = {rest, primitive, join, uplink, downlink, pass, disk, restart, end_session,
-                                                 answer_a_message, end_observation, other_message, raw_message, bind_gateway,
-                                                 join, uplink};
+static void (*const steps[])(struct story *s) = {rest,
+                                                 primitive,
+                                                 join,
+                                                 uplink,
+                                                 downlink,
+                                                 pass,
+                                                 disk,
+                                                 restart,
+                                                 end_session,
+                                                 answer_a_message,
+                                                 end_observation,
+                                                 other_message,
+                                                 raw_message,
+                                                 bind_gateway,
+                                                 join,
+                                                 uplink};
 
 /* --- the story ---------------------------------------------------------------------------------------------------- */
 
@@ -440,8 +491,13 @@ static void begin(struct story *s)
     open_sessions(s);
     for (uint64_t i = 0; i < 4; i++) {
         snprintf(body, sizeof body, "{\"for\":\"%s\",\"kind\":\"psk\"}", whom[i]);
-        vhost_ask(s->h, &(struct vask){.op = CSE_CREATE, .path = "v1/credentials", .body = span_str(body),
-                                       .authorization = VHOST_OPERATOR, .done = keep_id, .user = s, .tag = i});
+        vhost_ask(s->h, &(struct vask){.op = CSE_CREATE,
+                                       .path = "v1/credentials",
+                                       .body = span_str(body),
+                                       .authorization = VHOST_OPERATOR,
+                                       .done = keep_id,
+                                       .user = s,
+                                       .tag = i});
     }
     vhost_disk(s->h);
     for (size_t i = 0; i < 3; i++) {
@@ -478,8 +534,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     s->in = rd_of(span_of(data, size));
     s->crypto = zb_crypto_new();
     s->used = used_new();
-    s->h = vhost_new(7, "allow-short-install-codes = true\nmax-devices = 4\nmax-gateways = 3\nstored-responses = 8\nkept-frames = 2",
-                     &(struct vpeers){s, on_sent, notified, NULL});
+    s->h = vhost_new(
+        7, "allow-short-install-codes = true\nmax-devices = 4\nmax-gateways = 3\nstored-responses = 8\nkept-frames = 2",
+        &(struct vpeers){s, on_sent, notified, NULL});
     begin(s);
     for (int i = 0; i < MAX_STEPS && s->in.n > 0; i++)
         steps[byte(s) % (sizeof steps / sizeof *steps)](s);

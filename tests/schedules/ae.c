@@ -12,9 +12,14 @@ void ae_register(struct world *w)
     for (unsigned i = 0; i < NAES; i++) {
         struct ae *ae = &w->aes[i];
         ae->session = vhost_session(w->h);
-        vhost_ask(w->h, &(struct vask){.op = CSE_CREATE, .path = "mef", .ty = MEF_TY_CLIENT_REG, .from = ae->id,
-                                       .body = span_str("{\"sec:mecr\":{\"et\":\"20991231T235959\",\"adfq\":\"" VHOST_ADMIN "\"}}"),
-                                       .session = ae->session, .identity = ae->kpm});
+        vhost_ask(w->h, &(struct vask){.op = CSE_CREATE,
+                                       .path = "mef",
+                                       .ty = MEF_TY_CLIENT_REG,
+                                       .from = ae->id,
+                                       .body = span_str(
+                                           "{\"sec:mecr\":{\"et\":\"20991231T235959\",\"adfq\":\"" VHOST_ADMIN "\"}}"),
+                                       .session = ae->session,
+                                       .identity = ae->kpm});
     }
     vhost_disk(w->h);
 }
@@ -32,7 +37,8 @@ static void ask(struct world *w, const struct ae *ae, struct vask *a)
 
 static bool key_of(const cJSON *pc, uint8_t key[ZB_KEY])
 {
-    const char *kv = cJSON_GetStringValue(cJSON_GetObjectItem(cJSON_GetObjectItem(pc, MEF_SN_KEY_REG), MEF_SN_KEY_VALUE));
+    const char *kv =
+        cJSON_GetStringValue(cJSON_GetObjectItem(cJSON_GetObjectItem(pc, MEF_SN_KEY_REG), MEF_SN_KEY_VALUE));
     uint8_t buf[64];
     if (kv == NULL || strlen(kv) != 24 || EVP_DecodeBlock(buf, (const unsigned char *)kv, 24) != 18)
         return false;
@@ -72,8 +78,9 @@ void ae_look(struct device *d)
 {
     char label[32];
     snprintf(label, sizeof label, MEF_LABEL_EUI64 "%016" PRIx64, d->eui);
-    ask(d->w, &d->w->aes[0], &(struct vask){.op = CSE_RETRIEVE, .path = "mef", .query = {{"fu", "1"}, {"lbl", label}},
-                                            .done = found, .tag = d->index});
+    ask(d->w, &d->w->aes[0],
+        &(struct vask){
+            .op = CSE_RETRIEVE, .path = "mef", .query = {{"fu", "1"}, {"lbl", label}}, .done = found, .tag = d->index});
 }
 
 static void stolen(void *user, uint64_t index, const struct vanswer *a)
@@ -85,7 +92,8 @@ static void stolen(void *user, uint64_t index, const struct vanswer *a)
 static void steal(struct device *d)
 {
     if (d->key_id[0] != '\0')
-        ask(d->w, &d->w->aes[1], &(struct vask){.op = CSE_RETRIEVE, .path = d->key_id, .done = stolen, .tag = d->index});
+        ask(d->w, &d->w->aes[1],
+            &(struct vask){.op = CSE_RETRIEVE, .path = d->key_id, .done = stolen, .tag = d->index});
 }
 
 /* --- commands ----------------------------------------------------------------------------------------------------- */
@@ -102,7 +110,11 @@ static void seal_and_send(struct device *d, uint32_t counter)
     char path[64];
     uint8_t apsbuf[ZB_NWK_MAX], buf[ZB_NWK_MAX];
     struct wr aps = wr_of(apsbuf, sizeof apsbuf), out = wr_of(buf, sizeof buf);
-    struct zb_aps a = {.fcf = ZB_APS_DATA, .dst_endpoint = 1, .src_endpoint = 1, .counter = (uint8_t)counter, .cluster = 6,
+    struct zb_aps a = {.fcf = ZB_APS_DATA,
+                       .dst_endpoint = 1,
+                       .src_endpoint = 1,
+                       .counter = (uint8_t)counter,
+                       .cluster = 6,
                        .profile = 0x0104};
     zb_aps_build(&aps, &a);
     wr_bytes(&aps, "\x01\x02\x01", 3);
@@ -110,7 +122,8 @@ static void seal_and_send(struct device *d, uint32_t counter)
     if (zb_nwk_seal(d->w->crypto, d->ae_key, &n, counter, g->eui, 0, wr_span(&aps), &out) != ZB_OK)
         abort();
     snprintf(path, sizeof path, "mef/eg/frames/%016" PRIx64, d->eui);
-    ask(d->w, &d->w->aes[0], &(struct vask){.op = CSE_CREATE, .path = path, .body = wr_span(&out), .done = sent, .tag = d->index});
+    ask(d->w, &d->w->aes[0],
+        &(struct vask){.op = CSE_CREATE, .path = path, .body = wr_span(&out), .done = sent, .tag = d->index});
 }
 
 static void ticket(void *user, uint64_t index, const struct vanswer *a)
@@ -129,8 +142,8 @@ void ae_command(struct device *d, unsigned count)
     char path[64], body[32];
     snprintf(path, sizeof path, "mef/eg/devices/%016" PRIx64 "/ticket", d->eui);
     snprintf(body, sizeof body, "{\"count\":%u}", count);
-    ask(d->w, &d->w->aes[0], &(struct vask){.op = CSE_CREATE, .path = path, .body = span_str(body), .done = ticket,
-                                            .tag = d->index});
+    ask(d->w, &d->w->aes[0],
+        &(struct vask){.op = CSE_CREATE, .path = path, .body = span_str(body), .done = ticket, .tag = d->index});
 }
 
 void ae_tick(void *user, uint64_t arg)

@@ -11,7 +11,10 @@ void attacker_overhear(struct world *w, unsigned gateway, struct span frame)
     memcpy(w->overheard[i].bytes, frame.p, frame.n);
 }
 
-static struct gateway *any_gateway(struct world *w) { return &w->gateways[draw(w, w->ngateways)]; }
+static struct gateway *any_gateway(struct world *w)
+{
+    return &w->gateways[draw(w, w->ngateways)];
+}
 
 static eui64_t any_victim(struct world *w)
 {
@@ -20,7 +23,8 @@ static eui64_t any_victim(struct world *w)
 
 static void spoof_association(struct world *w)
 {
-    gateway_join(any_gateway(w), any_victim(w), chance(w, 500) ? 0x80 : 0x8e, MAX_DEVICES, EGP_ASSOCIATION, (struct span){0});
+    gateway_join(any_gateway(w), any_victim(w), chance(w, 500) ? 0x80 : 0x8e, MAX_DEVICES, EGP_ASSOCIATION,
+                 (struct span){0});
 }
 
 static void spoof_rejoin(struct world *w)
@@ -70,7 +74,8 @@ static void speak_for_a_gateway(struct world *w)
     const char *identity = chance(w, 300) ? NULL : nonsense || chance(w, 500) ? w->aes[0].kpm : other->kpm;
     if (identity == g->kpm)
         identity = NULL;
-    struct egp_message m = {.env = {EGP_VERSION, EGP_REQUEST, draw(w, UINT64_MAX), g->eui, any_victim(w), EGP_TO_EG, 15, 0}};
+    struct egp_message m = {
+        .env = {EGP_VERSION, EGP_REQUEST, draw(w, UINT64_MAX), g->eui, any_victim(w), EGP_TO_EG, 15, 0}};
     m.u.request = (struct egp_request){0, (uint16_t)(1 + draw(w, 0xfff0)), g->pan, 0, 0x80, EGP_ASSOCIATION, {0}};
     uint8_t buf[EGP_MAX_MESSAGE];
     struct wr out = wr_of(buf, sizeof buf);
@@ -78,13 +83,19 @@ static void speak_for_a_gateway(struct world *w)
         return;
     if (nonsense)
         buf[draw(w, out.n)] ^= (uint8_t)(1u << draw(w, 8));
-    vhost_ask(w->h, &(struct vask){.op = CSE_CREATE, .path = "mef/eg", .body = wr_span(&out), .session = w->aes[1].session,
-                                   .identity = identity, .done = must_fail, .user = w});
+    vhost_ask(w->h, &(struct vask){.op = CSE_CREATE,
+                                   .path = "mef/eg",
+                                   .body = wr_span(&out),
+                                   .session = w->aes[1].session,
+                                   .identity = identity,
+                                   .done = must_fail,
+                                   .user = w});
 }
 
 void attacker_tick(void *user, uint64_t arg)
 {
-    static void (*const acts[])(struct world *w) = {spoof_association, spoof_rejoin, replay, replay, speak_for_a_gateway};
+    static void (*const acts[])(struct world * w) = {spoof_association, spoof_rejoin, replay, replay,
+                                                     speak_for_a_gateway};
     struct world *w = user;
     (void)arg;
     if (w->calm)

@@ -13,7 +13,10 @@
 
 const char *const kind_names[KINDS] = {"good", "stranger", "wrong-code", "expired", "elsewhere", "foreign"};
 
-static struct gateway *home(struct device *d) { return &d->w->gateways[d->home]; }
+static struct gateway *home(struct device *d)
+{
+    return &d->w->gateways[d->home];
+}
 
 /* --- association -------------------------------------------------------------------------------------------------- */
 
@@ -108,8 +111,12 @@ static void transmit(struct device *d, uint8_t endpoint, uint16_t cluster, struc
 {
     uint8_t apsbuf[ZB_NWK_MAX], buf[ZB_NWK_MAX];
     struct wr aps = wr_of(apsbuf, sizeof apsbuf), out = wr_of(buf, sizeof buf);
-    struct zb_aps a = {.fcf = ZB_APS_DATA, .dst_endpoint = endpoint, .src_endpoint = endpoint, .counter = d->aps_counter++,
-                       .cluster = cluster, .profile = endpoint == 0 ? 0 : 0x0104};
+    struct zb_aps a = {.fcf = ZB_APS_DATA,
+                       .dst_endpoint = endpoint,
+                       .src_endpoint = endpoint,
+                       .counter = d->aps_counter++,
+                       .cluster = cluster,
+                       .profile = endpoint == 0 ? 0 : 0x0104};
     zb_aps_build(&aps, &a);
     wr_spanb(&aps, payload);
     struct zb_nwk n = {.fcf = 0x0248, .src = d->address, .radius = 30, .seq = d->nwk_seq++};

@@ -4,10 +4,10 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#define RESPONSE_WAIT_MS 492  /* macResponseWaitTime */
-#define GIVE_UP_MS 5000       /* of an EgRequest */
-#define PERSISTENCE_MS 7680   /* macTransactionPersistenceTime */
-#define RADIO_TRIES 4         /* 802.15.4 macMaxFrameRetries + 1 */
+#define RESPONSE_WAIT_MS 492 /* macResponseWaitTime */
+#define GIVE_UP_MS 5000      /* of an EgRequest */
+#define PERSISTENCE_MS 7680  /* macTransactionPersistenceTime */
+#define RADIO_TRIES 4        /* 802.15.4 macMaxFrameRetries + 1 */
 
 /* --- to the plugin ------------------------------------------------------------------------------------------------ */
 
@@ -23,8 +23,14 @@ static void reach_plugin(struct packet *p)
     for (unsigned i = 0; m.env.type == EGP_UPLINK && i < p->w->ndevices; i++)
         oracle_uplink(&p->w->devices[i], m.u.frame.nwk_frame);
     oracle_asked(g, &m, &context);
-    vhost_ask(p->w->h, &(struct vask){.op = CSE_CREATE, .path = "mef/eg", .body = span_of(p->bytes, p->n),
-                                      .session = g->session, .identity = g->kpm, .done = answered, .user = g, .tag = context});
+    vhost_ask(p->w->h, &(struct vask){.op = CSE_CREATE,
+                                      .path = "mef/eg",
+                                      .body = span_of(p->bytes, p->n),
+                                      .session = g->session,
+                                      .identity = g->kpm,
+                                      .done = answered,
+                                      .user = g,
+                                      .tag = context});
 }
 
 void gateway_tell(struct gateway *g, const struct egp_message *m)
@@ -102,7 +108,8 @@ static struct child *child_new(struct gateway *g, eui64_t eui, uint16_t address)
     return c;
 }
 
-/* Radiate to a short address, whoever has it; each try is lost alone, an acknowledgement too: then it is heard twice. */
+/* Radiate to a short address, whoever has it; each try is lost alone, an acknowledgement too: then it is heard twice.
+ */
 static void radiate(struct gateway *g, uint16_t address, struct span frame)
 {
     struct world *w = g->w;
@@ -198,14 +205,19 @@ static uint16_t address_for(struct gateway *g, eui64_t eui, unsigned who)
     return address;
 }
 
-void gateway_join(struct gateway *g, eui64_t eui, uint8_t capability, unsigned who, enum egp_join join, struct span frame)
+void gateway_join(struct gateway *g, eui64_t eui, uint8_t capability, unsigned who, enum egp_join join,
+                  struct span frame)
 {
     struct request *r = &g->requests[0];
     for (struct request *x = g->requests; x < g->requests + MAX_REQUESTS && r->used; x++)
         if (!x->used || x->since < r->since)
             r = x;
-    *r = (struct request){.used = true, .transaction = g->next_transaction++, .since = vhost_now(g->w->h), .device = eui,
-                          .who = who, .address = address_for(g, eui, who)};
+    *r = (struct request){.used = true,
+                          .transaction = g->next_transaction++,
+                          .since = vhost_now(g->w->h),
+                          .device = eui,
+                          .who = who,
+                          .address = address_for(g, eui, who)};
     struct egp_message m = message(g, EGP_REQUEST, r->transaction, eui);
     m.u.request = (struct egp_request){0, r->address, g->pan, 0, capability, (uint8_t)join, frame};
     struct wr w = wr_of(r->bytes, sizeof r->bytes);

@@ -14,19 +14,37 @@ struct options {
 
 static bool read_options(int argc, char **argv, struct options *o)
 {
-    static const struct option names[] = {{"seed", 1, NULL, 's'}, {"count", 1, NULL, 'n'}, {"dump", 1, NULL, 'd'},
-                                          {"dump-every", 1, NULL, 'e'}, {"verbose", 0, NULL, 'v'}, {"plan", 0, NULL, 'p'}, {0}};
+    static const struct option names[] = {{"seed", 1, NULL, 's'},
+                                          {"count", 1, NULL, 'n'},
+                                          {"dump", 1, NULL, 'd'},
+                                          {"dump-every", 1, NULL, 'e'},
+                                          {"verbose", 0, NULL, 'v'},
+                                          {"plan", 0, NULL, 'p'},
+                                          {0}};
     *o = (struct options){.seed = 1, .count = 1, .dump_every = 10};
     for (int c; (c = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         uint64_t n = optarg != NULL ? strtoull(optarg, NULL, 10) : 0;
         switch (c) {
-        case 's': o->seed = n; break;
-        case 'n': o->count = n; break;
-        case 'd': o->dump = optarg; break;
-        case 'e': o->dump_every = n > 0 ? n : 1; break;
-        case 'v': o->verbose = true; break;
-        case 'p': o->plan = true; break;
-        default: return false;
+        case 's':
+            o->seed = n;
+            break;
+        case 'n':
+            o->count = n;
+            break;
+        case 'd':
+            o->dump = optarg;
+            break;
+        case 'e':
+            o->dump_every = n > 0 ? n : 1;
+            break;
+        case 'v':
+            o->verbose = true;
+            break;
+        case 'p':
+            o->plan = true;
+            break;
+        default:
+            return false;
         }
     }
     return optind == argc;
@@ -37,8 +55,8 @@ static void print_sum(const struct tally *t, uint64_t passed, uint64_t failed, d
     printf("{\"passed\":%" PRIu64 ",\"failed\":%" PRIu64 ",\"seconds\":%.1f,\"keys\":%" PRIu64 ",\"joined\":%" PRIu64
            ",\"refused\":%" PRIu64 ",\"downlinks\":%" PRIu64 ",\"attacks\":%" PRIu64 ",\"kills\":%" PRIu64
            ",\"gatewayRestarts\":%" PRIu64 ",\"repeats\":%" PRIu64 ",\"wishes\":%" PRIu64 "}\n",
-           passed, failed, seconds, t->keys, t->joined, t->refused, t->downlinks, t->attacks, t->kills, t->restarts, t->repeats,
-           t->wishes);
+           passed, failed, seconds, t->keys, t->joined, t->refused, t->downlinks, t->attacks, t->kills, t->restarts,
+           t->repeats, t->wishes);
 }
 
 /* A schedule that fails is run again, with its trace. */

@@ -1,7 +1,7 @@
 /* A schedule: a plugin in the virtual host, gateways, devices, AEs, an operator and an attacker, everything drawn from
  * one seed, and an oracle that watches each byte that leaves the plugin. What is to be true of every schedule stands in
- * oracle.c and, for its end, in verdict.c. A new path (a way to join, an exchange) adds cases to device.c and gateway.c,
- * and what it may and must lead to there. */
+ * oracle.c and, for its end, in verdict.c. A new path (a way to join, an exchange) adds cases to device.c and
+ * gateway.c, and what it may and must lead to there. */
 #pragma once
 #include "cse-shim/base/map64.h"
 #include "mef-plugin/egp/egp.h"
@@ -25,8 +25,8 @@ struct packet { /* one message under way */
     struct packet *next;
     struct world *w;
     void (*arrive)(struct packet *p);
-    unsigned who;       /* index of the gateway or device it goes to, or comes from */
-    unsigned peer;      /* ..and of the other one */
+    unsigned who;  /* index of the gateway or device it goes to, or comes from */
+    unsigned peer; /* ..and of the other one */
     uint64_t tag;
     size_t n;
     uint8_t bytes[EGP_MAX_MESSAGE];
@@ -99,20 +99,20 @@ struct device {
     bool perhaps;             /* ..and may have made: it was asked, and not answered */
     struct wish wishes[8];
     size_t nwishes;
-    bool asked;              /* the first wish waits for its answer */
+    bool asked; /* the first wish waits for its answer */
     struct known_key keys[MAX_KEYS];
     size_t nkeys;
-    bool enrolled;           /* acknowledged, and no operator has touched it since */
+    bool enrolled; /* acknowledged, and no operator has touched it since */
     /* the AE's */
     uint8_t ae_key[ZB_KEY];
     bool has_ae_key;
-    unsigned commands;       /* that the AE was told had reached the gateway */
+    unsigned commands; /* that the AE was told had reached the gateway */
     char key_id[80];
 };
 void device_reset(struct device *d, uint64_t in_ms); /* factory reset, then it joins */
 void device_associated(struct device *d, uint16_t address, bool refused);
 void device_receive(struct device *d, struct span frame);
-void device_announce(struct device *d); /* after joining, and when its battery was changed */
+void device_announce(struct device *d);         /* after joining, and when its battery was changed */
 void device_tick(void *user, uint64_t attempt); /* sends a reading, if it is joined, and goes on */
 
 /* --- gateways: gateway.c ------------------------------------------------------------------------------------------ */
@@ -154,7 +154,8 @@ struct gateway {
 void gateway_connect(struct gateway *g);
 void gateway_restart(struct gateway *g);
 /* A radio asks to associate or to rejoin; who: the device, or MAX_DEVICES. */
-void gateway_join(struct gateway *g, eui64_t eui, uint8_t capability, unsigned who, enum egp_join join, struct span frame);
+void gateway_join(struct gateway *g, eui64_t eui, uint8_t capability, unsigned who, enum egp_join join,
+                  struct span frame);
 void gateway_hear(struct gateway *g, uint16_t hop, eui64_t device, struct span frame);
 void gateway_poll(struct gateway *g, uint16_t address);
 void gateway_message(struct gateway *g, struct span message);
@@ -168,7 +169,7 @@ struct ae {
 };
 void ae_register(struct world *w);
 void ae_tick(void *user, uint64_t arg);
-void ae_look(struct device *d);    /* find and get the key */
+void ae_look(struct device *d);                    /* find and get the key */
 void ae_command(struct device *d, unsigned count); /* a ticket of so many; the last ones are sealed and sent */
 void attacker_tick(void *user, uint64_t arg);
 void attacker_overhear(struct world *w, unsigned gateway, struct span frame);
@@ -178,7 +179,7 @@ void attacker_overhear(struct world *w, unsigned gateway, struct span frame);
 void oracle_asked(struct gateway *g, const struct egp_message *m, uint64_t *context);
 void oracle_answered(struct gateway *g, uint64_t context, const struct vanswer *a);
 void oracle_downlink(struct world *w, const struct egp_message *m);
-void oracle_uplink(struct device *d, struct span frame); /* a frame, whoever sent it, is about to reach the plugin */
+void oracle_uplink(struct device *d, struct span frame);  /* a frame, whoever sent it, is about to reach the plugin */
 void oracle_state(struct device *d, const cJSON *device); /* as the operator sees it */
 void oracle_key(struct device *d, const uint8_t key[ZB_KEY]); /* as a target AE got it */
 void oracle_free(struct world *w);
@@ -193,9 +194,9 @@ struct world {
     uint64_t seed;
     struct cse_host *h;
     struct zb_crypto *crypto;
-    struct faults link, radio; /* gateways to plugin; devices to gateways */
+    struct faults link, radio;                 /* gateways to plugin; devices to gateways */
     unsigned disk_ms, hostility, restlessness; /* per mille a tick for the latter two */
-    bool calm;                 /* no more faults, attacks or changes */
+    bool calm;                                 /* no more faults, attacks or changes */
     struct gateway gateways[MAX_GATEWAYS];
     unsigned ngateways;
     struct device devices[MAX_DEVICES];
@@ -204,13 +205,19 @@ struct world {
     struct packet *packets; /* spare ones */
     struct packet *all[4096];
     size_t nall;
-    struct { unsigned gateway; size_t n; uint8_t bytes[ZB_NWK_MAX]; } overheard[16];
+    struct {
+        unsigned gateway;
+        size_t n;
+        uint8_t bytes[ZB_NWK_MAX];
+    } overheard[16];
     size_t noverheard;
     struct used *used; /* the oracle's */
     struct map64 *answers, *owners;
     FILE *trace, *dump;
     char breach[300];
-    struct tally { uint64_t keys, joined, refused, downlinks, attacks, kills, restarts, repeats, wishes; } tally;
+    struct tally {
+        uint64_t keys, joined, refused, downlinks, attacks, kills, restarts, repeats, wishes;
+    } tally;
 };
 /* Run the schedule of this seed. trace, dump may be NULL. False: why holds the breach. */
 bool schedule_run(uint64_t seed, FILE *trace, FILE *dump, struct tally *sum, char why[300]);

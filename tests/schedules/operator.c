@@ -20,11 +20,14 @@ static void on_reply(void *user, uint64_t tag, const struct vanswer *a)
     r->text = text != NULL ? strdup(text) : NULL;
 }
 
-static char *ask_now(struct world *w, enum cse_op op, const char *path, const char *token, const char *body, const char *member)
+static char *ask_now(struct world *w, enum cse_op op, const char *path, const char *token, const char *body,
+                     const char *member)
 {
     struct reply r = {ST_INTERNAL, NULL, member};
-    vhost_ask(w->h, &(struct vask){.op = op, .path = path, .body = span_str(body), .authorization = token, .done = on_reply,
-                                   .user = &r});
+    vhost_ask(
+        w->h,
+        &(struct vask){
+            .op = op, .path = path, .body = span_str(body), .authorization = token, .done = on_reply, .user = &r});
     vhost_disk(w->h);
     if (st_map(r.st)->http >= 300)
         breach(w, "%s %s: %s", path, body, st_map(r.st)->text);
@@ -62,7 +65,8 @@ void operator_start(struct world *w)
         snprintf(who, sizeof who, "gateway:%u", i);
         make_credential(w, g->foreign, who, g->kpm);
         snprintf(path, sizeof path, "v1/gateways/%016" PRIx64, g->eui);
-        snprintf(body, sizeof body, "{\"identity\":\"%s\",\"firstKeyForm\":\"%s\"}", g->kpm, g->extended ? "extended" : "plain");
+        snprintf(body, sizeof body, "{\"identity\":\"%s\",\"firstKeyForm\":\"%s\"}", g->kpm,
+                 g->extended ? "extended" : "plain");
         free(ask_now(w, CSE_UPDATE, path, g->foreign ? VHOST_OTHER_OPERATOR : VHOST_OPERATOR, body, "eui64"));
     }
     for (unsigned i = 0; i < NAES; i++) {
@@ -151,8 +155,11 @@ static void ask_wish(struct device *d)
     static const char *const acts[] = {[OP_REVOKE] = "revoke", [OP_REARM] = "rearm"};
     const struct wish *x = &d->wishes[0];
     char path[80], body[600] = "";
-    struct vask a = {.path = path, .authorization = d->kind == KIND_FOREIGN ? VHOST_OTHER_OPERATOR : VHOST_OPERATOR,
-                     .done = settle, .user = d->w, .tag = d->index};
+    struct vask a = {.path = path,
+                     .authorization = d->kind == KIND_FOREIGN ? VHOST_OTHER_OPERATOR : VHOST_OPERATOR,
+                     .done = settle,
+                     .user = d->w,
+                     .tag = d->index};
     if (x->op == OP_PUT || x->op == OP_DELETE)
         snprintf(path, sizeof path, "v1/install-codes/%016" PRIx64, d->eui);
     else
@@ -206,8 +213,12 @@ static void look_at(struct device *d)
 {
     char path[64];
     snprintf(path, sizeof path, "v1/devices/%016" PRIx64, d->eui);
-    vhost_ask(d->w->h, &(struct vask){.op = CSE_RETRIEVE, .path = path, .authorization = VHOST_OPERATOR, .done = look,
-                                      .user = d->w, .tag = d->index});
+    vhost_ask(d->w->h, &(struct vask){.op = CSE_RETRIEVE,
+                                      .path = path,
+                                      .authorization = VHOST_OPERATOR,
+                                      .done = look,
+                                      .user = d->w,
+                                      .tag = d->index});
 }
 
 void operator_tick(void *user, uint64_t arg)

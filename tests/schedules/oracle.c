@@ -15,10 +15,10 @@
 struct asked { /* one (gateway, transaction) */
     eui64_t gateway, device;
     uint64_t transaction;
-    bool may;        /* a key was allowed when it was asked for, at least once */
-    unsigned codes;  /* bit i: under code i */
+    bool may;       /* a key was allowed when it was asked for, at least once */
+    unsigned codes; /* bit i: under code i */
     struct device *d;
-    size_t n;        /* of the answer; 0: none yet */
+    size_t n; /* of the answer; 0: none yet */
     uint8_t bytes[EGP_MAX_MESSAGE];
 };
 
@@ -40,14 +40,15 @@ static struct device *device_of(struct world *w, eui64_t eui)
 
 /* --- counters ----------------------------------------------------------------------------------------------------- */
 
-static void use(struct world *w, const uint8_t key[ZB_KEY], eui64_t source, uint32_t counter, uint64_t transaction, struct span frame)
+static void use(struct world *w, const uint8_t key[ZB_KEY], eui64_t source, uint32_t counter, uint64_t transaction,
+                struct span frame)
 {
     if (!used_note(w->used, key, source, counter, transaction, frame))
         breach(w, "counter %u of source %016" PRIx64 " is used twice under one key", counter, source);
 }
 
-static void dump(struct world *w, const char *kind, struct span frame, const uint8_t key[ZB_KEY], eui64_t source, eui64_t device,
-                 uint32_t counter, uint64_t transaction)
+static void dump(struct world *w, const char *kind, struct span frame, const uint8_t key[ZB_KEY], eui64_t source,
+                 eui64_t device, uint32_t counter, uint64_t transaction)
 {
     char nwk[2 * ZB_NWK_MAX + 1], hex[2 * ZB_KEY + 1];
     if (w->dump == NULL)
@@ -55,8 +56,8 @@ static void dump(struct world *w, const char *kind, struct span frame, const uin
     hex_encode(frame.p, frame.n, nwk);
     hex_encode(key, ZB_KEY, hex);
     fprintf(w->dump,
-            "{\"seed\":%" PRIu64 ",\"kind\":\"%s\",\"nwk\":\"%s\",\"key\":\"%s\",\"source\":\"%016" PRIx64 "\",\"device\":\"%016" PRIx64
-            "\",\"counter\":%u,\"transaction\":%" PRIu64 "}\n",
+            "{\"seed\":%" PRIu64 ",\"kind\":\"%s\",\"nwk\":\"%s\",\"key\":\"%s\",\"source\":\"%016" PRIx64
+            "\",\"device\":\"%016" PRIx64 "\",\"counter\":%u,\"transaction\":%" PRIu64 "}\n",
             w->seed, kind, nwk, hex, source, device, counter, transaction);
 }
 
@@ -86,7 +87,9 @@ void oracle_asked(struct gateway *g, const struct egp_message *m, uint64_t *cont
     struct asked *x = map64_get(g->w->answers, at);
     if (x == NULL) {
         x = made(g->w->answers, at, sizeof *x);
-        *x = (struct asked){.gateway = g->eui, .device = m->env.device, .transaction = m->env.transaction,
+        *x = (struct asked){.gateway = g->eui,
+                            .device = m->env.device,
+                            .transaction = m->env.transaction,
                             .d = device_of(g->w, m->env.device)};
     } else {
         g->w->tally.repeats++;
@@ -213,7 +216,8 @@ void oracle_state(struct device *d, const cJSON *device)
         return;
     }
     for (size_t i = 0; i < d->nkeys; i++)
-        proved |= d->keys[i].proved && gateway != NULL && eui64_parse(gateway, &at) && at == d->w->gateways[d->keys[i].gateway].eui;
+        proved |= d->keys[i].proved && gateway != NULL && eui64_parse(gateway, &at) &&
+                  at == d->w->gateways[d->keys[i].gateway].eui;
     if (!proved)
         breach(d->w, "device %u is enrolled at %s, where it has proved no key", d->index, gateway);
     d->enrolled = d->nwishes == 0;

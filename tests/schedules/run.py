@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""Seeded schedules of the Enrolment Gateway: many in virtual time (schedules.c, world.c ..), whose frames an independent
-codec opens, and a share of the same over real sockets (real.py).
+"""Seeded schedules of the Enrolment Gateway: many in virtual time (main.c, world.c ..), frames opened by an independent
+codec, and a share of the same over real sockets (real.py).
 
 usage: run.py BUILD [--count N] [--real N] [--seed N] [--jobs N]
 A failing schedule prints its seed and its trace; `BUILD/tests/schedules/schedules --seed N --count 1 --verbose` is the
@@ -43,7 +43,7 @@ class Frames:
             self.opened += 1
             same = (f["transaction"], f["nwk"])
             if used.setdefault((f["key"], f["source"], counter), same) != same:
-                self.problems.append(f"seed {f['seed']}: counter {counter} of {f['source']} is used twice under one key")
+                self.problems.append(f"seed {f['seed']}: counter {counter} of {f['source']} is used twice")
 
     @staticmethod
     def open(f: dict) -> int:
@@ -62,13 +62,14 @@ class Frames:
 
 def chunk(program: Path, folder: Path, seed: int, count: int) -> tuple[str, dict, Path]:
     dump = folder / f"{seed}.jsonl"
-    done = subprocess.run([program, "--seed", str(seed), "--count", str(count), "--dump", dump, "--dump-every", str(FRAMES_EVERY)],
-                          capture_output=True, text=True, timeout=900)
+    argv = [program, "--seed", str(seed), "--count", str(count), "--dump", dump, "--dump-every", str(FRAMES_EVERY)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=900)
     lines = done.stdout.splitlines()
     try:
         sums = json.loads(lines[-1])
     except (IndexError, ValueError):
-        return f"seeds {seed}..{seed + count - 1}: ended with {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-4000:]}", {}, dump
+        said = done.stdout[-2000:] + done.stderr[-4000:]
+        return f"FAILED seeds {seed}..{seed + count - 1}: ended with {done.returncode}\n{said}", {}, dump
     text = "\n".join(lines[:-1]) if sums["failed"] else ""
     return text + (done.stderr[-4000:] if done.returncode not in (0, 1) else ""), sums, dump
 
@@ -78,7 +79,8 @@ def virtual(build: Path, seed: int, count: int, jobs: int) -> tuple[int, int]:
     frames, total, broken, start = Frames(), {}, 0, time.monotonic()
     starts = range(seed, seed + count, CHUNK)
     with tempfile.TemporaryDirectory(prefix="mef-schedules-") as folder, concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        for text, sums, dump in pool.map(lambda s: chunk(program, Path(folder), s, min(CHUNK, seed + count - s)), starts):
+        done = pool.map(lambda s: chunk(program, Path(folder), s, min(CHUNK, seed + count - s)), starts)
+        for text, sums, dump in done:
             if text:
                 print(text)
             broken += not sums

@@ -1,5 +1,5 @@
-/* The end of a schedule: no more faults, attacks or changes; then each device must be enrolled, or refused for the right
- * reason, and commands must reach the enrolled ones. */
+/* The end of a schedule: no more faults, attacks or changes; then each device must be enrolled, or refused for the
+ * right reason, and commands must reach the enrolled ones. */
 #include "tests/schedules/model.h"
 
 #include <inttypes.h>
@@ -28,8 +28,12 @@ static struct seen look(struct device *d)
     struct seen s = {.w = d->w};
     char path[64];
     snprintf(path, sizeof path, "v1/devices/%016" PRIx64, d->eui);
-    vhost_ask(d->w->h, &(struct vask){.op = CSE_RETRIEVE, .path = path, .done = keep, .user = &s,
-                                      .authorization = d->kind == KIND_FOREIGN ? VHOST_OTHER_OPERATOR : VHOST_OPERATOR});
+    vhost_ask(d->w->h,
+              &(struct vask){.op = CSE_RETRIEVE,
+                             .path = path,
+                             .done = keep,
+                             .user = &s,
+                             .authorization = d->kind == KIND_FOREIGN ? VHOST_OTHER_OPERATOR : VHOST_OPERATOR});
     vhost_disk(d->w->h);
     return s;
 }
@@ -87,26 +91,29 @@ static void check(struct device *d)
     enum egp_reason want = expected_reason(d);
     if (d->phase == PHASE_JOINED) {
         if (!at_one(d))
-            breach(d->w, "device %u (%s) is joined, and the EG says %s %s", d->index, kind_names[d->kind], s.state, s.reason);
+            breach(d->w, "device %u (%s) is joined, and the EG says %s %s", d->index, kind_names[d->kind], s.state,
+                   s.reason);
         else
             check_commands(d);
     } else if (want != EGP_OK) {
         if (d->refused != want)
-            breach(d->w, "device %u (%s) was told %s, not %s", d->index, kind_names[d->kind], egp_reason_name(d->refused),
-                   egp_reason_name(want));
+            breach(d->w, "device %u (%s) was told %s, not %s", d->index, kind_names[d->kind],
+                   egp_reason_name(d->refused), egp_reason_name(want));
         else if (d->kind != KIND_FOREIGN && strcmp(s.state, "enrolled") == 0 && !d->reg.exists && d->nkeys == 0)
             breach(d->w, "device %u is enrolled and never had a key", d->index);
     } else if (d->reg.code == 0) {
-        breach(d->w, "device %u (%s) did not enrol: %s %s, last told %s", d->index, kind_names[d->kind], s.state, s.reason,
-               egp_reason_name(d->refused));
+        breach(d->w, "device %u (%s) did not enrol: %s %s, last told %s", d->index, kind_names[d->kind], s.state,
+               s.reason, egp_reason_name(d->refused));
     } else if (strcmp(s.state, "enrolled") != 0 && /* an older key that nobody took away */
-               (strcmp(s.state, d->reg.revoked ? "revoked" : "registered") != 0 || strcmp(s.reason, "no-secured-frame-seen") != 0)) {
+               (strcmp(s.state, d->reg.revoked ? "revoked" : "registered") != 0 ||
+                strcmp(s.reason, "no-secured-frame-seen") != 0)) {
         breach(d->w, "device %u has the wrong code, and the EG says %s %s", d->index, s.state, s.reason);
     }
 }
 
 static void check_host(struct world *w)
 {
+    vhost_disk(w->h); /* nobody waits for the disk any more */
     struct vhost_stats s = vhost_stats(w->h);
     if (s.twice > 0)
         breach(w, "%" PRIu64 " requests were answered twice", s.twice);

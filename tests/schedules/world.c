@@ -6,8 +6,14 @@
 
 #define STORM_MS 90000 /* how long faults, attacks and changes go on */
 
-uint64_t draw(struct world *w, uint64_t below) { return vhost_random(w->h, below); }
-bool chance(struct world *w, unsigned per_mille) { return draw(w, 1000) < per_mille; }
+uint64_t draw(struct world *w, uint64_t below)
+{
+    return vhost_random(w->h, below);
+}
+bool chance(struct world *w, unsigned per_mille)
+{
+    return draw(w, 1000) < per_mille;
+}
 
 void trace(struct world *w, const char *fmt, ...)
 {
@@ -150,16 +156,22 @@ static void plan_device(struct world *w, struct device *d, unsigned index)
 static void plan(struct world *w)
 {
     bool fair = chance(w, 150);
-    w->link = fair ? (struct faults){0} : (struct faults){(unsigned)draw(w, 250), (unsigned)draw(w, 200), (unsigned)draw(w, 200)};
-    w->radio = fair ? (struct faults){0} : (struct faults){(unsigned)draw(w, 200), (unsigned)draw(w, 100), (unsigned)draw(w, 50)};
+    w->link = fair ? (struct faults){0}
+                   : (struct faults){(unsigned)draw(w, 250), (unsigned)draw(w, 200), (unsigned)draw(w, 200)};
+    w->radio = fair ? (struct faults){0}
+                    : (struct faults){(unsigned)draw(w, 200), (unsigned)draw(w, 100), (unsigned)draw(w, 50)};
     w->disk_ms = 1 + (unsigned)draw(w, 60);
     w->hostility = chance(w, 300) ? 0 : (unsigned)draw(w, 700);
     w->restlessness = chance(w, 300) ? 0 : (unsigned)draw(w, 150);
     w->ngateways = 1 + (unsigned)draw(w, MAX_GATEWAYS);
     w->ndevices = 1 + (unsigned)draw(w, MAX_DEVICES);
     for (unsigned i = 0; i < w->ngateways; i++)
-        w->gateways[i] = (struct gateway){.w = w, .index = i, .eui = 0x00124b001ca1b200u + i, .foreign = i == 2,
-                                          .extended = chance(w, 200), .pan = (uint16_t)(0x1a62 + i)};
+        w->gateways[i] = (struct gateway){.w = w,
+                                          .index = i,
+                                          .eui = 0x00124b001ca1b200u + i,
+                                          .foreign = i == 2,
+                                          .extended = chance(w, 200),
+                                          .pan = (uint16_t)(0x1a62 + i)};
     for (unsigned i = 0; i < w->ndevices; i++)
         plan_device(w, &w->devices[i], i);
 }
@@ -249,8 +261,13 @@ static void begin(struct world *w)
 static void prepare(struct world *w, uint64_t seed, FILE *trace_to, FILE *dump)
 {
     const struct vpeers peers = {w, on_sent, NULL, disk_delay};
-    *w = (struct world){.seed = seed, .trace = trace_to, .dump = dump, .crypto = zb_crypto_new(), .used = used_new(),
-                        .answers = map64_new(), .owners = map64_new()};
+    *w = (struct world){.seed = seed,
+                        .trace = trace_to,
+                        .dump = dump,
+                        .crypto = zb_crypto_new(),
+                        .used = used_new(),
+                        .answers = map64_new(),
+                        .owners = map64_new()};
     w->h = vhost_new(seed * 0x9e3779b97f4a7c15u + 1,
                      "allow-short-install-codes = true\nstored-responses = 1024\nrearm-seconds = 3600", &peers);
     plan(w);
@@ -297,12 +314,13 @@ bool schedule_plan(uint64_t seed, FILE *out)
     if (w == NULL)
         abort();
     prepare(w, seed, NULL, NULL);
-    fprintf(out, "{\"seed\":%" PRIu64 ",\"loss\":%u,\"twice\":%u,\"late\":%u,\"devices\":[", seed, w->link.loss, w->link.twice,
-            w->link.late);
+    fprintf(out, "{\"seed\":%" PRIu64 ",\"loss\":%u,\"twice\":%u,\"late\":%u,\"devices\":[", seed, w->link.loss,
+            w->link.twice, w->link.late);
     for (unsigned i = 0; i < w->ndevices; i++) {
         const struct device *d = &w->devices[i];
         fprintf(out,
-                "%s{\"eui64\":\"%016" PRIx64 "\",\"kind\":\"%s\",\"code\":\"%s\",\"wrong\":\"%s\",\"sleepy\":%s,\"picky\":%s,"
+                "%s{\"eui64\":\"%016" PRIx64
+                "\",\"kind\":\"%s\",\"code\":\"%s\",\"wrong\":\"%s\",\"sleepy\":%s,\"picky\":%s,"
                 "\"keyTimeout\":%u,\"counter\":%u}",
                 i == 0 ? "" : ",", d->eui, kind_names[d->kind], d->codes[0], d->codes[1], d->sleepy ? "true" : "false",
                 d->picky ? "true" : "false", d->key_timeout, d->counter);

@@ -14,7 +14,7 @@ struct vevent {
     uint64_t arg;
 };
 
-struct vcall { /* a request not yet answered */
+struct vcall {              /* a request not yet answered */
     struct cse_request req; /* first: the plugin hands it back */
     struct vcall *next;
     struct cse_param params[4];
@@ -66,7 +66,10 @@ struct cse_host {
     size_t nevents, event_cap;
     uint64_t test_rng, plugin_rng;
 
-    struct { char prefix[32]; enum cse_mount how; } mounts[VHOST_MOUNTS];
+    struct {
+        char prefix[32];
+        enum cse_mount how;
+    } mounts[VHOST_MOUNTS];
     size_t nmounts;
     struct vcall *calls;
     struct vsend *sends;
@@ -74,7 +77,7 @@ struct cse_host {
     struct map64 *open_sessions;
     uint64_t sessions, observations, send_ids, timer_ids;
 
-    pthread_mutex_t post_lock;    /* around both queues */
+    pthread_mutex_t post_lock;     /* around both queues */
     struct vposts own, committers; /* of the loop; of the store's thread */
     struct vhost_stats stats;
 };

@@ -14,7 +14,8 @@
 
 extern const struct cse_plugin cse_plugin;
 
-/* --- the gate: one plugin runs at a time, so there is one ---------------------------------------------------------- */
+/* --- the gate: one plugin runs at a time, so there is one ----------------------------------------------------------
+ */
 
 static struct {
     pthread_mutex_t lock;
@@ -52,7 +53,10 @@ static bool real_scan(void *engine, const struct store_scan *scan, char *err, si
 {
     return __real_store_sqlite.scan(engine, scan, err, errlen);
 }
-static void real_close(void *engine) { __real_store_sqlite.close(engine); }
+static void real_close(void *engine)
+{
+    __real_store_sqlite.close(engine);
+}
 
 const struct store_backend __wrap_store_sqlite = {"sqlite:", real_open, gated_run, real_scan, real_close};
 
@@ -90,7 +94,8 @@ enum st __wrap_store_page(struct store *s, enum store_table table, struct span a
     return st;
 }
 
-/* --- posted calls and the disk ------------------------------------------------------------------------------------- */
+/* --- posted calls and the disk -------------------------------------------------------------------------------------
+ */
 
 static struct vpost *take_posts(struct cse_host *h, struct vposts *q)
 {
@@ -152,9 +157,13 @@ void vhost_disk(struct cse_host *h)
     vhost_turn(h);
 }
 
-/* --- start and end ------------------------------------------------------------------------------------------------- */
+/* --- start and end -------------------------------------------------------------------------------------------------
+ */
 
-bool vhost_running(const struct cse_host *h) { return h->self != NULL; }
+bool vhost_running(const struct cse_host *h)
+{
+    return h->self != NULL;
+}
 
 void vhost_start(struct cse_host *h)
 {
@@ -220,7 +229,8 @@ void vhost_kill(struct cse_host *h, bool written)
     h->dead = false;
 }
 
-/* --- the folder ---------------------------------------------------------------------------------------------------- */
+/* --- the folder ----------------------------------------------------------------------------------------------------
+ */
 
 static void write_file(const char *dir, const char *name, const void *bytes, size_t n)
 {
@@ -264,11 +274,12 @@ static struct conf *configure(struct cse_host *h, const char *eg_conf)
 {
     char text[1000], path[128], err[300] = "";
     const struct conf_option *const tables[] = {h->plugin->options};
-    int n = snprintf(text, sizeof text,
-                     "[mef]\nfqdn = mef.example.org\nsp-id = //example.org\n[store]\nurl = sqlite:%s/mef.db\n[vault]\nkek = kek\n"
-                     "[token.op]\nfile = token\nadmin-fqdn = %s\nrole = admin\n"
-                     "[token.other]\nfile = token2\nadmin-fqdn = %s\nrole = admin\n[eg]\n%s\n",
-                     h->dir, VHOST_ADMIN, VHOST_OTHER_ADMIN, eg_conf);
+    int n = snprintf(
+        text, sizeof text,
+        "[mef]\nfqdn = mef.example.org\nsp-id = //example.org\n[store]\nurl = sqlite:%s/mef.db\n[vault]\nkek = kek\n"
+        "[token.op]\nfile = token\nadmin-fqdn = %s\nrole = admin\n"
+        "[token.other]\nfile = token2\nadmin-fqdn = %s\nrole = admin\n[eg]\n%s\n",
+        h->dir, VHOST_ADMIN, VHOST_OTHER_ADMIN, eg_conf);
     write_file(h->dir, "kek", "0123456789abcdef0123456789abcdef", 32);
     write_token(h->dir, "token", VHOST_OPERATOR);
     write_token(h->dir, "token2", VHOST_OTHER_OPERATOR);

@@ -43,10 +43,14 @@ void used_free(struct used *u)
     free(u);
 }
 
-bool used_note(struct used *u, const uint8_t key[16], uint64_t source, uint32_t counter, uint64_t transaction, struct span frame)
+bool used_note(struct used *u, const uint8_t key[16], uint64_t source, uint32_t counter, uint64_t transaction,
+               struct span frame)
 {
-    uint64_t at = used_digest(used_digest(used_digest(USED_SEED, key, 16), &source, sizeof source), &counter, sizeof counter);
-    struct use now = {.source = source, .transaction = transaction, .frame = used_digest(USED_SEED, frame.p, frame.n),
+    uint64_t at =
+        used_digest(used_digest(used_digest(USED_SEED, key, 16), &source, sizeof source), &counter, sizeof counter);
+    struct use now = {.source = source,
+                      .transaction = transaction,
+                      .frame = used_digest(USED_SEED, frame.p, frame.n),
                       .counter = counter};
     memcpy(now.key, key, sizeof now.key);
     struct use *before = map64_get(u->map, at);

@@ -68,7 +68,10 @@ void vhost_run(struct cse_host *h, uint64_t until_ms)
         h->now = until_ms;
 }
 
-uint64_t vhost_now(const struct cse_host *h) { return h->now; }
+uint64_t vhost_now(const struct cse_host *h)
+{
+    return h->now;
+}
 
 static uint64_t next_random(uint64_t *state) /* splitmix64 */
 {
@@ -78,7 +81,10 @@ static uint64_t next_random(uint64_t *state) /* splitmix64 */
     return z ^ z >> 31;
 }
 
-uint64_t vhost_random(struct cse_host *h, uint64_t below) { return next_random(&h->test_rng) % below; }
+uint64_t vhost_random(struct cse_host *h, uint64_t below)
+{
+    return next_random(&h->test_rng) % below;
+}
 
 /* --- requests ----------------------------------------------------------------------------------------------------- */
 
@@ -134,9 +140,15 @@ static struct vcall *call_of(struct cse_host *h, const struct vask *a)
     if (a->body.n != 0)
         memcpy(c->body, a->body.p, a->body.n);
     struct cse_request *r = &c->req;
-    *r = (struct cse_request){.binding = CSE_COAP, .op = a->op, .path = keep(c, a->path), .params = c->params,
-                              .from = keep(c, a->from), .ty = a->ty == 0 ? -1 : a->ty, .accept = CSE_NO_FORMAT,
-                              .body = span_of(c->body, a->body.n), .authorization = keep(c, a->authorization),
+    *r = (struct cse_request){.binding = CSE_COAP,
+                              .op = a->op,
+                              .path = keep(c, a->path),
+                              .params = c->params,
+                              .from = keep(c, a->from),
+                              .ty = a->ty == 0 ? -1 : a->ty,
+                              .accept = CSE_NO_FORMAT,
+                              .body = span_of(c->body, a->body.n),
+                              .authorization = keep(c, a->authorization),
                               .observe = a->observe,
                               .peer = {a->session, a->identity != NULL ? CSE_CRED_PSK : CSE_CRED_NONE,
                                        keep(c, a->identity != NULL ? a->identity : ""), "192.0.2.1:5684"}};
@@ -184,8 +196,13 @@ static void op_respond(struct cse_host *h, struct cse_request *req, struct cse_r
         return;
     }
     h->stats.answered++;
-    struct vanswer a = {rsp->status, rsp->body, rsp->pc, rsp->code != NULL ? rsp->code : "",
-                        rsp->location != NULL ? rsp->location : "", rsp->sensitive, c->observation};
+    struct vanswer a = {rsp->status,
+                        rsp->body,
+                        rsp->pc,
+                        rsp->code != NULL ? rsp->code : "",
+                        rsp->location != NULL ? rsp->location : "",
+                        rsp->sensitive,
+                        c->observation};
     if (c->done != NULL)
         c->done(c->user, c->tag, &a);
     json_wipe(rsp->pc);
@@ -205,7 +222,10 @@ static void op_notify(struct cse_host *h, uint64_t observation, const struct cse
     json_wipe(rsp->pc);
 }
 
-static void op_observe_cancel(struct cse_host *h, uint64_t observation) { (void)h, (void)observation; }
+static void op_observe_cancel(struct cse_host *h, uint64_t observation)
+{
+    (void)h, (void)observation;
+}
 
 void vhost_observe_end(struct cse_host *h, uint64_t observation)
 {
@@ -325,16 +345,28 @@ static void op_post(struct cse_host *h, void (*fn)(void *user), void *user)
     pthread_mutex_unlock(&h->post_lock);
 }
 
-static uint64_t op_now(struct cse_host *h) { return h->now; }
-static int64_t op_time(struct cse_host *h) { return VHOST_EPOCH + (int64_t)h->now; }
+static uint64_t op_now(struct cse_host *h)
+{
+    return h->now;
+}
+static int64_t op_time(struct cse_host *h)
+{
+    return VHOST_EPOCH + (int64_t)h->now;
+}
 static bool op_random(struct cse_host *h, void *out, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         ((uint8_t *)out)[i] = (uint8_t)(next_random(&h->plugin_rng) >> 56);
     return true;
 }
-static void op_count(struct cse_host *h, const char *name, uint64_t add) { (void)h, (void)name, (void)add; }
-static void op_gauge(struct cse_host *h, const char *name, int64_t value) { (void)h, (void)name, (void)value; }
+static void op_count(struct cse_host *h, const char *name, uint64_t add)
+{
+    (void)h, (void)name, (void)add;
+}
+static void op_gauge(struct cse_host *h, const char *name, int64_t value)
+{
+    (void)h, (void)name, (void)value;
+}
 static void op_fatal(struct cse_host *h, const char *why)
 {
     (void)why;
@@ -342,8 +374,8 @@ static void op_fatal(struct cse_host *h, const char *why)
 }
 
 const struct cse_host_ops vhost_ops = {
-    CSE_PLUGIN_ABI, op_mount, op_respond, op_observe, op_notify, op_observe_cancel, op_send, op_export_key, op_timer,
-    op_timer_cancel, op_post, op_now, op_time, op_random, op_count, op_gauge, op_fatal};
+    CSE_PLUGIN_ABI,  op_mount, op_respond, op_observe, op_notify, op_observe_cancel, op_send,  op_export_key, op_timer,
+    op_timer_cancel, op_post,  op_now,     op_time,    op_random, op_count,          op_gauge, op_fatal};
 
 /* Nothing of a process that ended is left: it takes its requests, messages and timers with it. */
 void vhost_forget(struct cse_host *h)

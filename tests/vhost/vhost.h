@@ -19,7 +19,7 @@ struct cse_host; /* the virtual host */
 struct vanswer { /* what a request came to; valid during the call */
     enum st status;
     struct span body;
-    const cJSON *pc; /* NULL: none */
+    const cJSON *pc;             /* NULL: none */
     const char *code, *location; /* "" when absent */
     bool sensitive;
     uint64_t observation; /* accepted with it; 0: none */
@@ -29,10 +29,10 @@ typedef void (*vanswer_fn)(void *user, uint64_t tag, const struct vanswer *a);
 struct vask { /* a request; what it points to is copied */
     enum cse_op op;
     const char *path;
-    struct span body;    /* n == 0: none. JSON is parsed unless the path is below mef/eg */
-    unsigned format;     /* of body; 0: 50, or 60 and 42 where the path tells */
-    int ty;              /* 0: absent */
-    const char *from;    /* NULL: absent */
+    struct span body; /* n == 0: none. JSON is parsed unless the path is below mef/eg */
+    unsigned format;  /* of body; 0: 50, or 60 and 42 where the path tells */
+    int ty;           /* 0: absent */
+    const char *from; /* NULL: absent */
     const char *authorization;
     const char *query[4][2]; /* ended by a NULL name */
     bool observe;
@@ -73,7 +73,7 @@ void vhost_disk(struct cse_host *h); /* what is committed becomes durable now, a
 uint64_t vhost_random(struct cse_host *h, uint64_t below); /* of the test's stream, not the plugin's */
 
 /* --- peers -------------------------------------------------------------------------------------------------------- */
-uint64_t vhost_session(struct cse_host *h);                  /* a new one */
+uint64_t vhost_session(struct cse_host *h); /* a new one */
 void vhost_session_end(struct cse_host *h, uint64_t session);
 bool vhost_session_open(const struct cse_host *h, uint64_t session);
 void vhost_ask(struct cse_host *h, const struct vask *a);
