@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -15,7 +16,8 @@ for folder in ("tests/e2e", "tests/interop", "tests/sim"):
 from relay import Relay  # noqa: E402
 from stack import Stack, StackError  # noqa: E402
 
-JOIN_SECONDS = 60
+JOIN_SECONDS = 75
+ATTEMPTS = 120  # a joiner's, of half a second each: the session to mefd, too, must first come through the relay
 EXPECTED = {"stranger": "unknown-device", "expired": "code-expired", "elsewhere": "gateway-not-allowed"}
 ELSEWHERE = "00124b00ffffffff"
 
@@ -40,7 +42,7 @@ def register(s: Stack, d: dict):
 
 
 def joiner(s: Stack, d: dict):
-    options = ["--attempts", "12", "--key-timeout", d["keyTimeout"], "--counter", d["counter"],
+    options = ["--attempts", ATTEMPTS, "--key-timeout", d["keyTimeout"], "--counter", d["counter"],
                "--report", "0x0402/0/s16/2150/0.7", "--key-out", s.folder / f"{d['eui64']}.key"]
     options += ["--sleepy"] if d["sleepy"] else []
     options += ["--picky"] if d["picky"] else []
@@ -69,6 +71,9 @@ def check(s: Stack, d: dict, process):
     if state == "enrolled":
         raise StackError(f"{d['eui64']} ({d['kind']}) is enrolled")
     reason = EXPECTED.get(d["kind"], "unknown-device" if d["kind"] == "foreign" else None)
+    end = time.monotonic() + JOIN_SECONDS
+    while reason is not None and reason not in refusals(s, d["eui64"]) and time.monotonic() < end:
+        time.sleep(0.5)
     if reason is not None and reason not in refusals(s, d["eui64"]):
         raise StackError(f"{d['eui64']} ({d['kind']}): the audit trail does not say {reason}")
 
