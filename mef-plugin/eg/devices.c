@@ -198,8 +198,9 @@ void device_changed(struct device *d)
 }
 
 struct change {
-    struct eg *e;
+    struct eg *e; /* NULL: closed before the posted call ran */
     eui64_t device;
+    struct change *next; /* posted later, not yet run */
 };
 
 static void change_durable(void *user, enum st st)
@@ -215,7 +216,11 @@ static void change_durable(void *user, enum st st)
 static void change_committed(void *user)
 {
     struct change *c = user;
-    struct store_txn *t = store_begin(c->e->d.store);
+    struct store_txn *t = NULL;
+    if (c->e != NULL) {
+        c->e->changes = c->next; /* calls run in the order posted: it is the first one */
+        t = store_begin(c->e->d.store);
+    }
     if (t != NULL)
         store_commit(t, change_durable, c);
     else
@@ -224,11 +229,20 @@ static void change_committed(void *user)
 
 void device_changed_later(struct device *d)
 {
-    struct change *c = calloc(1, sizeof *c);
+    struct change *c = calloc(1, sizeof *c), **end = &d->eg->changes;
     if (c == NULL)
         return;
-    *c = (struct change){d->eg, d->eui};
+    *c = (struct change){d->eg, d->eui, NULL};
+    while (*end != NULL)
+        end = &(*end)->next;
+    *end = c;
     d->eg->d.ops->post(d->eg->d.host, change_committed, c);
+}
+
+void changes_forget(struct eg *e)
+{
+    for (struct change *c = e->changes; c != NULL; c = c->next)
+        c->e = NULL;
 }
 
 /* --- AEs ---------------------------------------------------------------------------------------------------------- */

@@ -405,6 +405,7 @@ void eg_close(struct eg *e)
     if (e->gateways != NULL)
         map64_each(e->gateways, close_gateway, NULL);
     codes_free(e);
+    changes_forget(e);
     map64_free(e->devices);
     map64_free(e->gateways);
     map64_free(e->observers);

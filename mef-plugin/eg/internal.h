@@ -90,6 +90,7 @@ struct eg {
     uint64_t next_serial;      /* of stored responses */
     uint64_t owner;            /* names this process in epoch rows; random */
     struct bucket nearest_rate;
+    struct change *changes; /* to be told later, first one first: calls that the host still holds */
     /* configuration */
     bool allow_short;
     int64_t pending_ms, rearm_ms, key_lifetime_ms;
@@ -164,6 +165,7 @@ MUST_USE enum st device_publish_key(struct device *d, struct store_txn *t, struc
 /* Tell observers and the gateway the state, now, which is durable; or once what the loop does now is durable. */
 void device_changed(struct device *d);
 void device_changed_later(struct device *d);
+void changes_forget(struct eg *e); /* at the end: what was posted runs, and finds nothing */
 cJSON *device_json(struct eg *e, const struct device *d);
 MUST_USE enum st devices_load(struct eg *e);
 /* May this peer use the device's resources? ST_OK: *d and *p are set. */
