@@ -125,12 +125,17 @@ int group_bind(struct cep_group *g, uint16_t index, int fd, union address *a, so
     in_port_t *port = a->sa.sa_family == AF_INET6 ? &a->in6.sin6_port : &a->in.sin_port;
     if (index >= MAX_LISTENING)
         return -EMFILE;
-    if (setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one) < 0)
-        return -errno;
     pthread_mutex_lock(&g->ports_lock);
+    bool first = g->ports[index] == 0;
     if (*port == 0)
         *port = htons(g->ports[index]);
-    int err = bind(fd, &a->sa, len) < 0 ? -errno : 0;
+    /* The first one binds before it may share, so that an address somebody else has is in use. */
+    int r = first ? bind(fd, &a->sa, len) : 0;
+    if (r == 0)
+        r = setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one);
+    if (r == 0 && !first)
+        r = bind(fd, &a->sa, len);
+    int err = r < 0 ? -errno : 0;
     if (err == 0)
         g->ports[index] = bound_port(fd);
     pthread_mutex_unlock(&g->ports_lock);
