@@ -538,6 +538,7 @@ static void *work(void *arg)
 bool coap_workers_start(struct coap_workers *ws)
 {
     sigset_t all, before;
+    char name[16];
     bool ok = true;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the host's */
@@ -545,6 +546,9 @@ bool coap_workers_start(struct coap_workers *ws)
         struct worker *w = &ws->workers[i];
         w->threaded = true;
         ok = w->threaded = pthread_create(&w->thread, NULL, work, w) == 0;
+        snprintf(name, sizeof name, "coap-%u", i);
+        if (ok)
+            (void)pthread_setname_np(w->thread, name); /* for whoever looks at threads */
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return ok;
