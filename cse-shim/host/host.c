@@ -20,7 +20,7 @@ const struct conf_option host_options[] = {
     {"daemon", "drain-seconds", CONF_INT, "10", 0, 600, "Longest wait for requests in flight at shutdown, seconds"},
     {"coap", "listen", CONF_STRING, "[::]:5684, 0.0.0.0:5684", 0, 0, "CoAP over DTLS addresses; empty: none"},
     {"coap", "workers", CONF_INT, "1", 1, CEP_MAX_MEMBERS,
-     "Threads that do CoAP and DTLS beside the one of the daemon, which share the sessions; 1: none, it does it itself"},
+     "Threads for CoAP and DTLS, among which the limits below are divided; 1: none, the daemon's own thread does it"},
     {"coap", "max-sessions", CONF_INT, "10000", 1, 1000000, "Live DTLS sessions; the least recently used one goes"},
     {"coap", "max-handshakes", CONF_INT, "1000", 1, 100000, "DTLS handshakes in progress"},
     {"coap", "max-body", CONF_INT, "65536", 1024, 16777216, "Largest body, bytes"},
