@@ -940,6 +940,51 @@ static void coap_crowd(void **state)
     assert_true(c.visits > VISITORS);
 }
 
+/* New anchors reach every worker; files that are not good reach none. */
+static unsigned admitted(struct world *w, unsigned peers)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < peers; i++) {
+        struct caller *c = caller_new(w, i % 2 == 0 ? "127.0.0.1" : "::1");
+        const struct cep_option get[] = {OPT(11, "svc"), OPT(11, "x")};
+        struct cep_message m = {CEP_GET, get, 2, {0}};
+        cep_session_close(c->session);
+        c->session = by_certificate(w, c->ep, i % 2 == 0 ? "127.0.0.1" : "::1");
+        assert_true(cep_request(c->session, &m, false, false, on_coap, c) > 0);
+        for (int turns = 0; turns < 500 && c->answers == 0 && c->ended == 0; turns++)
+            sd_event_run(c->loop, 20000);
+        n += c->answers;
+        caller_free(c);
+    }
+    return n;
+}
+
+static void coap_certificates_are_replaced(void **state)
+{
+    struct world *w = *state;
+    struct pki others;
+    char ours[sizeof w->anchor];
+    pki_open(&others);
+    memcpy(ours, w->anchor, sizeof ours);
+    assert_int_equal(admitted(w, 12), 12);
+    pki_anchor(&others, w->anchor);
+    write_conf(w, "hello", "");
+    kill(w->mefd, SIGHUP);
+    usleep(500000);
+    assert_int_equal(admitted(w, 12), 0);
+    snprintf(w->anchor, sizeof w->anchor, "/nowhere.pem");
+    write_conf(w, "hello", "");
+    kill(w->mefd, SIGHUP);
+    usleep(500000);
+    assert_int_equal(admitted(w, 12), 0);
+    memcpy(w->anchor, ours, sizeof ours);
+    write_conf(w, "hello", "");
+    kill(w->mefd, SIGHUP);
+    usleep(500000);
+    assert_int_equal(admitted(w, 12), 12);
+    pki_close(&others);
+}
+
 /* --- life ------------------------------------------------------------------------------------------------------------------ */
 
 static void reload_and_metrics(void **state)
@@ -1063,6 +1108,7 @@ int main(void)
         cmocka_unit_test(coap_primitives_and_services), cmocka_unit_test(coap_both_ways),
         cmocka_unit_test(coap_old_options),     cmocka_unit_test(coap_formats),
         cmocka_unit_test(coap_certificate_and_links), cmocka_unit_test(coap_crowd),
+        cmocka_unit_test(coap_certificates_are_replaced),
         cmocka_unit_test(reload_and_metrics),   cmocka_unit_test(drain),
         cmocka_unit_test(exit_codes),           cmocka_unit_test(init_keeps_what_is_there),
     };
