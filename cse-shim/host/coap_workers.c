@@ -468,7 +468,7 @@ static void run_stats(struct worker *w, void *arg)
 
 void coap_workers_stats(struct coap_workers *ws, struct cep_stats *sum)
 {
-    union counters each[CEP_MAX_MEMBERS], total = {.stats.dropped = ws->dropped};
+    union counters each[CEP_MAX_MEMBERS] = {0}, total = {.stats.dropped = ws->dropped};
     ask(ws->workers, ws->n, run_stats, each);
     for (unsigned w = 0; w < ws->n; w++)
         for (size_t i = 0; i < NSTATS; i++)

@@ -67,7 +67,7 @@ static void write_conf(const struct world *w, const char *greeting, const char *
 {
     FILE *f = fopen(w->conf, "w");
     fprintf(f,
-            "[daemon]\nplugin = %s\ndrain-seconds = 2\n[tiny]\ngreeting = %s\n[coap]\nworkers = %u\nlisten = 127.0.0.1:%u, [::1]:%u\n"
+            "[daemon]\nplugin = %s\ndrain-seconds = 5\n[tiny]\ngreeting = %s\n[coap]\nworkers = %u\nlisten = 127.0.0.1:%u, [::1]:%u\n"
             "certificate = server.pem\nprivate-key = server.key\ntrust-anchors = %s\n[https]\nlisten = 127.0.0.1:%u, [::1]:%u\ncertificate = server.pem\nprivate-key = server.key\nidle-seconds = 3\n"
             "handshake-seconds = 1\nmax-connections = 20\n[status]\nlisten = 127.0.0.1:%u\n%s",
             getenv("TINY_PLUGIN"), greeting, workers(), w->coaps, w->coaps, w->anchor, w->https, w->https, w->status, more);
@@ -1021,7 +1021,7 @@ static void drain(void **state)
     usleep(150000);
     time_t began = time(NULL);
     assert_int_equal(stop(w, SIGTERM), 0);
-    assert_true(time(NULL) - began <= 1);
+    assert_true(time(NULL) - began <= 4);
     int status = 0;
     waitpid(asker, &status, 0);
     assert_int_equal(WEXITSTATUS(status), 0);
@@ -1031,8 +1031,8 @@ static void drain(void **state)
         _exit(https(w, "GET", "/svc/never", "", "").status <= 0 ? 0 : 1);
     usleep(300000);
     began = time(NULL);
-    assert_int_equal(stop(w, SIGTERM), 0); /* drain-seconds = 2 */
-    assert_true(time(NULL) - began <= 4);
+    assert_int_equal(stop(w, SIGTERM), 0); /* drain-seconds = 5 */
+    assert_true(time(NULL) - began <= 10);
     waitpid(asker, &status, 0);
     assert_int_equal(WEXITSTATUS(status), 0);
     start(w);
