@@ -1,48 +1,17 @@
-#include "cse-shim/host/coap_workers.h"
+#include "cse-shim/host/coap_worker.h"
 
 #include "cse-shim/base/log.h"
 #include "cse-shim/host/loop.h"
 
-#include <openssl/crypto.h>
-#include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/queue.h>
 #include <unistd.h>
 
-#define REQUEST_LIMIT 1024u /* of a worker, waiting for the host's loop */
-#define NOTIFY_LIMIT 4096u  /* commands of the host waiting for a worker, from which on notifications are dropped */
+/* --- messages --- */
 
-struct worker {
-    struct coap_workers *all;
-    bool threaded; /* set before its thread begins, cleared after it has ended */
-    pthread_t thread;
-    sd_event *loop;
-    struct loop_work *work; /* what the host wants of it; NULL: it lives on the host's loop */
-    struct cep_endpoint *endpoint;
-    atomic_uint requests;      /* of REQUEST_LIMIT */
-    atomic_uint commands;      /* of NOTIFY_LIMIT */
-    struct outgoing *outgoing; /* the worker's own list */
-};
-
-struct coap_workers {
-    struct coap_workers_calls calls;
-    struct loop_work *host; /* what workers want of the host; NULL: there is one, which calls */
-    struct cep_group *group;
-    LIST_HEAD(, coap_exchange) unanswered; /* and the counter, of the host's loop */
-    uint64_t dropped;                      /* notifications */
-    bool closing;
-    unsigned n;
-    struct worker workers[CEP_MAX_MEMBERS];
-};
-
-/* --- messages ----------------------------------------------------------------------------------------------------------- */
-
-/* A message that is lost would leave somebody waiting for ever. */
-static void *need(void *p)
+void *worker_need(void *p)
 {
     if (p != NULL)
         return p;
@@ -55,336 +24,25 @@ static void post(struct worker *w, struct loop_work *to, void (*fn)(void *arg), 
     if (!w->threaded)
         fn(arg);
     else if (!loop_post(to, fn, arg))
-        need(NULL);
+        worker_need(NULL);
 }
 
-static void to_host(struct worker *w, void (*fn)(void *arg), void *arg)
+void worker_to_host(struct worker *w, void (*fn)(void *arg), void *arg)
 {
     post(w, w->all->host, fn, arg);
 }
 
-static void to_worker(struct worker *w, void (*fn)(void *arg), void *arg)
+void worker_from_host(struct worker *w, void (*fn)(void *arg), void *arg)
 {
     post(w, w->work, fn, arg);
 }
 
-static struct worker *worker_of(struct coap_workers *ws, uint64_t id)
+struct worker *worker_of(struct coap_workers *ws, uint64_t id)
 {
     return &ws->workers[cep_member(id) < ws->n ? cep_member(id) : 0];
 }
 
-/* --- from worker to host: requests ---------------------------------------------------------------------------------- */
-
-struct coap_exchange {
-    struct worker *worker;
-    struct cep_exchange *ex;           /* the worker's; what we read of it does not change before the answer */
-    const struct cep_message *message; /* the same */
-    LIST_ENTRY(coap_exchange) link;
-};
-
-static void unavailable(struct cep_exchange *ex)
-{
-    cep_respond(ex, &(struct cep_message){.code = CEP_CODE(5, 3)}, false);
-}
-
-static void take_request(void *arg)
-{
-    struct coap_exchange *x = arg;
-    struct coap_workers *ws = x->worker->all;
-    atomic_fetch_sub_explicit(&x->worker->requests, 1, memory_order_relaxed);
-    if (!ws->closing) {
-        LIST_INSERT_HEAD(&ws->unanswered, x, link);
-        ws->calls.request(ws->calls.user, x, x->ex, x->message);
-        return;
-    }
-    unavailable(x->ex); /* its thread has ended */
-    free(x);
-}
-
-static void on_request(void *user, struct cep_exchange *ex, const struct cep_message *req)
-{
-    struct worker *w = user;
-    bool full = atomic_load_explicit(&w->requests, memory_order_relaxed) >= REQUEST_LIMIT;
-    struct coap_exchange *x = full ? NULL : malloc(sizeof *x);
-    if (x == NULL) {
-        unavailable(ex);
-        return;
-    }
-    *x = (struct coap_exchange){.worker = w, .ex = ex, .message = req};
-    atomic_fetch_add_explicit(&w->requests, 1, memory_order_relaxed);
-    to_host(w, take_request, x);
-}
-
-/* --- keys: asked of the host, answered to the worker ----------------------------------------------------------------- */
-
-struct lookup {
-    struct worker *worker;
-    uint64_t session;
-    size_t n;
-    uint8_t key[64];
-    char identity[256];
-};
-
-static void give_key(void *arg)
-{
-    struct lookup *l = arg;
-    cep_psk(l->worker->endpoint, l->session, l->key, l->n);
-    OPENSSL_cleanse(l, sizeof *l);
-    free(l);
-}
-
-static void look_up(void *arg)
-{
-    struct lookup *l = arg;
-    struct coap_workers *ws = l->worker->all;
-    size_t n = ws->closing ? 0 : ws->calls.psk(ws->calls.user, l->identity, l->key, sizeof l->key);
-    l->n = n <= sizeof l->key ? n : 0;
-    to_worker(l->worker, give_key, l);
-}
-
-static void on_psk(void *user, uint64_t session, const char *identity)
-{
-    struct lookup *l = need(malloc(sizeof *l));
-    *l = (struct lookup){.worker = user, .session = session};
-    snprintf(l->identity, sizeof l->identity, "%s", identity);
-    to_host(user, look_up, l);
-}
-
-/* --- ends of sessions and observations -------------------------------------------------------------------------------- */
-
-struct ended {
-    struct worker *worker;
-    void (*fn)(void *user, uint64_t id);
-    uint64_t id;
-};
-
-static void take_end(void *arg)
-{
-    struct ended e = *(struct ended *)arg;
-    struct coap_workers *ws = e.worker->all;
-    free(arg);
-    if (!ws->closing)
-        e.fn(ws->calls.user, e.id);
-}
-
-static void tell_end(struct worker *w, void (*fn)(void *user, uint64_t id), uint64_t id)
-{
-    struct ended *e = need(malloc(sizeof *e));
-    *e = (struct ended){w, fn, id};
-    to_host(w, take_end, e);
-}
-
-static void on_closed(void *user, uint64_t serial)
-{
-    struct worker *w = user;
-    tell_end(w, w->all->calls.closed, serial);
-}
-
-static void on_observe_end(void *user, uint64_t observation)
-{
-    struct worker *w = user;
-    tell_end(w, w->all->calls.observe_end, observation);
-}
-
-static const char *on_links(void *user)
-{
-    return ((struct worker *)user)->all->calls.links;
-}
-
-/* --- from host to worker: commands ------------------------------------------------------------------------------------- */
-
-struct outgoing { /* a request of ours to a peer, until its response was delivered */
-    struct worker *worker;
-    void (*done)(void *user, enum st st, struct span body);
-    void *user;
-    struct outgoing *next, **link;
-    enum st st;
-    struct cep_message *rsp; /* a copy */
-};
-
-struct command {
-    struct worker *worker;
-    /* Do it, with the message given; false: it cannot be done, and when that is known too late to say so, `failed`
-     * follows on the worker's thread. */
-    bool (*run)(struct command *c, const struct cep_message *m);
-    void (*failed)(struct command *c);
-    struct cep_exchange *exchange;
-    uint64_t id; /* of a session or observation */
-    bool sensitive, confirmable, queue;
-    struct outgoing *outgoing;
-    struct cep_message *message; /* a copy, while it waits */
-};
-
-static void run_command(void *arg)
-{
-    struct command *c = arg;
-    atomic_fetch_sub_explicit(&c->worker->commands, 1, memory_order_relaxed);
-    if (!c->run(c, c->message) && c->failed != NULL)
-        c->failed(c);
-    cep_message_free(c->message);
-    free(c);
-}
-
-/* Without a thread it is done at once, and the result is the result; else true. */
-static bool command(struct command c, const struct cep_message *m)
-{
-    if (!c.worker->threaded)
-        return c.run(&c, m);
-    struct command *copy = need(malloc(sizeof *copy));
-    *copy = c;
-    copy->message = m != NULL ? need(cep_message_copy(m)) : NULL;
-    atomic_fetch_add_explicit(&c.worker->commands, 1, memory_order_relaxed);
-    to_worker(c.worker, run_command, copy);
-    return true;
-}
-
-static bool run_respond(struct command *c, const struct cep_message *m)
-{
-    cep_respond(c->exchange, m, c->sensitive);
-    return true;
-}
-
-void coap_workers_respond(struct coap_exchange *x, const struct cep_message *rsp, bool sensitive)
-{
-    (void)command((struct command){.worker = x->worker, .run = run_respond, .exchange = x->ex, .sensitive = sensitive}, rsp);
-    LIST_REMOVE(x, link);
-    free(x);
-}
-
-static bool run_observe(struct command *c, const struct cep_message *m)
-{
-    (void)m;
-    return cep_observe(c->exchange) != 0;
-}
-
-static void observe_failed(struct command *c)
-{
-    on_observe_end(c->worker, c->id);
-}
-
-uint64_t coap_workers_observe(struct coap_exchange *x)
-{
-    uint64_t id = cep_exchange_observe(x->ex);
-    struct command c = {.worker = x->worker, .run = run_observe, .failed = observe_failed, .exchange = x->ex, .id = id};
-    return id != 0 && command(c, NULL) ? id : 0;
-}
-
-static bool run_notify(struct command *c, const struct cep_message *m)
-{
-    cep_notify(c->worker->endpoint, c->id, m, c->confirmable, c->queue);
-    return true;
-}
-
-void coap_workers_notify(struct coap_workers *ws, uint64_t observation, const struct cep_message *n, bool confirmable,
-                         bool queue)
-{
-    struct command c = {.worker = worker_of(ws, observation),
-                        .run = run_notify,
-                        .id = observation,
-                        .confirmable = confirmable,
-                        .queue = queue};
-    if (atomic_load_explicit(&c.worker->commands, memory_order_relaxed) < NOTIFY_LIMIT)
-        (void)command(c, n);
-    else
-        ws->dropped++;
-}
-
-static bool run_observe_cancel(struct command *c, const struct cep_message *m)
-{
-    (void)m;
-    cep_observe_cancel(c->worker->endpoint, c->id);
-    return true;
-}
-
-void coap_workers_observe_cancel(struct coap_workers *ws, uint64_t observation)
-{
-    (void)command((struct command){.worker = worker_of(ws, observation), .run = run_observe_cancel, .id = observation}, NULL);
-}
-
-/* --- requests of ours ---------------------------------------------------------------------------------------------------- */
-
-static enum st status_of_code(uint8_t code)
-{
-    if (code >> 5 == 2)
-        return ST_OK;
-    for (unsigned i = 0; i < ST_COUNT; i++)
-        if (st_map((enum st)i)->coap == code)
-            return (enum st)i;
-    return ST_INTERNAL;
-}
-
-static void deliver(struct outgoing *o, const struct cep_message *rsp)
-{
-    if (!o->worker->all->closing)
-        o->done(o->user, rsp != NULL ? status_of_code(rsp->code) : o->st, rsp != NULL ? rsp->payload : span_of(NULL, 0));
-    cep_message_free(o->rsp);
-    free(o);
-}
-
-static void deliver_copy(void *arg)
-{
-    struct outgoing *o = arg;
-    deliver(o, o->rsp);
-}
-
-static void unlink_outgoing(struct outgoing *o)
-{
-    *o->link = o->next;
-    if (o->next != NULL)
-        o->next->link = o->link;
-}
-
-static void on_response(void *user, enum st st, const struct cep_message *rsp)
-{
-    struct outgoing *o = user;
-    unlink_outgoing(o);
-    o->st = st;
-    if (!o->worker->threaded) {
-        deliver(o, rsp);
-        return;
-    }
-    o->rsp = rsp != NULL ? need(cep_message_copy(rsp)) : NULL;
-    to_host(o->worker, deliver_copy, o);
-}
-
-static bool run_send(struct command *c, const struct cep_message *m)
-{
-    struct worker *w = c->worker;
-    struct outgoing *o = c->outgoing;
-    struct cep_session *s = cep_session_find(w->endpoint, c->id);
-    o->next = w->outgoing;
-    o->link = &w->outgoing;
-    if (o->next != NULL)
-        o->next->link = &o->next;
-    w->outgoing = o;
-    if (s != NULL && cep_request(s, m, false, true, on_response, o) != 0)
-        return true;
-    unlink_outgoing(o);
-    return false;
-}
-
-static void send_failed(struct command *c)
-{
-    c->outgoing->st = ST_UNREACHABLE;
-    to_host(c->worker, deliver_copy, c->outgoing);
-}
-
-bool coap_workers_send(struct coap_workers *ws, uint64_t serial, const struct cep_message *req,
-                       void (*done)(void *user, enum st st, struct span body), void *user)
-{
-    struct worker *w = worker_of(ws, serial);
-    struct outgoing *o = malloc(sizeof *o);
-    if (o == NULL)
-        return false;
-    *o = (struct outgoing){.worker = w, .done = done, .user = user};
-    struct command c = {.worker = w, .run = run_send, .failed = send_failed, .id = serial, .outgoing = o};
-    if (command(c, req))
-        return true;
-    free(o);
-    return false;
-}
-
-/* --- questions, which the host's loop waits for ------------------------------------------------------------------------ */
+/* --- questions, which the host's loop waits for --- */
 
 struct question {
     struct worker *worker;
@@ -409,7 +67,7 @@ static void ask(struct worker *first, unsigned n, void (*fn)(struct worker *w, v
     sem_init(&done, 0, 0);
     for (unsigned i = 0; i < n; i++) {
         questions[i] = (struct question){first + i, fn, arg, &done};
-        to_worker(first + i, answer_question, &questions[i]);
+        worker_from_host(first + i, answer_question, &questions[i]);
     }
     for (unsigned i = 0; i < n; i++)
         while (sem_wait(&done) != 0)
@@ -476,17 +134,12 @@ void coap_workers_stats(struct coap_workers *ws, struct cep_stats *sum)
     *sum = total.stats;
 }
 
-/* --- life ------------------------------------------------------------------------------------------------------------------ */
+/* --- life --- */
 
 static bool make_worker(struct coap_workers *ws, unsigned i, sd_event *host_loop, struct cep_config cfg)
 {
     struct worker *w = &ws->workers[i];
-    struct cep_callbacks cb = {.user = w,
-                               .request = on_request,
-                               .psk = on_psk,
-                               .closed = on_closed,
-                               .observe_end = on_observe_end,
-                               .links = on_links};
+    struct cep_callbacks cb = worker_callbacks(w);
     w->all = ws;
     cfg.group = ws->group;
     cfg.member = i;
@@ -565,7 +218,7 @@ static void stop_threads(struct coap_workers *ws)
         struct worker *w = &ws->workers[i];
         if (!w->threaded)
             continue;
-        to_worker(w, stop, w);
+        worker_from_host(w, stop, w);
         pthread_join(w->thread, NULL);
         w->threaded = false;
     }
@@ -582,10 +235,7 @@ void coap_workers_free(struct coap_workers *ws)
         struct worker *w = &ws->workers[i];
         loop_work_free(w->work);
         cep_endpoint_free(w->endpoint);
-        for (struct outgoing *o = w->outgoing, *next = NULL; o != NULL; o = next) {
-            next = o->next;
-            free(o);
-        }
+        worker_drop_outgoing(w);
         sd_event_unref(w->loop);
     }
     cep_group_free(ws->group);
