@@ -81,8 +81,8 @@ struct cep_callbacks {
 };
 
 /* What endpoints of several threads share to serve the same addresses: the kernel spreads the peers over them, each
- * takes the cookies of all, and a datagram that reaches the wrong one is passed on. Endpoints join when they are made,
- * and must be freed before the group. Members listen on the same addresses in the same order. Thread-safe. */
+ * takes the cookies of all, and a datagram that reaches the wrong one is passed on. Endpoints join when they are made
+ * (one after the other), and must be freed before the group. Members listen on the same addresses in the same order. */
 #define CEP_MAX_MEMBERS 16u
 struct cep_group;
 MUST_USE struct cep_group *cep_group_new(unsigned members); /* NULL: out of memory, or not 1 to CEP_MAX_MEMBERS */
