@@ -67,7 +67,7 @@ static void write_conf(const struct world *w, const char *greeting, const char *
 {
     FILE *f = fopen(w->conf, "w");
     fprintf(f,
-            "[daemon]\nplugin = %s\ndrain-seconds = 5\n[tiny]\ngreeting = %s\n[coap]\nworkers = %u\nlisten = 127.0.0.1:%u, [::1]:%u\n"
+            "[daemon]\nplugin = %s\ndrain-seconds = 2\n[tiny]\ngreeting = %s\n[coap]\nworkers = %u\nlisten = 127.0.0.1:%u, [::1]:%u\n"
             "certificate = server.pem\nprivate-key = server.key\ntrust-anchors = %s\n[https]\nlisten = 127.0.0.1:%u, [::1]:%u\ncertificate = server.pem\nprivate-key = server.key\nidle-seconds = 3\n"
             "handshake-seconds = 1\nmax-connections = 20\n[status]\nlisten = 127.0.0.1:%u\n%s",
             getenv("TINY_PLUGIN"), greeting, workers(), w->coaps, w->coaps, w->anchor, w->https, w->https, w->status, more);
@@ -917,14 +917,14 @@ static void coap_crowd(void **state)
     assert_non_null(c.ep = cep_endpoint_new(c.loop, NULL, &cb));
     struct cep_certs *certs = certificate_of_ae(w);
     for (unsigned turns = 0; !all_gone(&c) || turns == 0; turns++) {
-        bool go_on = now_ms() - began < last;
+        bool go_on = now_ms() - began < last || c.visits < 2 * VISITORS;
         visit_all(w, &c, certs, go_on);
         if (turns % 100 == 99)
             kill(w->mefd, SIGHUP);
         if (turns % 100 == 49)
             assert_int_equal(status_page(w, "/metrics", page, sizeof page), 200);
         assert_true(sd_event_run(c.loop, 20000) >= 0);
-        assert_true(now_ms() - began < last + 20000);
+        assert_true(now_ms() - began < last + 60000);
     }
     cep_endpoint_free(c.ep);
     sd_event_unref(c.loop);
@@ -937,7 +937,6 @@ static void coap_crowd(void **state)
     assert_int_equal(metric(page, "host_coap_requests_total") - metric(before, "host_coap_requests_total"), c.requests);
     assert_int_equal(metric(page, "coap_handshakes_failed_total"), metric(before, "coap_handshakes_failed_total"));
     assert_int_equal(metric(page, "coap_sessions"), 0);
-    assert_true(c.visits > VISITORS);
 }
 
 /* New anchors reach every worker; files that are not good reach none. */
@@ -1021,7 +1020,7 @@ static void drain(void **state)
     usleep(150000);
     time_t began = time(NULL);
     assert_int_equal(stop(w, SIGTERM), 0);
-    assert_true(time(NULL) - began <= 4);
+    assert_true(time(NULL) - began <= 1);
     int status = 0;
     waitpid(asker, &status, 0);
     assert_int_equal(WEXITSTATUS(status), 0);
@@ -1031,8 +1030,8 @@ static void drain(void **state)
         _exit(https(w, "GET", "/svc/never", "", "").status <= 0 ? 0 : 1);
     usleep(300000);
     began = time(NULL);
-    assert_int_equal(stop(w, SIGTERM), 0); /* drain-seconds = 5 */
-    assert_true(time(NULL) - began <= 10);
+    assert_int_equal(stop(w, SIGTERM), 0); /* drain-seconds = 2 */
+    assert_true(time(NULL) - began <= 4);
     waitpid(asker, &status, 0);
     assert_int_equal(WEXITSTATUS(status), 0);
     start(w);
