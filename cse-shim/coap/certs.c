@@ -5,6 +5,7 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
@@ -24,7 +25,7 @@ struct entry {
 };
 
 struct cep_certs {
-    unsigned refs;
+    atomic_uint refs;
     struct entry entries[MAX_CERTIFICATES];
     size_t n;
     X509_STORE *anchors; /* with the CRLs; NULL: nobody is trusted */
@@ -194,7 +195,7 @@ struct cep_certs *cep_certs_load(const struct cep_certs_files *files, char *err,
     struct cep_certs *c = files->n <= MAX_CERTIFICATES ? calloc(1, sizeof *c) : NULL;
     if (c == NULL)
         return NULL;
-    c->refs = 1;
+    atomic_init(&c->refs, 1);
     c->expiry = (struct cep_certs_expiry){INT64_MAX, INT64_MAX};
     if (load_all(c, files, err, errlen))
         return c;
@@ -209,13 +210,13 @@ struct cep_certs_expiry cep_certs_expiry(const struct cep_certs *c)
 
 struct cep_certs *certs_ref(struct cep_certs *c)
 {
-    c->refs++;
+    atomic_fetch_add_explicit(&c->refs, 1, memory_order_relaxed);
     return c;
 }
 
 void cep_certs_unref(struct cep_certs *c)
 {
-    if (c == NULL || --c->refs > 0)
+    if (c == NULL || atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) > 1)
         return;
     for (size_t i = 0; i < c->n; i++) {
         free(c->entries[i].server_name);

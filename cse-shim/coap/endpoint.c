@@ -18,12 +18,6 @@ static void hook_send(void *user, void *peer, struct span datagram)
     udp_send(peer, datagram);
 }
 
-static size_t hook_psk(void *user, const char *identity, uint8_t *key, size_t cap)
-{
-    struct cep_endpoint *ep = user;
-    return ep->cb.psk != NULL ? ep->cb.psk(ep->cb.user, identity, key, cap) : 0;
-}
-
 static struct cep_config with_defaults(const struct cep_config *cfg)
 {
     struct cep_config c = cfg != NULL ? *cfg : (struct cep_config){0};
@@ -60,6 +54,16 @@ static bool make_maps(struct cep_endpoint *ep)
 }
 
 static void recheck(void *user); /* below, with certificates */
+static bool make_dtls(struct cep_endpoint *ep)
+{
+    struct dtls_hooks hooks = {ep, hook_send};
+    uint8_t own[COOKIE_MASTER_LEN];
+    if (RAND_bytes(own, sizeof own) != 1)
+        return false;
+    ep->dtls = dtls_ctx_new(&hooks, ep->cfg.mtu, ep->cfg.group != NULL ? group_master(ep->cfg.group) : own);
+    OPENSSL_cleanse(own, sizeof own);
+    return ep->dtls != NULL;
+}
 
 struct cep_endpoint *cep_endpoint_new(sd_event *loop, const struct cep_config *cfg, const struct cep_callbacks *cb)
 {
@@ -78,14 +82,11 @@ struct cep_endpoint *cep_endpoint_new(sd_event *loop, const struct cep_config *c
     ep->idle = (struct timer){.fire = session_expire, .user = ep};
     ep->seen_timer = (struct timer){.fire = seen_expire, .user = ep};
     ep->recheck = (struct timer){.fire = recheck, .user = ep};
-    struct dtls_hooks hooks = {ep, hook_send, hook_psk};
-    if (!timers_init(&ep->timers, loop) || !make_maps(ep) || (ep->batch = udp_batch_new()) == NULL ||
-        (ep->dtls = dtls_ctx_new(&hooks, ep->cfg.mtu)) == NULL ||
-        RAND_bytes((uint8_t *)ep->secret, sizeof ep->secret) != 1) {
-        cep_endpoint_free(ep);
-        return NULL;
-    }
-    return ep;
+    if (timers_init(&ep->timers, loop) && make_maps(ep) && (ep->batch = udp_batch_new()) != NULL && make_dtls(ep) &&
+        RAND_bytes((uint8_t *)ep->secret, sizeof ep->secret) == 1 && group_join(ep))
+        return ep;
+    cep_endpoint_free(ep);
+    return NULL;
 }
 
 static bool close_one(void *user, uint64_t serial, void *session)
@@ -111,6 +112,7 @@ void cep_endpoint_free(struct cep_endpoint *ep)
     ep->closing = true;
     close_all(ep);
     server_drop_orphans(ep);
+    sd_event_source_disable_unref(ep->mail);
     while (!LIST_EMPTY(&ep->socks))
         udp_close(LIST_FIRST(&ep->socks));
     dtls_ctx_free(ep->dtls);
@@ -177,4 +179,17 @@ void cep_endpoint_certificates(struct cep_endpoint *ep, struct cep_certs *certs,
 void cep_stats_get(const struct cep_endpoint *ep, struct cep_stats *out)
 {
     *out = ep->stats;
+}
+
+/* --- messages to be handed on --- */
+
+struct cep_message *cep_message_copy(const struct cep_message *m)
+{
+    struct message *copy = message_copy(m);
+    return copy != NULL ? &copy->m : NULL;
+}
+
+void cep_message_free(struct cep_message *m)
+{
+    message_free((struct message *)m); /* its first member */
 }

@@ -20,6 +20,8 @@ const struct conf_option host_options[] = {
     {"daemon", "log-level", CONF_STRING, "info", 0, 0, "error, warning, notice, info or debug"},
     {"daemon", "drain-seconds", CONF_INT, "10", 0, 600, "Longest wait for requests in flight at shutdown, seconds"},
     {"coap", "listen", CONF_STRING, "[::]:5684, 0.0.0.0:5684", 0, 0, "CoAP over DTLS addresses; empty: none"},
+    {"coap", "workers", CONF_INT, "1", 1, CEP_MAX_MEMBERS,
+     "Threads for CoAP and DTLS, among which the limits below are divided; 1: none, the daemon's own thread does it"},
     {"coap", "max-sessions", CONF_INT, "10000", 1, 1000000, "Live DTLS sessions; the least recently used one goes"},
     {"coap", "max-handshakes", CONF_INT, "1000", 1, 100000, "DTLS handshakes in progress"},
     {"coap", "max-body", CONF_INT, "65536", 1024, 16777216, "Largest body, bytes"},
@@ -286,6 +288,7 @@ void host_metrics_refresh(struct cse_host *h)
                {"coap_dropped_total", c.dropped},
                {"coap_sessions_evicted_total", c.evicted},
                {"coap_malformed_total", c.malformed},
+               {"coap_passed_on_total", c.passed_on},
                {"https_connections", t.connections},
                {"https_handshakes", t.handshakes},
                {"https_connections_total", t.accepted},
@@ -358,7 +361,7 @@ static bool listen_coap(struct cse_host *h, char *err, size_t errlen)
     const char *addresses = conf_str(c, "coap", "listen");
     if (addresses[0] == '\0')
         return true;
-    h->coap = coap_binding_new(h, h->loop, &cfg);
+    h->coap = coap_binding_new(h, h->loop, setting(c, "coap", "workers"), &cfg);
     if (h->coap == NULL) {
         snprintf(err, errlen, "coap: out of memory, or OpenSSL lacks a needed algorithm");
         return false;

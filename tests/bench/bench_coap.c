@@ -32,21 +32,21 @@ static void on_request(void *user, struct cep_exchange *ex, const struct cep_mes
     cep_respond(ex, &(struct cep_message){.code = CEP_CODE(2, 5), .payload = span_str("Nov 21 10:47:21")}, false);
 }
 
-static size_t on_psk(void *user, const char *identity, uint8_t *key, size_t cap)
+static void on_psk(void *user, uint64_t session, const char *identity)
 {
-    (void)user;
     (void)identity;
-    memcpy(key, KEY, cap < 16 ? 0 : 16);
-    return 16;
+    cep_psk(*(struct cep_endpoint **)user, session, (const uint8_t *)KEY, 16);
 }
 
 static int serve(void)
 {
     sd_event *loop;
     uint16_t port;
-    struct cep_callbacks cb = {.request = on_request, .psk = on_psk};
+    struct cep_endpoint *ep = NULL;
+    struct cep_callbacks cb = {.user = &ep, .request = on_request, .psk = on_psk};
     struct cep_config cfg = {.max_sessions = 20000};
-    struct cep_endpoint *ep = sd_event_new(&loop) < 0 ? NULL : cep_endpoint_new(loop, &cfg, &cb);
+    if (sd_event_new(&loop) >= 0)
+        ep = cep_endpoint_new(loop, &cfg, &cb);
     if (ep == NULL || cep_listen(ep, "127.0.0.1", 0, true, &port) != 0)
         return 1;
     printf("%u\n", port);

@@ -79,14 +79,11 @@ static void on_observe_end(void *user, uint64_t id)
     fprintf(stderr, "observation ended\n");
 }
 
-static size_t on_psk(void *user, const char *identity, uint8_t *key, size_t cap)
+static void on_psk(void *user, uint64_t session, const char *identity)
 {
-    struct tool *t = user;
-    size_t n = t->key != NULL ? strlen(t->key) : 0;
-    if (n == 0 || n > cap || strcmp(identity, t->identity) != 0)
-        return 0;
-    memcpy(key, t->key, n);
-    return n;
+    const struct tool *t = user;
+    bool known = t->key != NULL && strcmp(identity, t->identity) == 0;
+    cep_psk(t->ep, session, (const uint8_t *)t->key, known ? strlen(t->key) : 0);
 }
 
 static int on_tick(sd_event_source *source, uint64_t usec, void *user)
