@@ -31,7 +31,6 @@ class Row:
     transport: str     # coap:ae coap:other coap:gw https https-psk udp record:..
     send: object       # bytes, or several to be sent one after the other's answer; what the last one gets counts
     expect: str
-    known: str = ""    # what mefd answers as yet where the standard asks for `expect`
 
 
 class Relay:

@@ -101,6 +101,15 @@ static void http_targets(void **state)
     (void)state;
     assert_string_equal(target_path("/", ST_OK), "");
     assert_string_equal(target_path("/mef/a%2Bb%20c/", ST_OK), "mef/a+b c");
+    assert_string_equal(target_path("https://h:1/mef/x?fu=1", ST_OK), "mef/x");
+    assert_string_equal(target_path("HTTPS://[::1]?fu=1", ST_OK), "");
+    assert_string_equal(target_path("https://h", ST_OK), "");
+    (void)target_path("https://", ST_BAD_REQUEST);
+    (void)target_path("https:///mef", ST_BAD_REQUEST);
+    (void)target_path("https://:1/mef", ST_BAD_REQUEST);
+    (void)target_path("https://a@h/mef", ST_BAD_REQUEST);
+    (void)target_path("http://h/mef", ST_BAD_REQUEST);
+    (void)target_path("", ST_BAD_REQUEST);
     assert_string_equal(target_path("/_/mef.example.org/mef", ST_OK), "_/mef.example.org/mef");
     assert_string_equal(target_path("/v1?x", ST_OK), "v1");
     static const char *const bad[] = {"", "*", "http://h/x", "//x", "/a//b", "/a%2fb", "/%00", "/%", "/%4", "/%g0", "/%ff",
