@@ -204,7 +204,9 @@ def observe(w):
 
 def tickets(w):
     bodies = {"of 0": b'{"count":0}', "of 17": b'{"count":17}', "of -1": b'{"count":-1}', "of 1.5": b'{"count":1.5}',
-              "of 1e9": b'{"count":1e9}',
+              "of 1e9": b'{"count":1e9}', "of 01": b'{"count":01}', "of 0x1": b'{"count":0x1}', "of +1": b'{"count":+1}',
+              "of 1.": b'{"count":1.}', "of 016": b'{"count":016}', "of 4294967297": b'{"count":4294967297}',
+              "with a comma behind": b'{"count":1,}', "behind a form feed": b'\x0c{"count":1}',
               "as text": b'{"count":"1"}', "null": b'{"count":null}', "twice": b'{"count":1,"count":2}',
               "unknown member": b'{"count":1,"x":1}',
               "no member": b"{}", "array": b"[1]", "cut off": b'{"count":1', "trailing bytes": b'{"count":1}x',
