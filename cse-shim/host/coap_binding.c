@@ -396,10 +396,11 @@ void coap_binding_stats(const struct coap_binding *b, struct cep_stats *out)
 
 /* --- what plugins ask for ------------------------------------------------------------------------------------------------ */
 
-void coap_binding_notify(struct coap_binding *b, uint64_t observation, const struct cse_response *rsp, bool queue)
+void coap_binding_notify(struct coap_binding *b, uint64_t observation, unsigned format, const struct cse_response *rsp,
+                         bool queue)
 {
     struct rendered body;
-    if (!response_render(CSE_SERVICE, FORMAT_JSON, rsp, &body))
+    if (!response_render(CSE_SERVICE, format, rsp, &body))
         return;
     struct message m = {.m = {.code = st_map(rsp->status)->coap, .payload = body.body}};
     if (body.content_format != CSE_NO_FORMAT)
