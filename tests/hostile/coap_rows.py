@@ -185,6 +185,9 @@ def observe(w):
               "4.04")
     yield Row("frames of a malformed EUI-64", "coap:ae", coap(GET, "mef/eg/frames/zz", fr), "4.04")
     yield Row("frames in JSON", "coap:ae", coap(GET, frames, [*fr, (ACCEPT, uint(JSON))]), "4.06")
+    yield Row("frames in CBOR", "coap:ae", coap(GET, frames, [*fr, (ACCEPT, uint(CBOR))]), "4.06")
+    for form, name, expect in ((JSON, "JSON", "2.05"), (CBOR, "CBOR", "2.05"), (OCTETS, "octets", "4.06")):
+        yield Row(f"a device in {name}", "coap:ae", coap(GET, device, [*fr, (ACCEPT, uint(form))]), expect)
     yield Row("PUT to frames", "coap:ae", coap(PUT, frames, fr, b"x"), "4.05")
     yield Row("DELETE of frames", "coap:ae", coap(DELETE, frames, fr), "4.05")
     yield Row("POST to a device", "coap:ae", coap(POST, device, fr, b"x"), "4.05")
