@@ -1,11 +1,12 @@
-/* What the CoAP endpoint costs a server, and how it stands a flood. Driven by coap.py.
- *   bench_coap server                                  DTLS-PSK on a free port of 127.0.0.1, printed; until killed
- *   bench_coap load PORT PID SESSIONS SECONDS          GET /time over so many live sessions, 32 requests at a time
- *   bench_coap flood PORT PID COUNT RATE               ClientHellos without a cookie, RATE a second (0: none, for
+/* What the CoAP endpoint costs a server, and how it stands a flood. Driven by coap.py and flood.py.
+ *   bench_coap server HOST                             DTLS-PSK on a free port of that address, printed; until killed
+ *   bench_coap load HOST PORT PID SESSIONS SECONDS     GET /time over so many live sessions, 32 requests at a time
+ *   bench_coap flood HOST PORT PID COUNT RATE          ClientHellos without a cookie, RATE a second (0: none, for
  *                                                      COUNT/1,000 s), while handshakes and requests go on
  * A flood is watched for at least three seconds. PID is the server's: processor time and memory are read from /proc. Prints one JSON object. */
 #include "cse-shim/coap/coap.h"
 
+#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +22,7 @@ struct bench {
     sd_event *loop;
     struct cep_endpoint *ep;
     struct cep_session **sessions;
+    const char *host;
     uint16_t port;
     size_t want, made, opened, closed, next, flying;
     uint64_t answers, failures;
@@ -54,14 +56,14 @@ static size_t on_psk(void *user, const char *identity, uint8_t *key, size_t cap)
     return 16;
 }
 
-static int serve(void)
+static int serve(const char *host)
 {
     sd_event *loop;
     uint16_t port;
     struct cep_callbacks cb = {.request = on_request, .psk = on_psk};
     struct cep_config cfg = {.max_sessions = 20000};
     struct cep_endpoint *ep = sd_event_new(&loop) < 0 ? NULL : cep_endpoint_new(loop, &cfg, &cb);
-    if (ep == NULL || cep_listen(ep, "127.0.0.1", 0, true, &port) != 0)
+    if (ep == NULL || cep_listen(ep, host, 0, true, &port) != 0)
         return 1;
     printf("%u\n", port);
     fflush(stdout);
@@ -101,7 +103,7 @@ static double resident_kib(const char *pid)
 static struct cep_session *dial(struct bench *b)
 {
     int err;
-    return cep_connect(b->ep, "127.0.0.1", b->port, "bench", span_str(KEY), &err);
+    return cep_connect(b->ep, b->host, b->port, "bench", span_str(KEY), &err);
 }
 
 static void ask_next(struct bench *b);
@@ -167,11 +169,12 @@ static bool connect_all(struct bench *b)
     return b->opened == b->want;
 }
 
-static bool set_up(struct bench *b, const char *port, size_t sessions)
+static bool set_up(struct bench *b, const char *host, const char *port, size_t sessions)
 {
     struct rlimit files = {65536, 65536};
     struct cep_callbacks cb = {.user = b, .opened = on_opened, .closed = on_closed};
     setrlimit(RLIMIT_NOFILE, &files);
+    b->host = host;
     b->port = (uint16_t)atoi(port);
     b->want = sessions;
     b->sessions = calloc(sessions, sizeof(struct cep_session *));
@@ -186,11 +189,11 @@ static void pause_load(struct bench *b)
         sd_event_run(b->loop, 10000);
 }
 
-static int load(const char *port, const char *pid, size_t sessions, double seconds)
+static int load(const char *host, const char *port, const char *pid, size_t sessions, double seconds)
 {
     struct bench b = {0};
     double empty = resident_kib(pid);
-    if (!set_up(&b, port, sessions))
+    if (!set_up(&b, host, port, sessions))
         return 1;
     double full = resident_kib(pid);
     b.loading = true;
@@ -238,12 +241,16 @@ struct flood {
     uint64_t answers, largest, hello;
 };
 
-static void flood_open(struct flood *f, uint16_t port)
+static void flood_open(struct flood *f, const char *host, uint16_t port)
 {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port)};
+    struct sockaddr_in6 a6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+    bool six = inet_pton(AF_INET, host, &a.sin_addr) != 1;
+    if (six && inet_pton(AF_INET6, host, &a6.sin6_addr) != 1)
+        fprintf(stderr, "%s is no address\n", host);
     for (size_t i = 0; i < FLOODERS; i++) {
-        f->fds[i] = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
-        if (connect(f->fds[i], (struct sockaddr *)&a, sizeof a) < 0)
+        f->fds[i] = socket(six ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+        if (connect(f->fds[i], six ? (struct sockaddr *)&a6 : (struct sockaddr *)&a, six ? sizeof a6 : sizeof a) < 0)
             perror("connect");
     }
 }
@@ -280,13 +287,13 @@ static void next_newcomer(struct bench *b)
     b->newcomer_serial = b->newcomer != NULL ? cep_session_serial(b->newcomer) : 0;
 }
 
-static int flood(const char *port, const char *pid, uint32_t count, double rate)
+static int flood(const char *host, const char *port, const char *pid, uint32_t count, double rate)
 {
     struct bench b = {0};
     struct flood f = {0};
-    if (!set_up(&b, port, AT_ONCE))
+    if (!set_up(&b, host, port, AT_ONCE))
         return 1;
-    flood_open(&f, b.port);
+    flood_open(&f, host, b.port);
     b.loading = true;
     ask_next(&b);
     run_until(&b, now() + 0.5);
@@ -294,7 +301,7 @@ static int flood(const char *port, const char *pid, uint32_t count, double rate)
     double seconds = count / (rate > 0 ? rate : 1000);
     seconds = seconds < 3 ? 3 : seconds;
     uint64_t before = b.answers;
-    for (double t = from, pause = 0; t < from + seconds; t = now()) {
+    for (double t = from, pause = 0; t < from + seconds || (rate > 0 && f.sent < count); t = now()) {
         while (rate > 0 && f.sent < count && (double)f.sent < (t - from) * rate)
             flood_one(&f);
         if (t >= pause) { /* ten newcomers a second */
@@ -311,7 +318,7 @@ static int flood(const char *port, const char *pid, uint32_t count, double rate)
         drain(&f, f.fds[i]);
     pause_load(&b);
     printf("{\"hellos\": %u, \"hello_bytes\": %llu, \"cookies\": %llu, \"largest_answer\": %llu, \"handshakes\": %llu, "
-           "\"slowest_ms\": %.1f, \"per_second\": %.0f, \"server_cpu\": %.2f, \"grown_kib\": %.0f, "
+           "\"slowest_ms\": %.1f, \"per_second\": %.0f, \"server_cpu\": %.3f, \"grown_kib\": %.0f, "
            "\"failures\": %llu}\n",
            f.sent, (unsigned long long)f.hello, (unsigned long long)f.answers, (unsigned long long)f.largest,
            (unsigned long long)b.handshakes, b.slowest * 1e3, (double)n / took, cpu / took, resident_kib(pid) - kib,
@@ -321,11 +328,11 @@ static int flood(const char *port, const char *pid, uint32_t count, double rate)
 
 int main(int argc, char **argv)
 {
-    if (argc == 2 && strcmp(argv[1], "server") == 0)
-        return serve();
-    if (argc == 6 && strcmp(argv[1], "load") == 0)
-        return load(argv[2], argv[3], (size_t)atoi(argv[4]), atof(argv[5]));
-    if (argc == 6 && strcmp(argv[1], "flood") == 0)
-        return flood(argv[2], argv[3], (uint32_t)atoi(argv[4]), atof(argv[5]));
+    if (argc == 3 && strcmp(argv[1], "server") == 0)
+        return serve(argv[2]);
+    if (argc == 7 && strcmp(argv[1], "load") == 0)
+        return load(argv[2], argv[3], argv[4], (size_t)atoi(argv[5]), atof(argv[6]));
+    if (argc == 7 && strcmp(argv[1], "flood") == 0)
+        return flood(argv[2], argv[3], argv[4], (uint32_t)atoi(argv[5]), atof(argv[6]));
     return 2;
 }
