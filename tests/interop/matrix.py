@@ -72,6 +72,19 @@ def sizes(host: str) -> tuple:
     return (1, 16, 1023, 1024, 1025, 4096, 65536, 102400) if LONG or host == HOSTS[0] else (1, 1025, 102400)
 
 
+def free_pair(host: str) -> int:
+    """A port that is free, and so is the next one."""
+    while True:
+        with contextlib.ExitStack() as stack:
+            one, two = (stack.enter_context(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM))
+                        for _ in range(2))
+            one.bind((host, 0))
+            port = one.getsockname()[1]
+            with contextlib.suppress(OSError, OverflowError):
+                two.bind((host, port + 1))
+                return port
+
+
 def rising(lines: bytes) -> bool:
     numbers = [int(n) for n in lines.split()]
     return numbers == sorted(set(numbers))
@@ -105,9 +118,7 @@ class Matrix:
         return int(child.stdout.readline())
 
     def serve_libcoap(self, host, how: Security) -> int:
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as s:
-            s.bind((host, 0))
-            port = s.getsockname()[1]
+        port = free_pair(host)
         argv = ["coap-server-openssl", "-A", host, "-p", port, "-d", 10, *how.libcoap_server]
         self.children.append(subprocess.Popen([str(a) for a in argv], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
         time.sleep(0.5)
