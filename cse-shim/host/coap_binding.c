@@ -98,13 +98,27 @@ static bool repeatable(uint16_t num)
     return num == OPT_URI_PATH || num == OPT_URI_QUERY;
 }
 
-/* One option; false: critical and not understood (RFC 7252 5.4.1), which a second copy is as well (5.4.5). */
+/* Lengths in bytes that TS-0008 6.2.2.4 allows the options read here. */
+static bool is_ill_sized(uint16_t num, size_t n)
+{
+    static const struct {
+        uint16_t num, min, max;
+    } lengths[] = {{OPT_TY, 0, 2}, {OPT_RVI, 1, 2}, {OPT_FR, 0, 255}, {OPT_RQI, 0, 255}};
+    for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++)
+        if (lengths[i].num == num)
+            return n < lengths[i].min || n > lengths[i].max;
+    return false;
+}
+
+/* One option; false: critical and not understood (RFC 7252 5.4.1), which a second copy (5.4.5) and one of a wrong length
+ * (5.4.3) are as well. */
 static bool read_option(struct request *r, const struct cep_option *o, bool again)
 {
     unsigned v = 0;
-    if (again && !repeatable(o->num))
+    uint16_t num = number_today(o->num, r->old_options);
+    if ((again && !repeatable(o->num)) || is_ill_sized(num, o->val.n))
         return (o->num & 1) == 0;
-    switch (number_today(o->num, r->old_options)) {
+    switch (num) {
     case OPT_URI_PATH:
         request_segment(r, o->val);
         return true;
@@ -118,10 +132,8 @@ static bool read_option(struct request *r, const struct cep_option *o, bool agai
         request_accept(r, read_uint(o->val, 0xffff, &v) ? v : FORMAT_UNKNOWN);
         return true;
     case OPT_TY:
-        if (read_uint(o->val, 0xffffff, &v))
+        if (read_uint(o->val, 0xffff, &v))
             r->pub.ty = (int)v;
-        else
-            request_refuse(r, ST_BAD_REQUEST, "the resource type is not a number");
         return true;
     case OPT_RVI:
         r->rvi = request_text(r, o->val);
@@ -350,10 +362,11 @@ void coap_binding_stats(struct coap_binding *b, struct cep_stats *out)
 
 /* --- what plugins ask for ------------------------------------------------------------------------------------------------ */
 
-void coap_binding_notify(struct coap_binding *b, uint64_t observation, const struct cse_response *rsp, bool queue)
+void coap_binding_notify(struct coap_binding *b, uint64_t observation, unsigned format, const struct cse_response *rsp,
+                         bool queue)
 {
     struct rendered body;
-    if (!response_render(CSE_SERVICE, FORMAT_JSON, rsp, &body))
+    if (!response_render(CSE_SERVICE, format, rsp, &body))
         return;
     struct message m = {.m = {.code = st_map(rsp->status)->coap, .payload = body.body}};
     if (body.content_format != CSE_NO_FORMAT)

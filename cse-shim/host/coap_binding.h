@@ -14,8 +14,9 @@ MUST_USE bool coap_binding_listen(struct coap_binding *b, const char *addresses,
 void coap_binding_free(struct coap_binding *b); /* NULL is fine */
 void coap_binding_stats(struct coap_binding *b, struct cep_stats *out);
 
-/* cse_host_ops of the same names; `serial` and observations are the endpoint's. */
-void coap_binding_notify(struct coap_binding *b, uint64_t observation, const struct cse_response *rsp, bool queue);
+/* cse_host_ops of the same names; `serial` and observations are the endpoint's, `format` is that of trees. */
+void coap_binding_notify(struct coap_binding *b, uint64_t observation, unsigned format, const struct cse_response *rsp,
+                         bool queue);
 void coap_binding_observe_cancel(struct coap_binding *b, uint64_t observation);
 bool coap_binding_send(struct coap_binding *b, uint64_t serial, const char *path, unsigned content_format,
                        struct span body, void (*done)(void *user, enum st st, struct span body), void *user);

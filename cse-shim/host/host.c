@@ -1,5 +1,6 @@
 #include "cse-shim/host/host.h"
 
+#include "cse-shim/base/map64.h"
 #include "cse-shim/host/certificates.h"
 #include "cse-shim/host/coap_binding.h"
 #include "cse-shim/host/loop.h"
@@ -69,6 +70,7 @@ struct cse_host {
     struct http_binding *http;
     struct status_server *status;
     struct request_list requests;
+    struct map64 *in_cbor; /* observations whose notifications are CBOR instead of JSON */
     bool starting, draining;
 };
 
@@ -88,11 +90,24 @@ static bool op_mount(struct cse_host *h, const char *prefix, enum cse_mount how)
     return true;
 }
 
+static void cancel(struct cse_host *h, uint64_t observation)
+{
+    if ((observation & 1) != 0 && h->http != NULL)
+        http_binding_observe_cancel(h->http, observation >> 1);
+    else if ((observation & 1) == 0 && h->coap != NULL)
+        coap_binding_observe_cancel(h->coap, observation >> 1);
+}
+
+/* Notifications come in the format of the first answer (RFC 7641 4.2). */
 static uint64_t op_observe(struct cse_host *h, struct cse_request *req)
 {
-    (void)h;
     struct request *r = (struct request *)req;
-    return req->observe && r->binding->observe != NULL ? r->binding->observe(r->exchange) : 0;
+    uint64_t id = req->observe && r->binding->observe != NULL ? r->binding->observe(r->exchange) : 0;
+    if (id == 0 || r->binding->kind != CSE_COAP || !format_is_cbor(request_answer_format(r)) ||
+        map64_put(h->in_cbor, id, h))
+        return id;
+    cancel(h, id);
+    return 0;
 }
 
 static void op_notify(struct cse_host *h, uint64_t observation, const struct cse_response *rsp, bool queue)
@@ -100,16 +115,15 @@ static void op_notify(struct cse_host *h, uint64_t observation, const struct cse
     if ((observation & 1) != 0 && h->http != NULL)
         http_binding_notify(h->http, observation >> 1, rsp);
     else if ((observation & 1) == 0 && h->coap != NULL)
-        coap_binding_notify(h->coap, observation >> 1, rsp, queue);
+        coap_binding_notify(h->coap, observation >> 1,
+                            map64_get(h->in_cbor, observation) != NULL ? FORMAT_CBOR : FORMAT_JSON, rsp, queue);
     cJSON_Delete(rsp->pc);
 }
 
 static void op_observe_cancel(struct cse_host *h, uint64_t observation)
 {
-    if ((observation & 1) != 0 && h->http != NULL)
-        http_binding_observe_cancel(h->http, observation >> 1);
-    else if ((observation & 1) == 0 && h->coap != NULL)
-        coap_binding_observe_cancel(h->coap, observation >> 1);
+    map64_del(h->in_cbor, observation);
+    cancel(h, observation);
 }
 
 static bool op_send(struct cse_host *h, uint64_t session, const char *path, unsigned content_format, struct span body,
@@ -255,6 +269,7 @@ void host_session_end(struct cse_host *h, uint64_t session)
 
 void host_observe_end(struct cse_host *h, uint64_t observation)
 {
+    map64_del(h->in_cbor, observation);
     if (h->instance != NULL && h->plugin->observe_end != NULL)
         h->plugin->observe_end(h->instance, observation);
 }
@@ -332,7 +347,8 @@ struct cse_host *host_new(sd_event *loop, const struct host_setup *s, char *err,
     h->plugin = s->plugin;
     h->metrics = metrics_new();
     h->work = loop_work_new(loop);
-    if (h->metrics == NULL || h->work == NULL) {
+    h->in_cbor = map64_new();
+    if (h->metrics == NULL || h->work == NULL || h->in_cbor == NULL) {
         host_free(h);
         return NULL;
     }
@@ -462,6 +478,7 @@ void host_free(struct cse_host *h)
     loop_work_free(work);
     requests_free(&h->requests);
     metrics_free(h->metrics);
+    map64_free(h->in_cbor);
     for (size_t i = 0; i < h->nmounts; i++)
         free((char *)h->mounts[i].prefix);
     sd_event_unref(h->loop);

@@ -183,7 +183,7 @@ static void negotiate(struct request *r)
         if (raw || f == CSE_NO_FORMAT || format_is_tree(f))
             r->pub.accept = f;
     }
-    if (!raw && r->pub.accept == FORMAT_UNKNOWN && !r->pub.observe)
+    if (!raw && r->pub.accept == FORMAT_UNKNOWN && !(r->pub.observe && r->binding->kind == CSE_HTTP))
         request_refuse(r, ST_NOT_ACCEPTABLE, "only JSON and CBOR can be answered here");
 }
 
@@ -286,8 +286,7 @@ bool response_render(enum cse_mount mount, unsigned format, const struct cse_res
     return ok;
 }
 
-/* Answer in the format asked for, else the request's, else plain JSON. */
-static unsigned answer_format(const struct request *r)
+unsigned request_answer_format(const struct request *r)
 {
     if (format_is_tree(r->pub.accept))
         return r->pub.accept;
@@ -300,7 +299,7 @@ void request_respond(struct cse_host *h, struct cse_request *req, struct cse_res
     struct request *r = (struct request *)req;
     struct rendered body;
     struct cse_response failed = {.status = ST_INTERNAL};
-    if (!response_render(req->mount, answer_format(r), rsp, &body)) {
+    if (!response_render(req->mount, request_answer_format(r), rsp, &body)) {
         body = (struct rendered){.content_format = CSE_NO_FORMAT};
         failed.sensitive = rsp->sensitive;
         cJSON_Delete(rsp->pc);

@@ -98,6 +98,9 @@ struct rendered {
 };
 MUST_USE bool response_render(enum cse_mount mount, unsigned format, const struct cse_response *rsp, struct rendered *out);
 
+/* In which format a tree is answered: the one asked for, else the request's, else plain JSON. */
+unsigned request_answer_format(const struct request *r);
+
 /* Is this a format that carries JSON, or CBOR? */
 bool format_is_json(unsigned format);
 bool format_is_cbor(unsigned format);

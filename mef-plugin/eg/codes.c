@@ -38,6 +38,8 @@ static bool read_shared(struct eg *e, const char *admin, const cJSON *in, struct
         !input_list(in, "gateways", EG_MAX_GATEWAYS, take_gateway, &x, r) ||
         !input_time(in, "expiresAt", &c->expires, r))
         return false;
+    if (c->expires != 0 && c->expires <= eg_time(e))
+        return mef_refuse(r, ST_BAD_REQUEST, "past", "expiresAt", "the time has passed");
     c->admin = strdup(admin);
     c->application = application != NULL ? strdup(application) : NULL;
     return (c->admin != NULL && (application == NULL || c->application != NULL)) ||

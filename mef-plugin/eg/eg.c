@@ -204,6 +204,12 @@ static bool format_fits(unsigned said, unsigned ours)
     return said == CSE_NO_FORMAT || said == ours;
 }
 
+/* What is JSON here is a tree, which the host writes as CBOR as well. */
+static bool answer_fits(unsigned asked, unsigned ours)
+{
+    return format_fits(asked, ours) || (ours == EG_FORMAT_JSON && asked == EG_FORMAT_CBOR);
+}
+
 static void on_message(struct eg *e, struct cse_request *req)
 {
     struct egp_message m;
@@ -269,7 +275,7 @@ static void on_resource(struct eg *e, struct cse_request *req, const char *path)
             fn = routes[i].post;
         if (fn == NULL)
             eg_respond(e, req, ST_NOT_ALLOWED, NULL);
-        else if (req->op == CSE_RETRIEVE && !format_fits(req->accept, routes[i].format))
+        else if (req->op == CSE_RETRIEVE && !answer_fits(req->accept, routes[i].format))
             eg_respond(e, req, ST_NOT_ACCEPTABLE, NULL);
         else if (req->op == CSE_CREATE && !format_fits(req->content_format, routes[i].format))
             eg_respond(e, req, ST_UNSUPPORTED_MEDIA, NULL);

@@ -1,11 +1,12 @@
-/* How the CoAP endpoint stands a flood. Driven by coap.py.
- *   bench_coap server                                  DTLS-PSK on a free port of 127.0.0.1, printed; until killed
- *   bench_coap flood PORT PID COUNT RATE               ClientHellos without a cookie, RATE a second (0: none, for
+/* How the CoAP endpoint stands a flood. Driven by flood.py.
+ *   bench_coap server [HOST]                           DTLS-PSK on a free port of that address, printed; until killed
+ *   bench_coap flood HOST PORT PID COUNT RATE          ClientHellos without a cookie, RATE a second (0: none, for
  *                                                      COUNT/1,000 s), while handshakes and requests go on
- * A flood is watched for at least three seconds. Credentials come by standard input, as for bench_load. Prints one JSON
+ * A flood is watched for at least three seconds.  Prints one JSON
  * object. */
 #include "tests/bench/load.h"
 
+#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,7 +39,7 @@ static void on_psk(void *user, uint64_t session, const char *identity)
     cep_psk(*(struct cep_endpoint **)user, session, (const uint8_t *)KEY, 16);
 }
 
-static int serve(void)
+static int serve(const char *host)
 {
     sd_event *loop;
     uint16_t port;
@@ -47,7 +48,7 @@ static int serve(void)
     struct cep_config cfg = {.max_sessions = 20000};
     if (sd_event_new(&loop) >= 0)
         ep = cep_endpoint_new(loop, &cfg, &cb);
-    if (ep == NULL || cep_listen(ep, "127.0.0.1", 0, true, &port) != 0)
+    if (ep == NULL || cep_listen(ep, host, 0, true, &port) != 0)
         return 1;
     printf("%u\n", port);
     fflush(stdout);
@@ -106,12 +107,16 @@ struct flood {
     uint64_t answers, largest, hello;
 };
 
-static void flood_open(struct flood *f, uint16_t port)
+static void flood_open(struct flood *f, const char *host, uint16_t port)
 {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port)};
+    struct sockaddr_in6 a6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+    bool six = inet_pton(AF_INET, host, &a.sin_addr) != 1;
+    if (six && inet_pton(AF_INET6, host, &a6.sin6_addr) != 1)
+        fprintf(stderr, "%s is no address\n", host);
     for (size_t i = 0; i < FLOODERS; i++) {
-        f->fds[i] = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
-        if (connect(f->fds[i], (struct sockaddr *)&a, sizeof a) < 0)
+        f->fds[i] = socket(six ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+        if (connect(f->fds[i], six ? (struct sockaddr *)&a6 : (struct sockaddr *)&a, six ? sizeof a6 : sizeof a) < 0)
             perror("connect");
     }
 }
@@ -148,7 +153,7 @@ static void next_newcomer(struct bench *b)
     b->newcomer_serial = b->newcomer != NULL ? cep_session_serial(b->newcomer) : 0;
 }
 
-static int flood(const char *port, const char *pid, uint32_t count, double rate)
+static int flood(const char *host, const char *port, const char *pid, uint32_t count, double rate)
 {
     struct bench b = {.load = {.at_once = AT_ONCE, .make = make_get, .good = is_content, .on_opened = on_opened}};
     struct load *l = &b.load;
@@ -156,16 +161,22 @@ static int flood(const char *port, const char *pid, uint32_t count, double rate)
     l->user = &b;
     l->port = (uint16_t)atoi(port);
     l->pid = atoi(pid);
-    if (!load_credentials(l) || !load_open(l, AT_ONCE))
+    l->host = host;
+    l->creds = calloc(1, sizeof *l->creds);
+    l->ncreds = 1;
+    if (l->creds == NULL)
         return 1;
-    flood_open(&f, l->port);
+    *l->creds = (struct load_credential){.identity = "bench", .key = KEY, .keylen = sizeof KEY - 1};
+    if (!load_open(l, AT_ONCE))
+        return 1;
+    flood_open(&f, host, l->port);
     load_start(l);
     load_run(l, load_now() + 0.5);
     double kib = load_resident(l->pid), from = load_now(), cpu = load_cpu(l->pid);
     double seconds = count / (rate > 0 ? rate : 1000);
     seconds = seconds < 3 ? 3 : seconds;
     uint64_t before = l->answers;
-    for (double t = from, pause = 0; t < from + seconds; t = load_now()) {
+    for (double t = from, pause = 0; t < from + seconds || (rate > 0 && f.sent < count); t = load_now()) {
         while (rate > 0 && f.sent < count && (double)f.sent < (t - from) * rate)
             flood_one(&f);
         if (t >= pause) { /* ten newcomers a second */
@@ -182,7 +193,7 @@ static int flood(const char *port, const char *pid, uint32_t count, double rate)
         drain(&f, f.fds[i]);
     load_pause(l);
     printf("{\"hellos\": %u, \"hello_bytes\": %llu, \"cookies\": %llu, \"largest_answer\": %llu, \"handshakes\": %llu, "
-           "\"slowest_ms\": %.1f, \"per_second\": %.0f, \"server_cpu\": %.2f, \"grown_kib\": %.0f, "
+           "\"slowest_ms\": %.1f, \"per_second\": %.0f, \"server_cpu\": %.3f, \"grown_kib\": %.0f, "
            "\"failures\": %llu}\n",
            f.sent, (unsigned long long)f.hello, (unsigned long long)f.answers, (unsigned long long)f.largest,
            (unsigned long long)b.handshakes, b.slowest * 1e3, (double)n / took, cpu / took, load_resident(l->pid) - kib,
@@ -192,9 +203,9 @@ static int flood(const char *port, const char *pid, uint32_t count, double rate)
 
 int main(int argc, char **argv)
 {
-    if (argc == 2 && strcmp(argv[1], "server") == 0)
-        return serve();
-    if (argc == 6 && strcmp(argv[1], "flood") == 0)
-        return flood(argv[2], argv[3], (uint32_t)atoi(argv[4]), atof(argv[5]));
+    if ((argc == 2 || argc == 3) && strcmp(argv[1], "server") == 0)
+        return serve(argc == 3 ? argv[2] : "127.0.0.1");
+    if (argc == 7 && strcmp(argv[1], "flood") == 0)
+        return flood(argv[2], argv[3], argv[4], (uint32_t)atoi(argv[5]), atof(argv[6]));
     return 2;
 }

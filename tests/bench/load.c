@@ -96,7 +96,7 @@ struct cep_session *load_dial(struct load *l, size_t i)
 {
     const struct load_credential *c = &l->creds[i % l->ncreds];
     int err;
-    return cep_connect(l->ep, "127.0.0.1", l->port, c->identity, span_of(c->key, c->keylen), &err);
+    return cep_connect(l->ep, l->host != NULL ? l->host : "127.0.0.1", l->port, c->identity, span_of(c->key, c->keylen), &err);
 }
 
 static bool dial_all(struct load *l)

@@ -24,6 +24,7 @@ struct load {
     struct cep_session **sessions; /* session i uses credential i % ncreds */
     size_t ncreds, want, made, opened, closed, next, flying, at_once;
     uint64_t asked, answers, failures, limit; /* limit: requests in all; 0: until load_pause() */
+    const char *host; /* numeric; NULL: 127.0.0.1 */
     uint16_t port;
     pid_t pid;
     bool loading;
@@ -43,7 +44,7 @@ bool load_credentials(struct load *l);
 /* GET of `path`: with `from`, a oneM2M primitive as an AE sends it. */
 void load_get(struct load_options *o, const char *path, const char *from, struct cep_message *req);
 
-/* Make the endpoint and open `sessions` of them. l: zeroed but for credentials, port, pid and functions. */
+/* Make the endpoint and open `sessions` of them. l: zeroed but for credentials, host, port, pid and functions. */
 bool load_open(struct load *l, size_t sessions);
 struct cep_session *load_dial(struct load *l, size_t i);
 void load_run(struct load *l, double until);

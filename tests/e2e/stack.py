@@ -169,9 +169,9 @@ class Stack:
         subprocess.run([self.program("mefctl"), "init", "--fqdn", FQDN, "--dir", self.etc], check=True, capture_output=True,
                        text=True, timeout=30)
         self.mefd_conf = self.etc / "mefd.conf"
-        coap = f"127.0.0.1:{self.coaps}" + (f", [::1]:{self.coaps}" if ipv6() else "")
+        coap, https = (f"127.0.0.1:{port}" + (f", [::1]:{port}" if ipv6() else "") for port in (self.coaps, self.https))
         changes = {("daemon", "plugin"): self.build / "mef-plugin" / "mef-plugin.so", ("coap", "listen"): coap,
-                   ("https", "listen"): f"127.0.0.1:{self.https}",
+                   ("https", "listen"): https,
                    ("status", "listen"): f"127.0.0.1:{self.status}", **(extra or {})}
         for (section, key), value in changes.items():
             set_option(self.mefd_conf, section, key, str(value))

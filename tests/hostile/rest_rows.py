@@ -133,6 +133,7 @@ def codes(w):
                                ("gateways text", {"gateways": "x"}, "bad-value gateways"),
                                ("gateway no EUI-64", {"gateways": ["x"]}, "bad-value gateways"),
                                ("expiresAt number", {"expiresAt": 1}, "bad-value expiresAt"),
+                               ("expiresAt past", {"expiresAt": "2001-01-01T00:00:00Z"}, "past expiresAt"),
                                ("expiresAt no time", {"expiresAt": "soon"}, "bad-value expiresAt"),
                                ("expiresAt 30 February", {"expiresAt": "2099-02-30T00:00:00Z"}, "bad-value expiresAt"),
                                ("expiresAt without a zone", {"expiresAt": "2099-01-01T00:00:00"},

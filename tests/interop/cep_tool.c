@@ -1,6 +1,6 @@
 /* The CoAP endpoint as a command, for interop tests.
  *   cep_tool server HOST PORT [IDENTITY KEY]     /echo /big /whoami /state /kept /hits /slow; plain without a key; until killed
- *   cep_tool client HOST PORT METHOD PATH [IDENTITY KEY]  body from stdin unless GET; body of the answer to stdout
+ *   cep_tool client HOST PORT METHOD PATH[?QUERY] [IDENTITY KEY]  body from stdin unless GET; body of the answer to stdout
  *   cep_tool observe HOST PORT COUNT PATH [IDENTITY KEY]  ends after COUNT notifications, one a line
  * With IDENTITY @ANCHORS, a PEM file, certificates are used; KEY is then NAME, for NAME.crt and NAME.key.
  * CEP_ACK_MS in the environment is ACK_TIMEOUT, milliseconds.
@@ -144,9 +144,10 @@ static int run_client(struct tool *t, const char *host, const char *port, const 
     t->left = (unsigned)atoi(what);
     if (req.code == CEP_POST || req.code == CEP_PUT)
         req.payload = span_of(body, fread(body, 1, sizeof body, stdin));
-    struct cep_option opt = {11, span_str(path)};
-    req.opts = &opt;
-    req.nopts = 1;
+    size_t name = strcspn(path, "?");
+    const struct cep_option opts[] = {{11, span_of(path, name)}, {15, span_str(path + name + (path[name] == '?'))}};
+    req.opts = opts;
+    req.nopts = path[name] == '?' ? 2 : 1;
     int err;
     uint16_t n = (uint16_t)atoi(port);
     struct cep_session *s = t->certs != NULL

@@ -189,6 +189,31 @@ static void test_critical_option(void **state)
     wire_close(&w);
 }
 
+/* RFC 7252 5.4.3: with a length that its definition does not have, an option is as if it were not understood. */
+static void test_option_length(void **state)
+{
+    (void)state;
+    struct wire w = wire_open();
+    uint8_t in[64];
+    /* Accept (17 = 11 + 6) of three bytes, critical: 4.02; in a NON: dropped. */
+    assert_int_equal(SWAP(&w, "\x40\x01\x00\x01\xb6whoami\x63\0\0\x32", in, 20), 4);
+    assert_memory_equal(in, "\x60\x82\x00\x01", 4);
+    assert_int_equal(SWAP(&w, "\x50\x01\x00\x02\xb6whoami\x63\0\0\x32", in, 20), 0);
+    assert_int_equal(w.f->served, 0);
+    /* Content-Format of three bytes, elective: ignored. */
+    assert_int_equal(SWAP(&w, "\x40\x01\x00\x03\xb6whoami\x13\0\0\x32", in, 20), 4);
+    assert_memory_equal(in, "\x60\x45\x00\x03", 4);
+    assert_int_equal(w.f->served, 1);
+    /* A delta that would begin again at 0 (to 65,536 in one step, to 65,537 in two) is no option at all. */
+    assert_int_equal(SWAP(&w, "\x40\x01\x00\x04\xe0\xfe\xf3", in, 20), 4);
+    assert_memory_equal(in, "\x70\x00\x00\x04", 4);
+    assert_int_equal(SWAP(&w, "\x40\x01\x00\x05\x10\xe0\xfe\xf3", in, 20), 4);
+    assert_memory_equal(in, "\x70\x00\x00\x05", 4);
+    assert_int_equal(SWAP(&w, "\x40\x01\x00\x06\xe0\xfe\xf2", in, 20), 4); /* 65,535 is one, and critical */
+    assert_memory_equal(in, "\x60\x82\x00\x06", 4);
+    wire_close(&w);
+}
+
 static void test_malformed(void **state)
 {
     (void)state;
@@ -499,6 +524,7 @@ int main(void)
         cmocka_unit_test(test_sensitive),
         cmocka_unit_test(test_separate),
         cmocka_unit_test(test_critical_option),
+        cmocka_unit_test(test_option_length),
         cmocka_unit_test(test_malformed),
         cmocka_unit_test(test_blocks),
         cmocka_unit_test(test_notification_reset),

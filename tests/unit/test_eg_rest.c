@@ -54,6 +54,7 @@ static void bad_registrations_are_refused(void **state)
         {"{\"installCode\":\"" CODE "\",\"targets\":[\"not an id\"]}", "bad-value", ST_BAD_REQUEST},
         {"{\"installCode\":\"" CODE "\",\"gateways\":[\"12\"]}", "bad-value", ST_BAD_REQUEST},
         {"{\"installCode\":\"" CODE "\",\"expiresAt\":\"tomorrow\"}", "bad-value", ST_BAD_REQUEST},
+        {"{\"installCode\":\"" CODE "\",\"expiresAt\":\"2026-01-01T00:00:00Z\"}", "past", ST_BAD_REQUEST},
         {"{\"installCode\":\"" CODE "\",\"application\":\"\"}", "bad-value", ST_BAD_REQUEST},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

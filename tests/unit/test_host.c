@@ -757,6 +757,17 @@ static void coap_both_ways(void **state)
     const struct cep_option watch[] = {OPT(11, "svc"), OPT(11, "raw"), OPT(11, "watch")};
     call(c, CEP_GET, watch, 3, "", true, 4);
     assert_string_equal(c->body, "first;frame 0;frame 1;frame 2;");
+    /* Trees come in the format of the first answer (RFC 7641 4.2). */
+    const struct cep_option json[] = {OPT(11, "svc"), OPT(11, "trees")};
+    call(c, CEP_GET, json, 2, "", true, 3);
+    assert_string_equal(c->body, "{};{\"n\":0};{\"n\":1};");
+    const struct cep_option cbor[] = {OPT(11, "svc"), OPT(11, "trees"), OPT(17, "\x3c")};
+    call(c, CEP_GET, cbor, 3, "", true, 3);
+    assert_string_equal(c->body, "\xa0;\xa1\x61n;\xa1\x61n\x01;"); /* the 0 ends the text */
+    assert_string_equal(c->options, "12=3c ");
+    const struct cep_option link[] = {OPT(11, "svc"), OPT(11, "trees"), OPT(17, "\x28")};
+    call(c, CEP_GET, link, 3, "", true, 1);
+    assert_int_equal(c->code, CEP_CODE(4, 6));
     caller_free(c);
 }
 
