@@ -73,9 +73,14 @@ static bool load_row(void *user, struct span key, struct span val)
 {
     struct mef *m = user;
     struct credential *c = decode(key, val);
-    if (c != NULL)
-        HASH_ADD_KEYPTR(hh, m->credentials, c->kpm_id, strlen(c->kpm_id), c);
-    return c != NULL;
+    if (c == NULL)
+        return false;
+    HASH_ADD_KEYPTR(hh, m->credentials, c->kpm_id, strlen(c->kpm_id), c);
+    if (!HASH_ADDED(hh, c)) {
+        credential_free(c);
+        return false;
+    }
+    return true;
 }
 
 bool credentials_load(struct mef *m)
@@ -226,14 +231,16 @@ void mef_credential_create(struct mef *m, struct store_txn *t, const char *admin
     if (!check(m, in, v, id, &kind, r) || !make_key(m, t, &v[KPM], &key, r))
         return;
     struct credential *c = credential_new(m, admin, id, kind == ID_GATEWAY, v[EXPIRES].number);
-    if (c == NULL || !vault_release_hex(m->d.vault, key, kpm, sizeof kpm)) {
+    if (c != NULL && vault_release_hex(m->d.vault, key, kpm, sizeof kpm))
+        HASH_ADD_KEYPTR(hh, m->credentials, c->kpm_id, strlen(c->kpm_id), c);
+    if (c == NULL || !HASH_ADDED(hh, c)) {
+        OPENSSL_cleanse(kpm, sizeof kpm);
         vault_delete(m->d.vault, t, key);
         credential_free(c);
         mef_refuse(r, ST_UNAVAILABLE, "no-memory", NULL, NULL);
         return;
     }
     c->key = key;
-    HASH_ADD_KEYPTR(hh, m->credentials, c->kpm_id, strlen(c->kpm_id), c);
     struct wr w = wr_of(m->record, sizeof m->record);
     encode(&w, c);
     store_put(t, STORE_CREDENTIAL, span_str(c->kpm_id), wr_span(&w));
