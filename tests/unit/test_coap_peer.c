@@ -2,8 +2,10 @@
 #include "cse-shim/base/hex.h"
 #include "tests/unit/coap_fixture.h"
 
+#include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -288,6 +290,41 @@ static void an_observation_renewed(void **state)
     pair_free(f);
 }
 
+static void addresses_that_do_not_serve(void **state)
+{
+    (void)state;
+    struct pair *f = pair_new(false, "127.0.0.1", NULL);
+    int err = 0;
+    assert_int_equal(cep_listen(f->server, "127.0.0.1", f->port, true, NULL), -EADDRINUSE);
+    assert_int_equal(cep_listen(f->server, "192.0.2.1", 0, true, NULL), -EADDRNOTAVAIL); /* RFC 5737: nobody's */
+    assert_int_equal(cep_listen(f->server, "::1%none", 0, true, NULL), -EADDRNOTAVAIL);
+    assert_null(cep_connect(f->client, "255.255.255.255", 5684, NULL, span_str(""), &err));
+    assert_int_equal(err, -EACCES); /* connect() to all */
+    struct rlimit before, few = {0};
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    few.rlim_max = before.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    int listening = cep_listen(f->server, "127.0.0.1", 0, true, NULL);
+    struct cep_session *s = cep_connect(f->client, "127.0.0.1", f->port, NULL, span_str(""), &err);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(listening, -EMFILE);
+    assert_null(s);
+    assert_int_equal(err, -EMFILE);
+    pair_free(f);
+}
+
+static void idle_sessions_are_closed(void **state)
+{
+    (void)state;
+    const struct cep_config cfg = {.idle_seconds = 1};
+    struct pair *f = pair_new(true, "127.0.0.1", &cfg);
+    pair_run(f, &f->server_opened, 1);
+    pair_run(f, &f->server_closed, 1);
+    assert_null(cep_session_find(f->server, f->last_serial));
+    pair_run(f, &f->client_closed, 1);
+    pair_free(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -297,6 +334,8 @@ int main(void)
         cmocka_unit_test(a_server_of_nothing),
         cmocka_unit_test(bodies_beyond_the_limit),
         cmocka_unit_test(an_observation_renewed),
+        cmocka_unit_test(addresses_that_do_not_serve),
+        cmocka_unit_test(idle_sessions_are_closed),
     };
     return cmocka_run_group_tests_name("coap_peer", tests, NULL, NULL);
 }
