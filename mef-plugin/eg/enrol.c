@@ -169,12 +169,16 @@ static void answer_durable(void *user, enum st st)
         if (d != NULL && x->opened)
             device_changed(d);
     } else {
-        /* Another replica took the gateway: what memory says of it is not so. Nothing is answered from it until the
-         * next start reads it anew (taking a gateway over at run time comes with the shared store). */
+        /* ST_CONFLICT: another replica took the gateway, and what memory says of it is not so. Nothing is answered from
+         * it until the next start reads it anew (taking a gateway over at run time comes with the shared store).
+         * Otherwise the store could not keep it: memory is ahead of it now. */
         struct gateway *g = gateway_find(e, x->env.gateway);
-        if (g != NULL)
+        if (st != ST_CONFLICT)
+            e->d.ops->fatal(e->d.host, "a device's key could not be stored");
+        else if (g != NULL)
             g->lost = true;
-        log_event(LOG_ERROR, "eg.gateway-lost", "gateway=%016" PRIx64, x->env.gateway);
+        log_event(LOG_ERROR, st == ST_CONFLICT ? "eg.gateway-lost" : "eg.not-stored", "gateway=%016" PRIx64,
+                  x->env.gateway);
         count_refusal(e, EGP_UNAVAILABLE);
         respond_reason(e, x->req, &x->env, EGP_UNAVAILABLE, ST_UPDATED);
     }

@@ -82,20 +82,26 @@ bool credential_decode(struct span key, struct span val)
     return c != NULL;
 }
 
-static void add(struct mef *m, struct credential *c)
+/* By its names into memory; false: there is none left. */
+static bool add(struct mef *m, struct credential *c)
 {
     HASH_ADD_KEYPTR(hh, m->credentials, c->name, strlen(c->name), c);
-    if (c->san != NULL)
-        HASH_ADD_KEYPTR(hh_san, m->certificates, c->san, strlen(c->san), c);
+    if (!HASH_ADDED(hh, c) || c->san == NULL)
+        return HASH_ADDED(hh, c);
+    HASH_ADD_KEYPTR(hh_san, m->certificates, c->san, strlen(c->san), c);
+    if (!HASH_ADDED(hh_san, c))
+        HASH_DELETE(hh, m->credentials, c);
+    return HASH_ADDED(hh_san, c);
 }
 
 static bool load_row(void *user, struct span key, struct span val)
 {
     struct mef *m = user;
     struct credential *c = decode(key, val);
-    if (c != NULL)
-        add(m, c);
-    return c != NULL;
+    if (c != NULL && add(m, c))
+        return true;
+    credential_free(c);
+    return false;
 }
 
 bool credentials_load(struct mef *m)
@@ -269,10 +275,9 @@ static struct credential *credential_new(struct mef *m, const char *admin, const
     return c;
 }
 
-/* Into memory, store, trail and answer. */
+/* Into store, trail and answer. */
 static void keep(struct mef *m, struct store_txn *t, const char *actor, struct credential *c, struct mef_result *r)
 {
-    add(m, c);
     struct wr w = wr_of(m->record, sizeof m->record);
     encode(&w, c);
     store_put(t, STORE_CREDENTIAL, span_str(c->name), wr_span(&w));
@@ -341,6 +346,14 @@ void mef_credential_create(struct mef *m, struct store_txn *t, const char *admin
     c->gateway = kind == ID_GATEWAY;
     c->created = mef_now(m);
     c->expires = v[EXPIRES].number;
+    if (!add(m, c)) {
+        OPENSSL_cleanse(kpm, sizeof kpm);
+        if (!certificate)
+            vault_delete(m->d.vault, t, c->key);
+        credential_free(c);
+        mef_refuse(r, ST_UNAVAILABLE, "no-memory", NULL, NULL);
+        return;
+    }
     keep(m, t, actor, c, r);
     if (!certificate)
         cJSON_AddStringToObject(r->body, "kpm", kpm);

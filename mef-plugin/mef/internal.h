@@ -8,6 +8,8 @@
 
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
+/* Whether HASH_ADD found the memory it needed: what it could not add belongs to no table. */
+#define HASH_ADDED(hh, element) ((element)->hh.tbl != NULL)
 
 #define MEF_MAX_ID 255 /* bytes of an M2M-ID, FQDN or gateway name */
 #define MEF_ID (MEF_MAX_ID + 1)

@@ -141,7 +141,11 @@ static struct label *label_get(struct res_index *x, const char *text)
         return NULL;
     }
     HASH_ADD_KEYPTR(hh, x->labels, l->text, strlen(l->text), l);
-    return l;
+    if (HASH_ADDED(hh, l))
+        return l;
+    free(l->text);
+    free(l);
+    return NULL;
 }
 
 static bool index_labels(struct res_index *x, struct res *r)
@@ -194,6 +198,11 @@ static bool count_key(struct res_index *x, const char *registrant)
             return false;
         }
         HASH_ADD_KEYPTR(hh, x->sources, s->registrant, strlen(s->registrant), s);
+        if (!HASH_ADDED(hh, s)) {
+            free(s->registrant);
+            free(s);
+            return false;
+        }
     }
     s->keys++;
     return true;
@@ -218,8 +227,19 @@ static bool index_add(struct res_index *x, struct res *r)
         return false;
     }
     HASH_ADD_STR(x->by_id, ri, r);
-    if (r->ty == MEF_TY_CLIENT_REG)
+    bool added = HASH_ADDED(hh, r);
+    if (added && r->ty == MEF_TY_CLIENT_REG) {
         HASH_ADD_KEYPTR(hh_registrant, x->by_registrant, r->registrant, strlen(r->registrant), r);
+        added = HASH_ADDED(hh_registrant, r);
+        if (!added)
+            HASH_DEL(x->by_id, r); /* NOLINT(clang-analyzer-*) */
+    }
+    if (!added) {
+        if (r->ty == MEF_TY_KEY_REG)
+            discount_key(x, r->registrant);
+        unindex_labels(x, r);
+        return false;
+    }
     DL_PREPEND(x->newest, r);
     x->count++;
     return true;
