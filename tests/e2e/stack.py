@@ -154,6 +154,8 @@ class Stack:
         self.egp_port, self.medium_port = free_port(socket.SOCK_STREAM), free_port(socket.SOCK_DGRAM)
         self.etc = self.folder / "mef"
         self.ae = self.gw_credential = None
+        self.launcher = []                          # what stands before mefd in its command line
+        self.ipe_options = self.zbgwd_options = ""  # further lines of [mef] and of [gateway]
 
     def program(self, name: str) -> Path:
         places = {"mefd": "cse-shim/host", "mefctl": "mef-plugin/mefctl", "ipe-nid": "ipe-ni", "zbgwd": "ipe-ni", "mefkey": "ae-client"}
@@ -207,8 +209,11 @@ class Stack:
         self.processes.append(p)
         return p
 
+    def spawn_mefd(self):
+        self.mefd = self.spawn("mefd", [*self.launcher, self.program("mefd"), "--config", self.mefd_conf])
+
     def start_mefd(self) -> Process:
-        self.mefd = self.spawn("mefd", [self.program("mefd"), "--config", self.mefd_conf])
+        self.spawn_mefd()
         self._until(lambda: http_status(self.status, "/readyz") == 200, self.mefd, "mefd is not ready")
         return self.mefd
 
@@ -221,14 +226,14 @@ class Stack:
     def start_zbgwd(self):
         conf = self.folder / "zbgwd.conf"
         conf.write_text(f"[gateway]\neui64 = {self.gateway_eui}\npan-id = {self.pan:04x}\nchannel = {self.channel}\n"
-                        f"[radio]\ndriver = udp:{self.medium}\n[egp]\nline = {self.egp}\n")
+                        f"{self.zbgwd_options}[radio]\ndriver = udp:{self.medium}\n[egp]\nline = {self.egp}\n")
         self.gateway = self.spawn("zbgwd", [self.program("zbgwd"), "--config", conf])
 
     def start_ipe(self):
         psk = write_private(self.folder / "gateway.psk", self.gw_credential["kpm"] + "\n")
         conf = self.folder / "ipe-nid.conf"
         conf.write_text(f"[egp]\nline = tcp-listen:127.0.0.1:{self.egp_port}\n[mef]\nuri = {self.mef_uri}\n"
-                        f"identity = {self.gw_credential['kpmId']}\npsk-file = {psk}\n")
+                        f"identity = {self.gw_credential['kpmId']}\npsk-file = {psk}\n{self.ipe_options}")
         self.ipe = self.spawn("ipe-nid", [self.program("ipe-nid"), "--config", conf])
         self._until(lambda: tcp_listening(self.egp_port), self.ipe, "ipe-nid does not listen")
 
