@@ -202,17 +202,16 @@ class Operator(Worker):
         return value, value
 
     def _application(self, name: str):
-        value = {"members": [f"//example.org/in-cse/C-{self.rng.randrange(1000)}" for _ in range(self.rng.randrange(1, 5))]}
+        value = {"members": [f"//example.org/in-cse/C-{i}" for i in self.rng.sample(range(1000), self.rng.randrange(1, 5))]}
         return value, value
 
     def _credential(self, name: str, entry):
         kpm_id = self.world.kpm_ids.get(name)
         if entry.value is None and not entry.maybe:
-            kpm = f"{self.rng.getrandbits(256):064x}"
+            kpm = self.world.kpms[name] = f"{self.rng.getrandbits(256):064x}"
             answer = self._change("credential", name, "POST", "/v1/credentials", {"for": name, "kind": "psk", "kpm": kpm},
                                   {"kind": "psk", "role": "client"})
             self.world.kpm_ids[name] = answer["kpmId"]
-            self.world.kpms[name] = kpm
         elif kpm_id is not None and not entry.maybe:
             self._change("credential", name, "DELETE", f"/v1/credentials/{kpm_id}", None, None)
 
