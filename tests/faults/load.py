@@ -409,7 +409,8 @@ class Ae(Worker):
             self.command(eui, found[1], ticket, counter)
 
     def command(self, eui: str, key: bytes, ticket: dict, counter: int):
-        """An On/Off toggle, sealed under one number of the ticket; sent once, whatever becomes of it."""
+        """An On/Off toggle, sealed under one number of the ticket; sent once, whatever becomes of it: the answer waits for the
+        gateway's, which may be gone."""
         answer = self.call("ae", GET, f"mef/eg/devices/{eui}")
         short = json.loads(answer.payload).get("nwkAddress") if answer.dotted == "2.05" else None
         if short is None:
@@ -417,8 +418,9 @@ class Ae(Worker):
         header = struct.pack("<HHHBB", 0x0248, short, 0, 30, counter & 0xFF)
         aps = build_aps_data(0, 1, 0x0006, 0x0104, 1, counter & 0xFF, bytes([0x01, counter & 0xFF, 0x02]))
         frame = seal_nwk(key, header, counter, int(ticket["source"], 16), ticket["keySeq"], aps)
-        answer = self.session("ae").ask(POST, f"mef/eg/frames/{eui}", [(CONTENT_FORMAT, uint(OCTETS))], frame, origin=AE_ID)
-        if answer.dotted == "2.04":
+        answer = self.session("ae").request(POST, f"mef/eg/frames/{eui}", [(CONTENT_FORMAT, uint(OCTETS))], frame, origin=AE_ID,
+                                            timeout=0.5)
+        if answer is not None and answer.dotted == "2.04":
             self.ledger.count("downlink taken")
 
     # --- keys of their own ----------------------------------------------------------------------------------------------

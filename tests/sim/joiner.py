@@ -110,7 +110,7 @@ class Joiner:
         return f.src
 
     def poll(self, parent: int):
-        """One Data request; the frame it yields, or None. Broadcasts heard meanwhile are not what was asked for."""
+        """One Data request; the frame it yields, or None. Beacons and broadcasts heard meanwhile are others'."""
         r = self.radio
         if r.short < 0xFFF8:
             psdu = struct.pack("<HBHHHB", 0x8863, r.next_seq(), r.pan, parent, r.short, 0x04)
@@ -120,7 +120,7 @@ class Joiner:
         end = time.monotonic() + (POLL_FRAME_WAIT if ack is not None and ack.pending else 0)
         while (left := end - time.monotonic()) > 0:
             f = r.receive(left)
-            if f is None or f.dst != BROADCAST:
+            if f is None or f.dst not in (None, BROADCAST):
                 return f
         return None
 
@@ -295,7 +295,7 @@ def arguments():
     p.add_argument("--reports", type=int, default=0, help="end after so many (0: go on)")
     p.add_argument("--first-report", type=float, default=0.3, metavar="SECONDS", help="wait after joining")
     p.add_argument("--linger", type=float, default=0.5, metavar="SECONDS", help="listen after the last report")
-    p.add_argument("--again", action="store_true", help="join anew when done, as after a factory reset, for ever")
+    p.add_argument("--again", action="store_true", help="join anew when done, as after a factory reset, until SIGUSR1: then stay")
     p.add_argument("--counter", type=int, default=0, help="first outgoing NWK frame counter")
     p.add_argument("--seed", type=int, help="of sequence numbers")
     p.add_argument("--key-out", metavar="F", help="tests only: write the network key here (mode 0600)")
@@ -318,6 +318,7 @@ def main() -> int:
         print(f"joiner: {e}", file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGUSR1, lambda *_: setattr(args, "reports", 0))
     joiner = Joiner(args, key)
     while joiner.join():
         if args.report or not args.reports:
