@@ -116,8 +116,6 @@ class World:
     def end(self, name: str, sig: int):
         """By SIGKILL or SIGTERM; a process that was asked to end has to, with status 0."""
         p = self._process(name)
-        if name == "mefd":
-            self.generation += 1
         self.ledger.note("signal", process=name, signal=sig)
         if not p.running():
             raise Violation(f"{name} had ended by itself with {p.child.returncode}:\n{p.tail()}")
@@ -127,6 +125,7 @@ class World:
         self._gone(p, "kills of " if sig == signal.SIGKILL else "orderly ends of ")
 
     def _gone(self, p, what: str):
+        self.generation += p is self.stack.mefd
         self.stack.processes.remove(p)
         self.figures[what + p.name] += 1
         self.ledger.sync()
@@ -165,7 +164,6 @@ class World:
         for name in names:
             p, kill = self._process(name), self.rng.random() < 0.5
             if kill:
-                self.generation += name == "mefd"
                 p.child.send_signal(signal.SIGTERM)
                 time.sleep(self.rng.uniform(0, 0.02))
                 p.stop(signal.SIGKILL)
@@ -189,14 +187,14 @@ class World:
                 self.begin(name)
 
     def full_disk(self):
-        """No file of mefd may grow any more: a commit fails, and mefd ends by itself, with status 1 and saying why."""
-        p, wal = self.stack.mefd, Path(f"{self.stack.etc}/mef.db-wal")
-        limit = wal.stat().st_size + self.rng.randrange(20000)
+        """No file of mefd may be written beyond a limit below the write-ahead log's usual size: a commit fails, at once or soon,
+        and mefd ends by itself, with status 1 and saying why."""
+        p = self.stack.mefd
+        limit = p.log.stat().st_size + 4096 + self.rng.randrange(200000)
         resource.prlimit(p.pid, resource.RLIMIT_FSIZE, (limit, limit))
         end = time.monotonic() + END_WITHIN
         while p.running() and time.monotonic() < end:
             time.sleep(0.005)
-        self.generation += 1
         if p.running() or p.child.returncode != 1 or "host.fatal" not in p.tail():
             raise Violation(f"mefd with a full disk: status {p.child.poll()}\n{p.tail()}")
         self._gone(p, "ends by a full disk of ")
