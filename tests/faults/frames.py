@@ -2,7 +2,6 @@
 import struct
 import sys
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 

@@ -151,7 +151,8 @@ class Operator(Worker):
     def __init__(self, world, name: str, euis: list):
         super().__init__(world, name)
         self.rest, self.euis = Rest(world.stack), euis
-        self.own = {"install-code": euis, "gateway": [self._eui() for _ in range(4)], "application": [f"{name}-{i}" for i in range(4)],
+        self.own = {"install-code": euis, "gateway": [self._eui() for _ in range(4)],
+                    "application": [f"{name}-{i}" for i in range(4)],
                     "credential": [f"//example.org/in-cse/C-{name}-{i}" for i in range(4)]}
         self.kinds = ["install-code"] * 3 + ["gateway", "application", "credential"]
 
@@ -294,7 +295,8 @@ class DirectGateway(Worker):
         if answer.code >= 5 << 5:
             return
         if answer.payload != self.answered[message]:
-            raise Violation(f"a repeated transaction has other bytes: {answer.payload.hex()}, before {self.answered[message].hex()}")
+            raise Violation(f"a repeated transaction has other bytes: {answer.payload.hex()}, "
+                            f"before {self.answered[message].hex()}")
         self.ledger.count("EgRequest repeated")
 
     def prove(self, eui: str):

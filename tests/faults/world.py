@@ -75,8 +75,8 @@ class World:
         self.ledger.begin("install-code", eui, {"targets": [AE_ID], "gateways": []})
         self.ledger.acknowledged("install-code", eui)
         self.frames.learn_code(eui, code)
-        joiner = self.stack.join(eui, code, "--attempts", "1000000", "--again", "--report", "0x0402/0/s16/2150/0.25", "--reports", reports,
-                        "--linger", "0.1")
+        joiner = self.stack.join(eui, code, "--attempts", "1000000", "--again", "--report", "0x0402/0/s16/2150/0.25",
+                                 "--reports", reports, "--linger", "0.1")
         self.joiners.append(joiner)
         return eui
 
