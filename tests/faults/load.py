@@ -187,9 +187,9 @@ class Operator(Worker):
             self.ledger.acknowledged(kind, name)
             return answer
         self.ledger.refused(kind, name)
-        if not (method == "DELETE" and status == 404 and may_be_absent):
-            raise Violation(f"{method} {path}: {status} {answer}")
-        return None
+        if method == "DELETE" and status == 404 and may_be_absent:
+            return None
+        raise Violation(f"{method} {path}: {status} {answer}; acknowledged: {entry.value}")
 
     def _install_code(self, eui: str):
         """Which of the device's two codes shows in the targets: a registration is one or the other, never a mixture."""
@@ -391,7 +391,7 @@ class Ae(Worker):
         return ids[0], key
 
     def use(self, eui: str):
-        """A ticket is known to be of the key that the device had before and after it was granted."""
+        """A ticket is of the key that the device had before and after it was granted."""
         found = self.key_of(eui)
         if found is None:
             return
@@ -401,8 +401,7 @@ class Ae(Worker):
             return  # the gateway is away
         ticket = json.loads(answer.payload)
         self.ledger.count("ticket granted")
-        again = self.key_of(eui)
-        if again != found:
+        if eui not in self.world.staying and self.key_of(eui) != found:
             return
         self.serial += 1
         self.ledger.note("ticket", device=eui, key=found[0], **ticket)

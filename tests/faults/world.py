@@ -51,7 +51,8 @@ class World:
         s.start_gateway()
         self.sniffer = Sniffer(s, self.frames)
         self.on_air = [self._join(stay) for stay in STAY]
-        s.wait_state(self.on_air[0], "enrolled")
+        self.staying = {eui for eui, stay in zip(self.on_air, STAY) if stay == "0"}
+        s.wait_state(self.on_air[0], "enrolled", 30)
         self.follower = s.follow(self.on_air[0])
         virtual = [self._virtual() for _ in range(12)]
         self.rest, self.direct = Rest(s), DirectGateway(self, virtual)
