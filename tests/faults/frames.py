@@ -13,7 +13,7 @@ from radio import FRAME_DATA, MacFrame  # noqa: E402
 from zbcodec import (KEY_NWK, FrameError, eui_text, link_key_of, open_secured, open_transport_key, parse_aux,  # noqa: E402
                      parse_nwk)
 
-REPEAT_WITHIN = 8.5     # s: a frame that no poll fetched is radiated again until its 7.68 s are over
+REPEAT_WITHIN = 10      # s: a frame that no poll fetched is radiated again until its 7.68 s are over; stalls come on top
 
 
 class PcapTail:

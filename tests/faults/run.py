@@ -19,6 +19,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
+from ledger import Violation  # noqa: E402
 from world import World  # noqa: E402
 
 ROUND = 100
@@ -36,7 +37,7 @@ def one_round(args, number: int, kills: int) -> dict | None:
     except Exception as e:
         kept = True
         print(f"FAILED round {number} after {world.kills} kills (--seed {args.seed} --first {number}): {type(e).__name__}: {e}")
-        if os.environ.get("MEF_DEBUG"):
+        if not isinstance(e, Violation):
             traceback.print_exc()
         print(f"logs, journal and frames are in {folder}", flush=True)
     finally:
