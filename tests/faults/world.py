@@ -1,5 +1,6 @@
 """One stack, its load and its faults: who is hit, how it comes back, and what has to hold then."""
 import contextlib
+import os
 import random
 import resource
 import secrets
@@ -9,6 +10,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import power
 from frames import Frames, Sniffer
 from ledger import Enrolments, Ledger, Violation
 from load import Ae, DirectGateway, Operator, Rest, Watcher, try_credential
@@ -27,7 +29,9 @@ class World:
         self.gate, self.ending, self.generation, self.failure = threading.Event(), False, 0, None
         self.figures, self.longest, self.faults = Counter(), {}, 0
         self.stack = s = Stack(build, folder)
-        s.launcher = ["/usr/bin/env", "--ignore-signal=XFSZ"]   # a full disk is an error of write(), not a signal
+        asan = os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"
+        s.launcher = ["/usr/bin/env", "--ignore-signal=XFSZ",    # a full disk is an error of write(), not a signal
+                      f"ASAN_OPTIONS={asan}", f"LD_PRELOAD={build / 'tests/faults/powercut.so'}"]
         s.ipe_options = "ack-timeout = 100\nkeepalive = 1\n"     # a session whose mefd is gone shows in half a second
         s.zbgwd_options = f"state-file = {s.folder / 'zbgwd.state'}\n"
         self.direct_gateway, self.other_ae = "00124b" + secrets.token_hex(5), OTHER_AE
@@ -43,6 +47,8 @@ class World:
         s.init(OPTIONS)
         s.start_mefd()
         s.make_credentials()
+        if not (s.etc / "mef.db-wal.undo").exists():
+            raise Violation("powercut.so sees no write of mefd")
         direct = s.must("POST", "/v1/credentials", {"for": f"gateway:{self.direct_gateway}", "kind": "psk"})
         other = s.must("POST", "/v1/credentials", {"for": OTHER_AE, "kind": "psk"})
         s.must("PUT", f"/v1/gateways/{self.direct_gateway}", {"identity": direct["kpmId"]})
@@ -134,6 +140,7 @@ class World:
     def begin(self, name: str):
         began = time.monotonic()
         if name == "mefd":
+            power.clear(self.stack.etc)
             self.stack.start_mefd()
             self._took("mefd ready", began, READY_WITHIN)
         else:
@@ -148,6 +155,8 @@ class World:
     def kill(self, *names: str):
         for name in names:
             self.end(name, signal.SIGKILL)
+        if "mefd" in names and self.rng.random() < 0.5:
+            self._cut_power()
         if "mefd" in names and self.rng.random() < 0.25:
             self._kill_in_start()
         for name in names:
@@ -155,10 +164,18 @@ class World:
 
     def _kill_in_start(self):
         """Once more, while it starts: before, in or after recovery."""
+        power.clear(self.stack.etc)
         self.stack.spawn_mefd()
         time.sleep(self.rng.uniform(0, 0.05))
         self.end("mefd", signal.SIGKILL)
         self.figures["kills in a start"] += 1
+        if self.rng.random() < 0.5:
+            self._cut_power()
+
+    def _cut_power(self):
+        """..of the machine that mefd was killed on: what it had not synced is gone."""
+        self.figures["power cuts"] += 1
+        self.figures["writes taken back by power cuts"] += power.cut(self.stack.etc, self.rng)
 
     def drain(self, *names: str):
         """Asked to end; killed in the middle of it, half of the times."""
@@ -193,22 +210,32 @@ class World:
         p = self.stack.mefd
         limit = p.log.stat().st_size + 4096 + self.rng.randrange(200000)
         resource.prlimit(p.pid, resource.RLIMIT_FSIZE, (limit, limit))
+        self._ends_by_itself(p, "a full disk")
+
+    def failing_sync(self):
+        """The disk does not take what was written; then the power goes."""
+        power.fail_syncs(self.stack.etc)
+        self._ends_by_itself(self.stack.mefd, "a failing sync")
+        self._cut_power()
+
+    def _ends_by_itself(self, p, why: str):
         end = time.monotonic() + END_WITHIN
         while p.running() and time.monotonic() < end:
             time.sleep(0.005)
         if p.running() or p.child.returncode != 1 or "host.fatal" not in p.tail():
-            raise Violation(f"mefd with a full disk: status {p.child.poll()}\n{p.tail()}")
-        self._gone(p, "ends by a full disk of ")
-        self.begin("mefd")
+            raise Violation(f"mefd with {why}: status {p.child.poll()}\n{p.tail()}")
+        self._gone(p, f"ends by {why} of ")
 
     def one_fault(self):
         names = self.rng.choices([["mefd"], ["ipe-nid"], ["zbgwd"], ["mefd", "ipe-nid"], ["zbgwd", "ipe-nid", "mefd"]],
                                  [60, 14, 14, 6, 6])[0]
         how = self.rng.choices([self.kill, self.drain, self.stall], [80, 14, 6])[0]
         self.faults += 1
-        if self.faults == 5 or (names == ["mefd"] and self.rng.random() < 0.04):
+        certain = {3: self.full_disk, 6: self.failing_sync}.get(self.faults)  # one of each in a short run, too
+        if certain is not None or (names == ["mefd"] and self.rng.random() < 0.06):
             names = ["mefd"]
-            self.full_disk()
+            (certain or self.rng.choice([self.full_disk, self.failing_sync]))()
+            self.begin("mefd")
         else:
             how(*names)
         return names
