@@ -34,9 +34,13 @@ class StackError(Exception):
 
 
 def free_port(kind: int) -> int:
-    with socket.socket(socket.AF_INET, kind) as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Below those that the kernel gives to clients: one might take it while a server is being restarted."""
+    end = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        with socket.socket(socket.AF_INET, kind) as s, contextlib.suppress(OSError):
+            port = 10000 + secrets.randbelow(max(end, 20000) - 10000)
+            s.bind(("127.0.0.1", port))
+            return port
 
 
 def ipv6() -> bool:
