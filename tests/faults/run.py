@@ -39,14 +39,15 @@ def one_round(args, number: int, kills: int) -> dict | None:
         print(f"FAILED round {number} after {world.kills} kills (--seed {args.seed} --first {number}): {type(e).__name__}: {e}")
         if not isinstance(e, Violation):
             traceback.print_exc()
-        print(f"logs, journal and frames are in {folder}", flush=True)
     finally:
         try:
             world.stop()
         except Exception as e:
-            print(f"round {number}: {e}")
+            print(f"FAILED round {number} (--seed {args.seed} --first {number}) at the end: {e}")
             kept = True
-        if not kept and not os.environ.get("MEF_KEEP"):
+        if kept:
+            print(f"logs, journal and frames are in {folder}", flush=True)
+        elif not os.environ.get("MEF_KEEP"):
             shutil.rmtree(folder, ignore_errors=True)
     if kept:
         return None
