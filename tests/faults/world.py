@@ -60,6 +60,8 @@ class World:
         self.staying = {eui for eui, stay in zip(self.on_air, STAY) if stay == "0"}
         s.wait_state(self.on_air[0], "enrolled", 30)
         self.follower = s.follow(self.on_air[0])
+        if self.follower.wait_event(30, cluster=0x0402) is None:
+            raise Violation(f"no reading before the first fault\n{self.follower.tail()}")
         virtual = [self._virtual() for _ in range(12)]
         self.rest, self.direct = Rest(s), DirectGateway(self, virtual)
         self.ae = Ae(self, self.on_air)
