@@ -194,7 +194,16 @@ static struct ticket *ticket_with(struct device *d, const char *principal, uint3
 struct handing { /* a frame on its way to the gateway */
     struct eg *e;
     struct cse_request *req;
+    struct handing *next, **link;
 };
+
+static void handing_free(struct handing *x)
+{
+    *x->link = x->next;
+    if (x->next != NULL)
+        x->next->link = x->link;
+    free(x);
+}
 
 static void handed_over(void *user, enum st st, struct span body)
 {
@@ -203,7 +212,13 @@ static void handed_over(void *user, enum st st, struct span body)
     bool ok = st == ST_OK || st == ST_UPDATED;
     eg_count(x->e, ok ? "eg_downlink_total" : "eg_downlink_failed_total");
     eg_respond(x->e, x->req, ok ? ST_UPDATED : ST_UNREACHABLE, ok ? NULL : "gateway-not-reached");
-    free(x);
+    handing_free(x);
+}
+
+void downlinks_end(struct eg *e)
+{
+    while (e->handings != NULL)
+        handed_over(e->handings, ST_UNREACHABLE, span_of(NULL, 0));
 }
 
 /* NULL: an application frame, sealed under the device's current key as by its gateway; else what is wrong. */
@@ -241,13 +256,16 @@ static bool hand_over(struct eg *e, struct device *d, struct cse_request *req)
     struct handing *x = g != NULL && !g->lost ? calloc(1, sizeof *x) : NULL;
     if (x == NULL)
         return false;
-    *x = (struct handing){e, req};
+    *x = (struct handing){e, req, e->handings, &e->handings};
+    if (x->next != NULL)
+        x->next->link = &x->next;
+    e->handings = x;
     struct egp_message m = eg_message(EGP_DOWNLINK, e->next_transaction++, a->gateway, d->eui);
     m.u.frame = (struct egp_frame){
         .hop = a->next_hop, .indirect = (a->capability & CAPABILITY_RX_ON_IDLE) == 0, .nwk_frame = req->body};
     if (eg_send(e, g, &m, handed_over, x))
         return true;
-    free(x);
+    handing_free(x);
     return false;
 }
 

@@ -404,6 +404,7 @@ void eg_close(struct eg *e)
 {
     if (e == NULL)
         return;
+    downlinks_end(e);
     if (e->devices != NULL) {
         save(e);
         map64_each(e->devices, close_device, NULL);

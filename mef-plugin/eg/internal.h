@@ -91,6 +91,7 @@ struct eg {
     uint64_t owner;            /* names this process in epoch rows; random */
     struct bucket nearest_rate;
     struct change *changes; /* to be told later, first one first: calls that the host still holds */
+    struct handing *handings; /* frames on their way to gateways */
     /* configuration */
     bool allow_short;
     int64_t pending_ms, rearm_ms, key_lifetime_ms;
@@ -204,3 +205,5 @@ void uplink_frame(struct eg *e, struct gateway *g, struct cse_request *req, cons
 void frames_retrieve(struct eg *e, struct cse_request *req, eui64_t eui);
 void downlink_ticket(struct eg *e, struct cse_request *req, eui64_t eui);
 void downlink_frame(struct eg *e, struct cse_request *req, eui64_t eui);
+/* Answer the AEs whose frames no gateway has answered for: the process ends, and the host will not call back. */
+void downlinks_end(struct eg *e);

@@ -34,9 +34,13 @@ class StackError(Exception):
 
 
 def free_port(kind: int) -> int:
-    with socket.socket(socket.AF_INET, kind) as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Below those that the kernel gives to clients: one might take it while a server is being restarted."""
+    end = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        with socket.socket(socket.AF_INET, kind) as s, contextlib.suppress(OSError):
+            port = 10000 + secrets.randbelow(max(end, 20000) - 10000)
+            s.bind(("127.0.0.1", port))
+            return port
 
 
 def ipv6() -> bool:
@@ -154,6 +158,8 @@ class Stack:
         self.egp_port, self.medium_port = free_port(socket.SOCK_STREAM), free_port(socket.SOCK_DGRAM)
         self.etc = self.folder / "mef"
         self.ae = self.gw_credential = self.gw_certificate = None
+        self.launcher = []                          # what stands before mefd in its command line
+        self.ipe_options = self.zbgwd_options = ""  # further lines of [mef] and of [gateway]
 
     def program(self, name: str) -> Path:
         places = {"mefd": "cse-shim/host", "mefctl": "mef-plugin/mefctl", "ipe-nid": "ipe-ni", "zbgwd": "ipe-ni", "mefkey": "ae-client"}
@@ -207,8 +213,11 @@ class Stack:
         self.processes.append(p)
         return p
 
+    def spawn_mefd(self):
+        self.mefd = self.spawn("mefd", [*self.launcher, self.program("mefd"), "--config", self.mefd_conf])
+
     def start_mefd(self) -> Process:
-        self.mefd = self.spawn("mefd", [self.program("mefd"), "--config", self.mefd_conf])
+        self.spawn_mefd()
         self._until(lambda: http_status(self.status, "/readyz") == 200, self.mefd, "mefd is not ready")
         return self.mefd
 
@@ -221,7 +230,7 @@ class Stack:
     def start_zbgwd(self):
         conf = self.folder / "zbgwd.conf"
         conf.write_text(f"[gateway]\neui64 = {self.gateway_eui}\npan-id = {self.pan:04x}\nchannel = {self.channel}\n"
-                        f"[radio]\ndriver = udp:{self.medium}\n[egp]\nline = {self.egp}\n")
+                        f"{self.zbgwd_options}[radio]\ndriver = udp:{self.medium}\n[egp]\nline = {self.egp}\n")
         self.gateway = self.spawn("zbgwd", [self.program("zbgwd"), "--config", conf])
 
     def start_ipe(self):
@@ -232,7 +241,7 @@ class Stack:
             credential = {"identity": self.gw_credential["kpmId"], "psk-file": psk}
         conf = self.folder / "ipe-nid.conf"
         conf.write_text(f"[egp]\nline = tcp-listen:127.0.0.1:{self.egp_port}\n[mef]\nuri = {self.mef_uri}\n" +
-                        "".join(f"{key} = {value}\n" for key, value in credential.items()))
+                        "".join(f"{key} = {value}\n" for key, value in credential.items()) + self.ipe_options)
         self.ipe = self.spawn("ipe-nid", [self.program("ipe-nid"), "--config", conf])
         self._until(lambda: tcp_listening(self.egp_port), self.ipe, "ipe-nid does not listen")
 
