@@ -200,6 +200,10 @@ class Stack:
     def egp(self) -> str:
         return f"tcp:127.0.0.1:{self.egp_port}"
 
+    @property
+    def ipe_line(self) -> str:
+        return f"tcp-listen:127.0.0.1:{self.egp_port}"
+
     # --- processes -----------------------------------------------------------------------------------------------------
 
     def spawn(self, name: str, argv: list, **more) -> Process:
@@ -227,15 +231,19 @@ class Stack:
     def start_ipe(self):
         psk = write_private(self.folder / "gateway.psk", self.gw_credential["kpm"] + "\n")
         conf = self.folder / "ipe-nid.conf"
-        conf.write_text(f"[egp]\nline = tcp-listen:127.0.0.1:{self.egp_port}\n[mef]\nuri = {self.mef_uri}\n"
+        conf.write_text(f"[egp]\nline = {self.ipe_line}\n[mef]\nuri = {self.mef_uri}\n"
                         f"identity = {self.gw_credential['kpmId']}\npsk-file = {psk}\n")
         self.ipe = self.spawn("ipe-nid", [self.program("ipe-nid"), "--config", conf])
-        self._until(lambda: tcp_listening(self.egp_port), self.ipe, "ipe-nid does not listen")
+        if self.ipe_line.startswith("tcp-listen:"):
+            self._until(lambda: tcp_listening(self.egp_port), self.ipe, "ipe-nid does not listen")
 
     def start_gateway(self):
         """zbgwd and ipe-nid, until the Enrolment Gateway has heard of them; the gateway's credential must exist."""
         self.start_ipe()
         self.start_zbgwd()
+        self.wait_gateway()
+
+    def wait_gateway(self):
         self._until(lambda: self.must("GET", f"/v1/gateways/{self.gateway_eui}").get("connected"), self.gateway,
                     "the gateway's Hello did not arrive")
 
@@ -282,11 +290,15 @@ class Stack:
         done = subprocess.run(argv, input=text, capture_output=True, text=True, timeout=30)
         if done.returncode != 0:
             raise StackError(f"curl: {done.stderr.strip()}")
+        self.answered(method, path, done.stdout)
         payload, _, code = done.stdout.rpartition("\n")
         try:
             return int(code), json.loads(payload) if payload.strip() else {}
         except ValueError:
             return int(code), {"text": payload}
+
+    def answered(self, method: str, path: str, text: str):
+        """Hears every answer as it came."""
 
     def must(self, method: str, path: str, body=None) -> dict:
         code, answer = self.rest(method, path, body)

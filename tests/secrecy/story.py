@@ -1,0 +1,295 @@
+"""One story on the real stack, looked through for secrets at each of its moments."""
+import base64
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import sqlite3
+import subprocess
+import time
+from pathlib import Path
+
+from tapped import Revealed, TappedStack  # and the rooms of the next ones
+import zbcodec
+from coapclient import ACCEPT, CBOR, CONTENT_FORMAT, DELETE, GET, JSON, POST, TY, URI_QUERY, CoapClient, uint
+from needles import Plant, Secret
+from search import Search
+from stack import ADMIN, AE_ID, StackError, http_get, write_private
+
+DEPOSITOR = "//example.org/in-cse/Cdepositor"
+SYMM_KEY_REG = 60004
+
+
+class Story:
+    """work: a folder of its own. seed: of everything random here; mefd makes its own keys and hands them over."""
+
+    def __init__(self, build: Path, work: Path, seed: str):
+        self.rng, self.work, self.build = random.Random(seed), work, build
+        self.search = Search(build / "tests" / "secrecy" / "secrecy-scan")
+        self.found, self.leaks, self.blind, self.planted = 0, [], [], 0
+        self.revealed = Revealed(work / "secrets.fifo")
+        self.environment = Plant(self.rng, "environ")
+        os.environ["MEF_TEST_SECRETS"] = str(work / "secrets.fifo")
+        os.environb[b"MEF_PLANTED"] = self.environment.blob()
+        self.stack = TappedStack(build, work / "system", work / "captures")
+        self.search.add(*self.environment.secrets)
+        self.devices = {}
+
+    # --- secrets -----------------------------------------------------------------------------------------------------
+
+    def secret(self, name: str, value: bytes, *holders: str, wanted: tuple = ()):
+        self.search.add(Secret(name, value, set(holders), set(wanted)))
+
+    def code_secrets(self, name: str, code: bytes, *holders: str):
+        """An install code (with CRC) and all that is made from it, by the second opinion's arithmetic."""
+        self.secret(f"{name}-install-code", code[:-2], *holders)
+        self.link_key_secrets(name, zbcodec.mmo(code), *holders)
+
+    def link_key_secrets(self, name: str, key: bytes, *holders: str):
+        self.secret(f"{name}-link-key", key, *holders)
+        for what, byte in (("key-transport-key", b"\x00"), ("key-load-key", b"\x02"), ("verify-key-hash", b"\x03")):
+            self.secret(f"{name}-{what}", zbcodec.keyed_hash(key, byte), *holders)
+
+    def take_revealed(self):
+        """What came into the vault under names not known yet. None of it may be anywhere, unless said otherwise."""
+        known = {s.value for s in self.search.secrets.values()}
+        for (kind, key_id), value in self.revealed.all().items():
+            if value not in known:
+                holders = {"K": ("memory:mefd", "file:mef/kek"), "M": ("memory:mefd",), "vault-root": ("memory:mefd",)}.get(kind, ())
+                self.secret(f"vault-{kind}-{key_id}", value, *holders)
+
+    def install_code(self, length: int = 16) -> bytes:
+        code = self.rng.randbytes(length)
+        return code + zbcodec.install_code_crc(code)
+
+    def eui64(self) -> str:
+        return "00158d" + self.rng.randbytes(5).hex()
+
+    # --- looking -----------------------------------------------------------------------------------------------------
+
+    def processes(self) -> dict:
+        return {p.name: p.pid for p in self.stack.processes if p.running() and p.name not in ("events", "sniffer")}
+
+    def targets(self) -> dict:
+        out = {}
+        for name, pid in self.processes().items():
+            out |= {f"memory:{name}": f"mem:{pid}", f"environ:{name}": f"file:/proc/{pid}/environ",
+                    f"argv:{name}": f"file:/proc/{pid}/cmdline"}
+            for fd in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    path = fd.readlink()
+                    if path.is_file() and self.stack.folder not in path.parents:
+                        out[f"open-file:{name}:{path}"] = f"file:{path}"
+        for path in self.stack.folder.rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                out[f"file:{path.relative_to(self.stack.folder)}"] = f"file:{path}"
+        return out
+
+    def moment(self, name: str, more: dict | None = None):
+        """Look everywhere. What a process held only for the act under way is gone when looked for again."""
+        self.take_revealed()
+        targets = self.targets() | (more or {})
+        finds = self.search.look(targets)
+        self.found += len(finds)
+        leaks = self.search.leaks(finds)
+        if any(f.place.startswith("memory:") for f in leaks):
+            time.sleep(0.25)
+            again = {(f.place, f.secret, f.spelling) for f in self.search.look(
+                {p: t for p, t in self.targets().items() if p.startswith("memory:")})}
+            leaks = [f for f in leaks if not f.place.startswith("memory:") or (f.place, f.secret, f.spelling) in again]
+        self.leaks += [f"{name}: {f}" for f in leaks]
+        self.blind += [f"{name}: {b}" for b in self.search.unseen(
+            [f for f in finds]) if b.rsplit(" in ", 1)[1] in targets]
+        return finds
+
+    # --- the story ---------------------------------------------------------------------------------------------------
+
+    def begin(self):
+        """mefd, credentials, gateway. The AE's own test client holds its Kpm in its memory while it runs."""
+        s = self.stack
+        s.init({("eg", "allow-short-install-codes"): "yes", ("daemon", "log-level"): "debug"})
+        s.start_mefd()
+        s.make_credentials()
+        s.start_gateway()
+        self.kpm = self.rng.randbytes(32)
+        self.depositor = {"kpm": self.kpm.hex(), **{k: v for k, v in s.must(
+            "POST", "/v1/credentials", {"for": DEPOSITOR, "kind": "psk", "kpm": self.kpm.hex()}).items() if k != "kpm"}}
+        self.events = s.spawn("events", ["curl", "-sSN", "--cacert", s.ca, "-H", f"@{s.token_header}", "-H",
+                                         "Accept: text/event-stream", s.https_uri + "/v1/events"])
+        self.sniffer = self._sniff()
+        self.secret("kek", (s.etc / "kek").read_bytes(), "memory:mefd", "file:mef/kek", wanted=("memory:mefd", "file:mef/kek"))
+        self.secret("admin-token", s.token().encode(), "file:mef/admin.token", "file:authorization",
+                    wanted=("file:mef/admin.token",))
+        self.secret("tls-private-key", self._tls_key(), "memory:mefd", "file:mef/server.key", wanted=("memory:mefd",))
+        self.secret("kpm-of-the-gateway", bytes.fromhex(s.gw_credential["kpm"]), "file:gateway.psk", wanted=("file:gateway.psk",))
+        self.secret("kpm-of-the-ae", bytes.fromhex(s.ae["kpm"]), "file:*.psk", "memory:mefkey-open")
+        self.secret("kpm-of-the-depositor", self.kpm)
+
+    def _tls_key(self) -> bytes:
+        key = next(self.stack.etc.glob("*key.pem"), None) or next(self.stack.etc.glob("*.key"))
+        text = subprocess.run(["openssl", "pkey", "-in", key, "-noout", "-text"], check=True, capture_output=True, text=True).stdout
+        digits = text.partition("priv:")[2].partition("pub:")[0]
+        return bytes.fromhex("".join(c for c in digits if c in "0123456789abcdef"))[-32:]
+
+    def _sniff(self):
+        ready, listening = os.pipe()
+        os.set_inheritable(listening, True)
+        sniffer = self.stack.sniff(self.stack.captures / "radio.pcap", listening)
+        os.close(listening)
+        if os.read(ready, 1) != b"\n":
+            raise StackError("the sniffer does not listen")
+        os.close(ready)
+        return sniffer
+
+    def register(self):
+        """Codes by every way in: as printed, by label, as link key, a short one, one with a typing error, one known already."""
+        s, digits = self.stack, lambda b: b.hex().upper()
+        self.eui, self.code = self.eui64(), self.install_code()
+        printed = " ".join(digits(self.code)[i:i + 4] for i in range(0, 36, 4))
+        s.register_code(self.eui, printed)
+        self.code_secrets("device", self.code, "memory:joiner")
+        s.register_code(self.eui, digits(self.code))  # the same again
+        labelled, by_label = self.eui64(), self.install_code()
+        label = f"Z:{labelled.upper()}$I:{digits(by_label)}"
+        s.must("POST", "/v1/install-codes", {"label": label, "targets": [AE_ID]})
+        self.expect(409, "POST", "/v1/install-codes", {"label": label})
+        self.code_secrets("labelled", by_label)
+        keyed, link_key = self.eui64(), self.rng.randbytes(16)
+        s.must("PUT", f"/v1/install-codes/{keyed}", {"linkKey": link_key.hex(), "targets": [AE_ID]})
+        self.link_key_secrets("keyed", link_key)
+        short, short_code = self.eui64(), self.install_code(self.rng.choice((8, 12)))
+        s.register_code(short, digits(short_code))
+        self.code_secrets("short", short_code)
+        wrong = bytearray(self.install_code())
+        wrong[-1] ^= 0x40
+        self.expect(400, "PUT", f"/v1/install-codes/{self.eui64()}", {"installCode": digits(wrong)})
+        self.expect(400, "PUT", f"/v1/install-codes/{self.eui64()}", {"installCode": digits(wrong) + "0"})
+        self.expect(400, "PUT", f"/v1/install-codes/{self.eui64()}", '{"installCode":"' + digits(wrong) + '","zap":')
+        self.secret("mistyped-code", bytes(wrong[:-2]))
+        self.registered = [self.eui, labelled, keyed, short]
+
+    def expect(self, status: int, method: str, path: str, body):
+        got, answer = self.stack.rest(method, path, body)
+        if got != status:
+            raise StackError(f"{method} {path}: {got}, not {status}: {answer}")
+
+    def join(self, *options):
+        """The device joins, by the radio; its key is legitimately in itself."""
+        s, out = self.stack, self.work / f"device{len(self.devices)}.key"
+        joiner = s.join(self.eui, self.code.hex(), "--report", "0x0402/0/s16/2150/0.4", "--key-out", out, *options)
+        if joiner.wait_event(15, event="joined") is None:
+            raise StackError("the device did not join:\n" + joiner.tail())
+        s.wait_state(self.eui, "enrolled")
+        if joiner.wait_event(5, event="reported") is None:
+            raise StackError("the device does not report:\n" + joiner.tail())
+        self.joiner, key = joiner, bytes.fromhex(out.read_text())
+        name = f"network-key-{len(self.devices)}"
+        if key not in self.revealed.all().values():
+            raise StackError("the device's key is none of those that came into the vault")
+        for old in self.devices:
+            self.search.secrets[old].wanted.discard("memory:joiner")
+        self.devices[name] = key
+        self.secret(name, key, "memory:joiner", "memory:mefkey-open", wanted=("memory:joiner",))
+
+    def ae(self, *args) -> str:
+        status, out, err = self.stack.mefkey(*args)
+        if status != 0:
+            raise StackError(f"mefkey {args[0]}: {status} {err}")
+        return out
+
+    def retrieve(self):
+        """The AE as a program that goes on, and as a stranger whose answers are looked at."""
+        s, name = self.stack, f"network-key-{len(self.devices) - 1}"
+        self.ae("register", "--admin-fqdn", ADMIN)
+        key_id = self.ae("find", self.eui)
+        self.ae("get", self.eui, "--out", self.work / "ae.key")
+        if bytes.fromhex((self.work / "ae.key").read_text()) != self.devices[name]:
+            raise StackError("the AE's key is not the device's")
+        self.follow = s.follow(self.eui)
+        if self.follow.wait_event(10, cluster=0x0402) is None:
+            raise StackError("the AE opens no frame:\n" + self.follow.tail())
+        self.search.secrets[name].wanted.add("memory:mefkey-open")
+        client = CoapClient(s.dtls.port, s.ae["kpmId"], s.ae["kpm"])
+        for media in (JSON, CBOR, JSON):
+            answer = client.request(GET, f"mef/{key_id}", [(ACCEPT, uint(media))], origin=AE_ID)
+            self._told("GET of the key", answer, self.devices[name])
+        for path, options in (("mef", [(URI_QUERY, b"fu=1"), (URI_QUERY, f"lbl=eui64:{self.eui}".encode())]), ("mef", []),
+                              (f"mef/eg/devices/{self.eui}", []), ("mef/" + "00" * 16, [])):
+            self._told(f"GET {path}", client.request(GET, path, [(ACCEPT, uint(JSON)), *options], origin=AE_ID))
+        client.close()
+        self._deposit()
+
+    def _told(self, title: str, answer, key: bytes | None = None):
+        """Write an answer down; the key may stand in it once, where the protocol puts it."""
+        if answer is None:
+            raise StackError(f"{title}: no answer")
+        payload = answer.payload
+        if key is not None:
+            for form in (base64.b64encode(key), key):
+                payload = payload.replace(form, b"(as it should be)", 1)
+            if payload == answer.payload:
+                raise StackError(f"{title}: {answer.dotted} {answer.rsc} holds no key")
+        options = b" ".join(v for values in answer.options.values() for v in values)
+        self.stack.answer("coap", title, (payload + b" " + options).decode("latin-1"))
+
+    def _deposit(self):
+        """Keys of an AE's own making: one that it sends, one that both ends take from the session."""
+        client = CoapClient(self.stack.dtls.port, self.depositor["kpmId"], self.depositor["kpm"])
+        options = [(CONTENT_FORMAT, uint(JSON)), (ACCEPT, uint(JSON))]
+        body = {"et": "20991231T000000", "adfq": ADMIN, "srci": DEPOSITOR}
+        self._told("register", client.request(POST, "mef", [*options, (TY, uint(60002))], json.dumps(
+            {"sec:mecr": {"et": body["et"], "adfq": ADMIN}}).encode(), origin=DEPOSITOR))
+        sent = self.rng.randbytes(32)
+        self.secret("deposited-key", sent)
+        kinds = ({"suid": 22, "kv": base64.b64encode(sent).decode()}, {"suid": 22})
+        self.deposits = []
+        for more in kinds:
+            text = json.dumps({"sec:skr": {"et": body["et"], "adfq": ADMIN, "tgis": [AE_ID], **more}})
+            answer = client.request(POST, "mef", [*options, (TY, uint(SYMM_KEY_REG))], text.encode(), origin=DEPOSITOR)
+            if answer is None or answer.rsc != 2001:
+                raise StackError(f"the deposit was refused: {answer and (answer.dotted, answer.rsc, answer.payload)}")
+            reg = json.loads(answer.payload)["sec:skr"]
+            self.deposits.append(f"mef/{reg['ri']}")
+            shown = base64.b64decode(reg["kv"]) if "kv" in reg else None
+            self._told("deposit", answer, shown)
+        client.close()
+
+    def command(self):
+        self.ae("send", self.eui, "--cluster", "0x0006", "--command", "1")
+        if self.joiner.wait_event(8, event="on-off", on=True) is None:
+            raise StackError("the device did not obey:\n" + self.joiner.tail())
+        self.ae("ticket", self.eui, "--count", "3")
+
+    def read_everything(self):
+        """All that an operator, a monitor, or somebody without a right is told."""
+        s = self.stack
+        for path in ("install-codes", "gateways", "devices", "applications", "credentials", "audit?limit=1000", "nonsense"):
+            s.rest("GET", f"/v1/{path}")
+        for kind, name in (("install-codes", self.eui), ("devices", self.eui), ("gateways", s.gateway_eui),
+                           ("credentials", s.ae["kpmId"])):
+            s.rest("GET", f"/v1/{kind}/{name}")
+        for path in ("/metrics", "/healthz", "/readyz"):
+            s.answer("status", path, http_get(s.status, path))
+        wrong = write_private(self.work / "wrong", "Authorization: Bearer nonsense\n")
+        s.rest("GET", "/v1/devices", token_header=wrong)
+
+    def withdraw(self):
+        """Everything is taken back: the device's key, the codes, the deposits, the credentials."""
+        s = self.stack
+        client = CoapClient(s.dtls.port, self.depositor["kpmId"], self.depositor["kpm"])
+        for path in self.deposits:
+            self._told("DELETE of a deposit", client.request(DELETE, path, origin=DEPOSITOR))
+        client.close()
+        s.must("POST", f"/v1/devices/{self.eui}/revoke", {})
+        self.joiner.stop(signal.SIGKILL)
+        self.follow.stop()
+        for p in (self.joiner, self.follow):
+            s.processes.remove(p)
+        for eui in self.registered:
+            s.must("DELETE", f"/v1/install-codes/{eui}")
+        for credential in (s.ae, self.depositor):
+            s.must("DELETE", f"/v1/credentials/{credential['kpmId']}")
+        for secret in self.search.secrets.values():
+            secret.wanted -= {"memory:joiner", "memory:mefkey-open"}
