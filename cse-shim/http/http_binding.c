@@ -170,6 +170,14 @@ static struct span header_of(const struct exchange *x, const char *name)
     return v == NULL ? span_of(NULL, 0) : span_str(v);
 }
 
+/* MHD keeps what it received until its buffer is used again, long after the connection's end, and has no hook to wipe
+ * it. The bytes lie in its own buffer: they may be overwritten where they are read. */
+static void wipe_received(struct span s)
+{
+    if (s.p != NULL)
+        OPENSSL_cleanse((void *)(uintptr_t)s.p, s.n);
+}
+
 static const char *text_header(struct request *r, const struct exchange *x, const char *name)
 {
     struct span v = header_of(x, name);
@@ -213,6 +221,7 @@ static void read_headers(struct request *r, const struct exchange *x)
     r->expires = text_header(r, x, "X-M2M-RET");
     r->originated = text_header(r, x, "X-M2M-OT");
     r->pub.authorization = text_header(r, x, MHD_HTTP_HEADER_AUTHORIZATION);
+    wipe_received(header_of(x, MHD_HTTP_HEADER_AUTHORIZATION));
 }
 
 static enum MHD_Result dispatch(struct exchange *x, const char *method)
@@ -275,6 +284,7 @@ static enum MHD_Result on_access(void *user, struct MHD_Connection *conn, const 
             return MHD_YES;
     } else if (*size != 0) {
         bool go_on = take_body(x, data, *size);
+        wipe_received(span_of((const uint8_t *)data, *size));
         *size = 0;
         return go_on ? MHD_YES : MHD_NO;
     }
