@@ -60,6 +60,13 @@ void zb_crypto_free(struct zb_crypto *c)
     free(c);
 }
 
+/* A context keeps its last key, as the key's schedule, until the next one: put one in its place that is no secret. */
+static bool forget(EVP_CIPHER_CTX *x)
+{
+    static const uint8_t none[ZB_KEY];
+    return EVP_CipherInit_ex(x, NULL, NULL, none, NULL, -1) == 1;
+}
+
 /* One step of Matyas-Meyer-Oseas: H = E(H, M) xor M. */
 static bool mmo_block(struct zb_crypto *c, uint8_t h[ZB_KEY], const uint8_t m[ZB_KEY])
 {
@@ -98,6 +105,7 @@ static enum zb_err mmo(struct zb_crypto *c, const uint8_t *prefix, struct span i
     for (size_t i = 0; ok && i < end; i += ZB_KEY)
         ok = mmo_block(c, out, last + i);
     OPENSSL_cleanse(last, sizeof last);
+    ok = forget(c->block) && ok; /* from a state within the hash of an install code its key is a matter of its CRC */
     return ok ? ZB_OK : ZB_INTERNAL;
 }
 
@@ -149,6 +157,7 @@ enum zb_err zb_ccm_seal(struct zb_crypto *c, const uint8_t key[ZB_KEY], const ui
               (aad.n == 0 || EVP_EncryptUpdate(x, NULL, &n, aad.p, (int)aad.n) == 1) &&
               EVP_EncryptUpdate(x, out, &n, text, (int)in.n) == 1 &&
               EVP_CIPHER_CTX_ctrl(x, EVP_CTRL_AEAD_GET_TAG, (int)mic_len, out + in.n) == 1;
+    ok = forget(x) && ok;
     return ok ? ZB_OK : ZB_INTERNAL;
 }
 
@@ -168,9 +177,10 @@ enum zb_err zb_ccm_open(struct zb_crypto *c, const uint8_t key[ZB_KEY], const ui
               EVP_DecryptInit_ex(x, NULL, NULL, key, nonce) == 1 &&
               EVP_DecryptUpdate(x, NULL, &n, NULL, (int)len) == 1 &&
               (aad.n == 0 || EVP_DecryptUpdate(x, NULL, &n, aad.p, (int)aad.n) == 1);
-    if (!ok)
+    bool good = ok && EVP_DecryptUpdate(x, len != 0 ? out : spare, &n, in.p, (int)len) == 1;
+    if (!forget(x) || !ok)
         return ZB_INTERNAL;
-    if (EVP_DecryptUpdate(x, len != 0 ? out : spare, &n, in.p, (int)len) == 1)
+    if (good)
         return ZB_OK;
     if (len != 0)
         OPENSSL_cleanse(out, len);
