@@ -62,7 +62,8 @@ class Search:
                 worst.setdefault((f.place, f.secret, f.offset if f.spelling == "raw" else f.region), f)
         return list(worst.values())
 
-    def unseen(self, finds: list) -> list:
-        """Secrets that have to be found in a place that was looked through, and were not."""
+    def unseen(self, finds: list, places) -> list:
+        """Secrets that have to be found in one of these places, and were not."""
         found = {(f.place, f.secret) for f in finds}
-        return [f"{s.name} in {place}" for s in self.secrets.values() for place in s.wanted if (place, s.name) not in found]
+        return [f"{s.name} in {place}" for s in self.secrets.values() for place in s.wanted
+                if place in places and (place, s.name) not in found]

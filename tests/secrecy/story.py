@@ -4,17 +4,18 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
-import socket
-import sqlite3
 import subprocess
 import time
 from pathlib import Path
 
 from tapped import Revealed, TappedStack  # and the rooms of the next ones
+import taps
 import zbcodec
 from coapclient import ACCEPT, CBOR, CONTENT_FORMAT, DELETE, GET, JSON, POST, TY, URI_QUERY, CoapClient, uint
-from needles import Plant, Secret
+from needles import Secret
+from plants import Planter
 from search import Search
 from stack import ADMIN, AE_ID, StackError, http_get, write_private
 
@@ -23,18 +24,17 @@ SYMM_KEY_REG = 60004
 
 
 class Story:
-    """work: a folder of its own. seed: of everything random here; mefd makes its own keys and hands them over."""
+    """work: a folder of its own, where cores would fall. seed: of everything random here; mefd makes keys of its own, and hands
+    them over."""
 
     def __init__(self, build: Path, work: Path, seed: str):
-        self.rng, self.work, self.build = random.Random(seed), work, build
+        self.rng, self.work = random.Random(seed), work
         self.search = Search(build / "tests" / "secrecy" / "secrecy-scan")
-        self.found, self.leaks, self.blind, self.planted = 0, [], [], 0
+        self.planter = Planter(self.rng, self.search)
+        self.moments, self.legitimate, self.planted, self.leaks, self.blind = 0, 0, 0, [], []
+        self.control = False  # a core of a program that does not mind was seen
         self.revealed = Revealed(work / "secrets.fifo")
-        self.environment = Plant(self.rng, "environ")
-        os.environ["MEF_TEST_SECRETS"] = str(work / "secrets.fifo")
-        os.environb[b"MEF_PLANTED"] = self.environment.blob()
         self.stack = TappedStack(build, work / "system", work / "captures")
-        self.search.add(*self.environment.secrets)
         self.devices = {}
 
     # --- secrets -----------------------------------------------------------------------------------------------------
@@ -90,29 +90,33 @@ class Story:
     def moment(self, name: str, more: dict | None = None):
         """Look everywhere. What a process held only for the act under way is gone when looked for again."""
         self.take_revealed()
+        self.moments += 1
         targets = self.targets() | (more or {})
         finds = self.search.look(targets)
-        self.found += len(finds)
         leaks = self.search.leaks(finds)
         if any(f.place.startswith("memory:") for f in leaks):
             time.sleep(0.25)
-            again = {(f.place, f.secret, f.spelling) for f in self.search.look(
-                {p: t for p, t in self.targets().items() if p.startswith("memory:")})}
+            memories = {p: t for p, t in self.targets().items() if p.startswith("memory:")}
+            again = {(f.place, f.secret, f.spelling) for f in self.search.look(memories)}
             leaks = [f for f in leaks if not f.place.startswith("memory:") or (f.place, f.secret, f.spelling) in again]
+        self.legitimate += len({(f.place, f.secret) for f in finds if not f.secret.startswith("planted:")})
+        self.planted += self.planter.count(targets)
         self.leaks += [f"{name}: {f}" for f in leaks]
-        self.blind += [f"{name}: {b}" for b in self.search.unseen(
-            [f for f in finds]) if b.rsplit(" in ", 1)[1] in targets]
-        return finds
+        self.blind += [f"{name}: not found: {b}" for b in self.search.unseen(finds, targets) + self.planter.missed(finds, targets)]
 
     # --- the story ---------------------------------------------------------------------------------------------------
 
     def begin(self):
         """mefd, credentials, gateway. The AE's own test client holds its Kpm in its memory while it runs."""
         s = self.stack
-        s.init({("eg", "allow-short-install-codes"): "yes", ("daemon", "log-level"): "debug"})
+        self.planter.environment()
+        os.environ |= {"MEF_TEST_SECRETS": str(self.work / "secrets.fifo"), "SSLKEYLOGFILE": str(self.work / "tls.keys")}
+        s.init({("eg", "allow-short-install-codes"): "yes", ("daemon", "log-level"): self.rng.choice(("debug", "info"))})
         s.start_mefd()
         s.make_credentials()
         s.start_gateway()
+        self.planter.started("mefd", "zbgwd", "ipe-nid")
+        self.planter.holder(s)
         self.kpm = self.rng.randbytes(32)
         self.depositor = {"kpm": self.kpm.hex(), **{k: v for k, v in s.must(
             "POST", "/v1/credentials", {"for": DEPOSITOR, "kind": "psk", "kpm": self.kpm.hex()}).items() if k != "kpm"}}
@@ -126,10 +130,10 @@ class Story:
         self.secret("kpm-of-the-gateway", bytes.fromhex(s.gw_credential["kpm"]), "file:gateway.psk", wanted=("file:gateway.psk",))
         self.secret("kpm-of-the-ae", bytes.fromhex(s.ae["kpm"]), "file:*.psk", "memory:mefkey-open")
         self.secret("kpm-of-the-depositor", self.kpm)
+        self.planter.names(s)
 
     def _tls_key(self) -> bytes:
-        key = next(self.stack.etc.glob("*key.pem"), None) or next(self.stack.etc.glob("*.key"))
-        text = subprocess.run(["openssl", "pkey", "-in", key, "-noout", "-text"], check=True, capture_output=True, text=True).stdout
+        text = subprocess.run(["openssl", "pkey", "-in", self.stack.etc / "server.key", "-noout", "-text"], check=True, capture_output=True, text=True).stdout
         digits = text.partition("priv:")[2].partition("pub:")[0]
         return bytes.fromhex("".join(c for c in digits if c in "0123456789abcdef"))[-32:]
 
@@ -184,12 +188,13 @@ class Story:
         s.wait_state(self.eui, "enrolled")
         if joiner.wait_event(5, event="reported") is None:
             raise StackError("the device does not report:\n" + joiner.tail())
+        self.planter.started("joiner")
         self.joiner, key = joiner, bytes.fromhex(out.read_text())
         name = f"network-key-{len(self.devices)}"
         if key not in self.revealed.all().values():
             raise StackError("the device's key is none of those that came into the vault")
-        for old in self.devices:
-            self.search.secrets[old].wanted.discard("memory:joiner")
+        for old in self.devices:  # mefkey follows the device to its new key, and forgets the old one
+            self.search.secrets[old].wanted, self.search.secrets[old].holders = set(), set()
         self.devices[name] = key
         self.secret(name, key, "memory:joiner", "memory:mefkey-open", wanted=("memory:joiner",))
 
@@ -211,6 +216,7 @@ class Story:
         if self.follow.wait_event(10, cluster=0x0402) is None:
             raise StackError("the AE opens no frame:\n" + self.follow.tail())
         self.search.secrets[name].wanted.add("memory:mefkey-open")
+        self.planter.started("mefkey-open")
         client = CoapClient(s.dtls.port, s.ae["kpmId"], s.ae["kpm"])
         for media in (JSON, CBOR, JSON):
             answer = client.request(GET, f"mef/{key_id}", [(ACCEPT, uint(media))], origin=AE_ID)
@@ -241,12 +247,14 @@ class Story:
         body = {"et": "20991231T000000", "adfq": ADMIN, "srci": DEPOSITOR}
         self._told("register", client.request(POST, "mef", [*options, (TY, uint(60002))], json.dumps(
             {"sec:mecr": {"et": body["et"], "adfq": ADMIN}}).encode(), origin=DEPOSITOR))
-        sent = self.rng.randbytes(32)
-        self.secret("deposited-key", sent)
-        kinds = ({"suid": 22, "kv": base64.b64encode(sent).decode()}, {"suid": 22})
-        self.deposits = []
-        for more in kinds:
-            text = json.dumps({"sec:skr": {"et": body["et"], "adfq": ADMIN, "tgis": [AE_ID], **more}})
+        self.deposits, labels = [], self.planter.labels()
+        for n in range(4):
+            more = {"lbl": labels[n::4]}  # an answer is to fit in one block
+            if n > 0:
+                sent = self.rng.randbytes(self.rng.choice((16, 32, 64)))
+                self.secret(f"deposited-key-{n}", sent)
+                more["kv"] = base64.b64encode(sent).decode()
+            text = json.dumps({"sec:skr": {"et": body["et"], "adfq": ADMIN, "tgis": [AE_ID], "suid": 22, **more}})
             answer = client.request(POST, "mef", [*options, (TY, uint(SYMM_KEY_REG))], text.encode(), origin=DEPOSITOR)
             if answer is None or answer.rsc != 2001:
                 raise StackError(f"the deposit was refused: {answer and (answer.dotted, answer.rsc, answer.payload)}")
@@ -275,6 +283,23 @@ class Story:
         wrong = write_private(self.work / "wrong", "Authorization: Bearer nonsense\n")
         s.rest("GET", "/v1/devices", token_header=wrong)
 
+    def rejoin(self):
+        """The device was reset, and joins again: another key, and nobody keeps the first."""
+        s = self.stack
+        self.joiner.stop(signal.SIGKILL)
+        s.processes.remove(self.joiner)
+        s.must("POST", f"/v1/devices/{self.eui}/rearm", {})
+        self.join(*self.rng.choice(([], ["--sleepy"], ["--router"])))
+        while self.follow.wait_event(0, cluster=0x0402) is not None:
+            pass  # readings under the old key
+        if self.follow.wait_event(20, cluster=0x0402) is None:
+            raise StackError("the AE opens no frame under the new key:\n" + self.follow.tail())
+        self.search.secrets[f"network-key-{len(self.devices) - 1}"].wanted.add("memory:mefkey-open")
+
+    def restart(self):
+        self.stack.restart_mefd()
+        self.stack.wait_gateway()
+
     def withdraw(self):
         """Everything is taken back: the device's key, the codes, the deposits, the credentials."""
         s = self.stack
@@ -282,14 +307,60 @@ class Story:
         for path in self.deposits:
             self._told("DELETE of a deposit", client.request(DELETE, path, origin=DEPOSITOR))
         client.close()
+        self.planter.forget("label", "memory:mefd")
         s.must("POST", f"/v1/devices/{self.eui}/revoke", {})
-        self.joiner.stop(signal.SIGKILL)
-        self.follow.stop()
         for p in (self.joiner, self.follow):
+            p.stop(signal.SIGKILL)
             s.processes.remove(p)
         for eui in self.registered:
             s.must("DELETE", f"/v1/install-codes/{eui}")
         for credential in (s.ae, self.depositor):
             s.must("DELETE", f"/v1/credentials/{credential['kpmId']}")
-        for secret in self.search.secrets.values():
-            secret.wanted -= {"memory:joiner", "memory:mefkey-open"}
+        s.mefd.child.send_signal(signal.SIGHUP)
+        self.read_everything()
+
+    def end(self):
+        """What was written down on the way: every hop, every answer, the secrets of the TLS sessions."""
+        s = self.stack
+        self.planter.lines(s, s.captures)
+        self.planter.radio(s)
+        self.planter.files(s)
+        time.sleep(0.2)
+        self.session_secrets()
+        shutil.copyfile(s.logs / "events.log", s.captures / "answers.events")
+        self.planter.answers(s.captures)
+        for direction in ("up", "down"):
+            data = (s.captures / f"uart.{direction}").read_bytes()
+            (s.captures / f"uart.{direction}.unstuffed").write_bytes(taps.unstuffed(data))
+        self.moment("ended", {f"capture:{p.name}": f"file:{p}" for p in s.captures.iterdir()})
+
+    def session_secrets(self):
+        """Of each HTTPS session, from curl's key log: nowhere but in mefd, whose OpenSSL holds them while it lasts."""
+        for n, line in enumerate((self.work / "tls.keys").read_text().splitlines()):
+            label, _, value = line.split(" ") if line.count(" ") == 2 else ("#", "", "")
+            if label in ("EXPORTER_SECRET", "CLIENT_TRAFFIC_SECRET_0", "SERVER_TRAFFIC_SECRET_0"):
+                self.secret(f"tls-{label}-{n}", bytes.fromhex(value), "memory:mefd")
+
+    def no_core(self):
+        """Every program is made to crash where a core could be written; as a control, also one that does not mind."""
+        for p in [p for p in self.stack.processes if p.name in ("mefd", "ipe-nid", "zbgwd", "holder")]:
+            p.child.send_signal(signal.SIGABRT)
+            p.child.wait(20)
+            for core in self.work.glob("core*"):
+                if p.name == "holder":
+                    self.control = True
+                else:
+                    self.leaks.append(f"crash of {p.name}: it left {core.name}")
+                core.unlink()
+
+    def run(self):
+        try:
+            for act in (self.begin, self.register, self.join, self.retrieve, self.command, self.rejoin, self.restart, self.withdraw):
+                act()
+                self.moment(act.__name__)
+            self.end()
+            self.no_core()
+            self.moment("ended for good")
+        finally:
+            with contextlib.suppress(StackError):
+                self.stack.stop()

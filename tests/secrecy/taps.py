@@ -96,11 +96,10 @@ class PtyTap:
                     self.record("up" if up else "down", data)
                     os.write(self.ipe if up else self.gateway, data)
 
-    def inject(self, data: bytes):
-        """Noise on the line, towards both ends."""
-        for direction, fd in (("up", self.ipe), ("down", self.gateway)):
-            self.record(direction, data)
-            os.write(fd, data)
+    def inject(self, direction: str, data: bytes):
+        """Noise on the line."""
+        self.record(direction, data)
+        os.write(self.ipe if direction == "up" else self.gateway, data)
 
     def close(self):
         os.write(self.wake, b"x")
