@@ -19,6 +19,10 @@
 #define MAX_HEARTBEAT 15  /* seconds; within the idle time of the connection */
 #define DISCARD_FACTOR 64 /* a body up to so many times the limit is read away, so that its sender sees the 413 */
 
+/* Buffers above this size libmicrohttpd maps, and unmaps at the connection's end, so that no heap keeps what was received
+ * (a token in front of a request that was cut off). Pages that are not touched cost nothing. */
+#define MHD_MAPS_ABOVE 32768
+
 struct stream { /* one connection, as the TLS listener handed it over */
     uint64_t serial;
     bool psk;
@@ -395,8 +399,9 @@ static struct MHD_Daemon *start_daemon(struct http_binding *b, const struct http
                             MHD_OPTION_URI_LOG_CALLBACK, on_target, b, MHD_OPTION_NOTIFY_COMPLETED, on_completed, b,
                             MHD_OPTION_NOTIFY_CONNECTION, on_connection, b, MHD_OPTION_CONNECTION_LIMIT,
                             (unsigned)cfg->tls.max_connections + 1, MHD_OPTION_CONNECTION_TIMEOUT,
-                            cfg->tls.idle_seconds, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)2 * cfg->max_header,
-                            MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
+                            cfg->tls.idle_seconds, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+                            MHD_MAPS_ABOVE + (size_t)2 * cfg->max_header, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+                            MHD_OPTION_END);
 }
 
 struct http_binding *http_binding_new(struct cse_host *h, sd_event *loop, const struct http_config *cfg, char *err,
