@@ -13,10 +13,11 @@ from pathlib import Path
 from tapped import Revealed, TappedStack  # and the rooms of the next ones
 import taps
 import zbcodec
-from coapclient import ACCEPT, CBOR, CONTENT_FORMAT, DELETE, GET, JSON, POST, TY, URI_QUERY, CoapClient, uint
+from coapclient import ACCEPT, BLOCK2, CBOR, CONTENT_FORMAT, DELETE, GET, JSON, POST, TY, URI_QUERY, CoapClient, uint
 from needles import Secret
 from plants import Planter
 from search import Search
+from visitor import Visitor, cbor_map
 from stack import ADMIN, AE_ID, StackError, http_get, write_private
 
 DEPOSITOR = "//example.org/in-cse/Cdepositor"
@@ -173,6 +174,26 @@ class Story:
         self.expect(400, "PUT", f"/v1/install-codes/{self.eui64()}", '{"installCode":"' + digits(wrong) + '","zap":')
         self.secret("mistyped-code", bytes(wrong[:-2]))
         self.registered = [self.eui, labelled, keyed, short]
+        self._register_by_visitors()
+
+    def _register_by_visitors(self):
+        """In CBOR, in chunks of seven bytes, one after the other on a connection that stays open; and cut in the middle."""
+        self.visitor = Visitor(self.stack)
+        for how in ({"media": "application/cbor"}, {"chunks": True}, {}):
+            eui, code = self.eui64(), self.install_code()
+            body = {"installCode": code.hex(), "targets": [AE_ID]}
+            self.visitor.must("PUT", f"/v1/install-codes/{eui}", cbor_map(body) if "media" in how else body, **how)
+            self.code_secrets(f"visitor-{len(self.registered)}", code)
+            self.registered.append(eui)
+        kpm = self.rng.randbytes(32)
+        self.secret("kpm-by-visitor", kpm)
+        body = {"for": "//example.org/in-cse/Cvisitor", "kind": "psk", "kpm": kpm.hex()}
+        self.visitor.must("POST", "/v1/credentials", cbor_map(body), once=kpm.hex().encode(), media="application/cbor")
+        for cut in (1, 20, 120):
+            code, visitor = self.install_code(), Visitor(self.stack)
+            visitor.send("PUT", f"/v1/install-codes/{self.eui64()}", json.dumps({"installCode": code.hex()}).encode(), cut=cut)
+            visitor.close()
+            self.secret(f"cut-code-{cut}", code[:-2])
 
     def expect(self, status: int, method: str, path: str, body):
         got, answer = self.stack.rest(method, path, body)
@@ -224,8 +245,18 @@ class Story:
         for path, options in (("mef", [(URI_QUERY, b"fu=1"), (URI_QUERY, f"lbl=eui64:{self.eui}".encode())]), ("mef", []),
                               (f"mef/eg/devices/{self.eui}", []), ("mef/" + "00" * 16, [])):
             self._told(f"GET {path}", client.request(GET, path, [(ACCEPT, uint(JSON)), *options], origin=AE_ID))
+        self._told("the first block", self._block(client, key_id, 0, 0))  # nobody asks for the others
+        told = block = self._block(client, key_id, 0, 2)
+        while block.options[BLOCK2][0][-1] & 8:
+            block = self._block(client, key_id, len(told.payload) // 64, 2)
+            told.payload += block.payload
+        self._told("GET of the key in blocks", told, self.devices[name])
         client.close()
         self._deposit()
+
+    @staticmethod
+    def _block(client, key_id: str, number: int, size: int):
+        return client.request(GET, f"mef/{key_id}", [(ACCEPT, uint(JSON)), (BLOCK2, uint(number << 4 | size))], origin=AE_ID)
 
     def _told(self, title: str, answer, key: bytes | None = None):
         """Write an answer down; the key may stand in it once, where the protocol puts it."""
@@ -307,6 +338,7 @@ class Story:
         for path in self.deposits:
             self._told("DELETE of a deposit", client.request(DELETE, path, origin=DEPOSITOR))
         client.close()
+        self.visitor.close()
         self.planter.forget("label", "memory:mefd")
         s.must("POST", f"/v1/devices/{self.eui}/revoke", {})
         for p in (self.joiner, self.follow):
