@@ -6,10 +6,10 @@ import threading
 
 
 class Relay:
-    """Clients send to (host, self.port); each has a socket of its own towards the server. tap(direction, data) hears every
-    datagram, "up" from a client or "down" to one, before its fate."""
+    """Clients send to (host, self.port); each has a socket of its own towards the server. tap(direction, data, client)
+    hears every datagram, "up" from a client or "down" to one, before its fate."""
 
-    def __init__(self, host: str, server_port: int, seed: int, loss=0.2, double=0.1, late=0.1, tap=lambda direction, data: None):
+    def __init__(self, host: str, server_port: int, seed: int, loss=0.2, double=0.1, late=0.1, tap=lambda direction, data, client: None):
         self.family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.server, self.random = (host, server_port), random.Random(seed)
         self.loss, self.double, self.late, self.tap = loss, double, late, tap
@@ -45,7 +45,7 @@ class Relay:
                     back = self.backs[client] = socket.socket(self.family, socket.SOCK_DGRAM)
                     back.connect(self.server)
                     threading.Thread(target=self._down, args=(back, client), daemon=True).start()
-                self.tap("up", data)
+                self.tap("up", data, client)
                 self._fate(lambda back=self.backs[client], data=data: back.send(data))
 
     def _down(self, back, client):
@@ -58,7 +58,7 @@ class Relay:
                 return
             if not data:
                 return
-            self.tap("down", data)
+            self.tap("down", data, client)
             self._fate(lambda data=data: self.front.sendto(data, client))
 
     def close(self):

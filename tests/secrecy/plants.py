@@ -62,7 +62,7 @@ class Planter:
         for direction in ("up", "down"):
             uart = self.plant(f"uart-{direction}", f"capture:uart.{direction}", f"capture:uart.{direction}.unstuffed")
             stack.uart.inject(direction, b"".join(b"\x7e" + piece + b"\x7e" for piece in uart.pieces.values()))
-        dtls = self.plant("dtls", "capture:dtls.up")
+        dtls = self.plant("dtls", "capture:dtls.pcap")
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
             for piece in dtls.pieces.values():
                 s.sendto(piece, ("127.0.0.1", stack.dtls.port))
@@ -72,10 +72,9 @@ class Planter:
             s.shutdown(socket.SHUT_WR)
             while s.recv(4096):
                 pass
-        for name in ("dtls", "https"):
-            down = self.plant(f"{name}-down", f"capture:{name}.down")
-            with open(captures / f"{name}.down", "ab") as out:
-                out.write(down.blob())
+        down = self.plant("https-down", "capture:https.down")
+        with open(captures / "https.down", "ab") as out:
+            out.write(down.blob())
 
     def radio(self, stack):
         plant = self.plant("radio", "capture:radio.pcap")

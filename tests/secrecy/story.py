@@ -359,12 +359,30 @@ class Story:
         self.planter.files(s)
         time.sleep(0.2)
         self.session_secrets()
+        self.open_dtls()
         shutil.copyfile(s.logs / "events.log", s.captures / "answers.events")
         self.planter.answers(s.captures)
         for direction in ("up", "down"):
             data = (s.captures / f"uart.{direction}").read_bytes()
             (s.captures / f"uart.{direction}.unstuffed").write_bytes(taps.unstuffed(data))
         self.moment("ended", {f"capture:{p.name}": f"file:{p}" for p in s.captures.iterdir()})
+
+    def open_dtls(self):
+        """What DTLS hid, opened with the keys of its ends: an AE is told its keys there, a gateway none."""
+        s = self.stack
+        kpm = bytes.fromhex
+        for name, key, told in (("gateway", kpm(s.gw_credential["kpm"]), ()), ("ae", kpm(s.ae["kpm"]), ("network-key",)),
+                                ("depositor", self.kpm, ("deposited-key",))):
+            records = taps.opened_dtls(s.captures / "dtls.pcap", key, self.work / "tshark")
+            if len(records) < 8:
+                raise StackError(f"tshark opens {len(records)} DTLS records of the {name}")
+            (s.captures / f"opened.{name}").write_bytes(b" ".join(records))
+            for secret in self.search.secrets.values():
+                if told and secret.name.startswith(told):
+                    secret.holders.add(f"capture:opened.{name}")
+                    secret.wanted.add(f"capture:opened.{name}")
+        if b"\x02eg" not in (s.captures / "opened.gateway").read_bytes():  # of Uri-Path mef/eg
+            raise StackError("no EG message was opened")
 
     def session_secrets(self):
         """Of each HTTPS session, from curl's key log: nowhere but in mefd, whose OpenSSL holds them while it lasts."""

@@ -24,7 +24,7 @@ class TappedStack(Stack):
         self.captures = captures
         captures.mkdir()
         self.uart_record = taps.Record(captures, "uart")
-        self.dtls = taps.udp_tap(self.coaps, taps.Record(captures, "dtls"))
+        self.dtls = taps.UdpTap(self.coaps, captures / "dtls.pcap")
         self.tls = taps.TcpTap(self.https, taps.Record(captures, "https"))
         self.uart = None
         self.expected_once = {}  # (method, path) -> what this answer may tell, and no other

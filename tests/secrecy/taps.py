@@ -4,8 +4,11 @@ import os
 import pty
 import select
 import socket
+import struct
+import subprocess
 import sys
 import threading
+import time
 import tty
 from pathlib import Path
 
@@ -29,9 +32,39 @@ class Record:
             f.close()
 
 
-def udp_tap(port: int, record: Record) -> Relay:
-    """A relay that loses nothing; its .port is the clients'."""
-    return Relay("127.0.0.1", port, 0, loss=0, double=0, late=0, tap=record)
+class UdpTap(Relay):
+    """A relay that loses nothing and writes a pcap file, for tshark to open with a pre-shared key."""
+
+    RAW_IP, SERVER = 101, 5684
+
+    def __init__(self, port: int, pcap: Path):
+        self.lock, self.file = threading.Lock(), open(pcap, "wb", buffering=0)
+        self.file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, self.RAW_IP))
+        super().__init__("127.0.0.1", port, 0, loss=0, double=0, late=0, tap=self._write)
+
+    def _write(self, direction: str, data: bytes, client: tuple):
+        here, there = socket.inet_aton("127.0.0.1"), socket.inet_aton("127.0.0.2")
+        source, target = ((here, client[1]), (there, self.SERVER)) if direction == "up" else ((there, self.SERVER), (here, client[1]))
+        ip = struct.pack(">BBHIBBH4s4s", 0x45, 0, 28 + len(data), 0, 64, 17, 0, source[0], target[0])
+        packet = ip + struct.pack(">HHHH", source[1], target[1], 8 + len(data), 0) + data
+        now = time.time_ns() // 1000
+        with self.lock:
+            self.file.write(struct.pack("<IIII", now // 1000000, now % 1000000, len(packet), len(packet)) + packet)
+
+
+def opened_dtls(pcap: Path, key: bytes, home: Path) -> list:
+    """What was said in the DTLS sessions of a pre-shared key, record by record."""
+    done = subprocess.run(["tshark", "-r", pcap, "-o", f"dtls.psk:{key.hex()}", "-d", f"udp.port=={UdpTap.SERVER},dtls", "-Y", "dtls",
+                           "-x"], capture_output=True, text=True, timeout=120,
+                          env={**os.environ, "HOME": str(home), "XDG_CONFIG_HOME": str(home)})
+    records, inside = [], False
+    for line in done.stdout.splitlines():
+        if line.startswith(("Decrypted DTLS", "Frame (", "Reassembled")) or not line:
+            inside = line.startswith("Decrypted DTLS")
+            records += [b""] if inside else []
+        elif inside:
+            records[-1] += bytes.fromhex(line[6:53])
+    return records
 
 
 class TcpTap:
