@@ -3,10 +3,12 @@
  *   secrecy-scan TARGET.. < NEEDLES
  *     NEEDLES: a line each, ID HEX; the bytes are 8 to 512
  *     TARGET:  file:PATH, or mem:PID (the process stands still meanwhile)
- *   A line for each find: TARGET ID OFFSET REGION; at the end of each target: TARGET - BYTES scanned. Exit status: 0 looked
- *   everywhere, 1 could not, 2 usage.
+ *   A line for each find: TARGET ID OFFSET REGION; at the end of each target: TARGET - BYTES scanned. Exit status: 0
+ * looked everywhere, 1 could not, 2 usage.
  *
  * Every offset's next 8 bytes are hashed into a bit set made of the needles' first 8; what passes is compared. */
+#include "cse-shim/base/hex.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -49,14 +51,12 @@ static uint32_t hash(const uint8_t *p)
 static bool add_needle(struct scanner *s, char *line)
 {
     struct needle *d = calloc(1, sizeof *d);
-    char *hex = strchr(line, ' ');
-    if (d == NULL || hex == NULL || hex - line >= (ptrdiff_t)sizeof d->id)
+    size_t id = strcspn(line, " "), digits = strcspn(line + id, "\n");
+    if (d == NULL || id >= sizeof d->id || digits < 1 + 2 * NEEDLE_MIN || digits > 1 + 2 * NEEDLE_MAX)
         return false;
-    memcpy(d->id, line, (size_t)(hex - line));
-    unsigned byte;
-    for (hex++; d->n < NEEDLE_MAX && sscanf(hex, "%2x", &byte) == 1; hex += 2)
-        d->bytes[d->n++] = (uint8_t)byte;
-    if (d->n < NEEDLE_MIN)
+    memcpy(d->id, line, id);
+    d->n = (digits - 1) / 2;
+    if (!hex_decode(line + id + 1, digits - 1, d->bytes, d->n))
         return false;
     struct needle **head = &s->heads[hash(d->bytes)];
     d->next = *head;
@@ -82,7 +82,8 @@ static void look(const struct scanner *s, const uint8_t *p, size_t n, size_t tai
                 printf("%s %s %" PRIx64 " %s\n", s->target, d->id, offset + i, region);
 }
 
-/* Bytes [from, to) of fd. Unreadable pages of memory are passed over; a file has no `to` and ends where reading ends. */
+/* Bytes [from, to) of fd. Unreadable pages of memory are passed over; a file has no `to` and ends where reading ends.
+ */
 static void look_through(struct scanner *s, int fd, uint64_t from, uint64_t to, const char *region)
 {
     size_t kept = 0;
@@ -122,9 +123,10 @@ static bool scan_regions(struct scanner *s, FILE *maps, int mem)
     char line[4096], mode[5], name[2048];
     bool any = false;
     while (fgets(line, sizeof line, maps) != NULL) {
-        uint64_t from, to;
+        char *rest;
+        uint64_t from = strtoull(line, &rest, 16), to = *rest == '-' ? strtoull(rest + 1, &rest, 16) : 0;
         name[0] = '\0';
-        if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %*s %*s %*s %2047[^\n]", &from, &to, mode, name) < 3 || mode[0] != 'r')
+        if (sscanf(rest, " %4s %*s %*s %*s %2047[^\n]", mode, name) < 1 || mode[0] != 'r')
             continue;
         char region[sizeof name + 16];
         snprintf(region, sizeof region, "%s:%s", mode, name[0] == '\0' ? "anonymous" : name);
@@ -159,7 +161,7 @@ static bool scan(struct scanner *s, const char *target)
     s->target = target;
     s->scanned = 0;
     bool ok = strncmp(target, "file:", 5) == 0  ? scan_file(s, target + 5)
-              : strncmp(target, "mem:", 4) == 0 ? scan_memory(s, (pid_t)atoi(target + 4))
+              : strncmp(target, "mem:", 4) == 0 ? scan_memory(s, (pid_t)strtol(target + 4, NULL, 10))
                                                 : false;
     if (ok)
         printf("%s - %" PRIu64 "\n", target, s->scanned);
