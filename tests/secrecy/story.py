@@ -108,7 +108,7 @@ class Story:
     # --- the story ---------------------------------------------------------------------------------------------------
 
     def begin(self):
-        """mefd, credentials, gateway. The AE's own test client holds its Kpm in its memory while it runs."""
+        """mefd, credentials, gateway; who listens: to the audit trail, to the air."""
         s = self.stack
         self.planter.environment()
         os.environ |= {"MEF_TEST_SECRETS": str(self.work / "secrets.fifo"), "SSLKEYLOGFILE": str(self.work / "tls.keys")}
@@ -119,11 +119,10 @@ class Story:
         self.planter.started("mefd", "zbgwd", "ipe-nid")
         self.planter.holder(s)
         self.kpm = self.rng.randbytes(32)
-        self.depositor = {"kpm": self.kpm.hex(), **{k: v for k, v in s.must(
-            "POST", "/v1/credentials", {"for": DEPOSITOR, "kind": "psk", "kpm": self.kpm.hex()}).items() if k != "kpm"}}
-        self.events = s.spawn("events", ["curl", "-sSN", "--cacert", s.ca, "-H", f"@{s.token_header}", "-H",
-                                         "Accept: text/event-stream", s.https_uri + "/v1/events"])
-        self.sniffer = self._sniff()
+        self.depositor = s.must("POST", "/v1/credentials", {"for": DEPOSITOR, "kind": "psk", "kpm": self.kpm.hex()})
+        s.spawn("events", ["curl", "-sSN", "--cacert", s.ca, "-H", f"@{s.token_header}", "-H",
+                           "Accept: text/event-stream", s.https_uri + "/v1/events"])
+        self._sniff()
         self.secret("kek", (s.etc / "kek").read_bytes(), "memory:mefd", "file:mef/kek", wanted=("memory:mefd", "file:mef/kek"))
         self.secret("admin-token", s.token().encode(), "file:mef/admin.token", "file:authorization",
                     wanted=("file:mef/admin.token",))
@@ -134,19 +133,19 @@ class Story:
         self.planter.names(s)
 
     def _tls_key(self) -> bytes:
-        text = subprocess.run(["openssl", "pkey", "-in", self.stack.etc / "server.key", "-noout", "-text"], check=True, capture_output=True, text=True).stdout
-        digits = text.partition("priv:")[2].partition("pub:")[0]
+        done = subprocess.run(["openssl", "pkey", "-in", self.stack.etc / "server.key", "-noout", "-text"], check=True,
+                              capture_output=True, text=True)
+        digits = done.stdout.partition("priv:")[2].partition("pub:")[0]
         return bytes.fromhex("".join(c for c in digits if c in "0123456789abcdef"))[-32:]
 
     def _sniff(self):
         ready, listening = os.pipe()
         os.set_inheritable(listening, True)
-        sniffer = self.stack.sniff(self.stack.captures / "radio.pcap", listening)
+        self.stack.sniff(self.stack.captures / "radio.pcap", listening)
         os.close(listening)
         if os.read(ready, 1) != b"\n":
             raise StackError("the sniffer does not listen")
         os.close(ready)
-        return sniffer
 
     def register(self):
         """Codes by every way in: as printed, by label, as link key, a short one, one with a typing error, one known already."""
@@ -273,7 +272,7 @@ class Story:
 
     def _deposit(self):
         """Keys of an AE's own making: one that it sends, one that both ends take from the session."""
-        client = CoapClient(self.stack.dtls.port, self.depositor["kpmId"], self.depositor["kpm"])
+        client = CoapClient(self.stack.dtls.port, self.depositor["kpmId"], self.kpm.hex())
         options = [(CONTENT_FORMAT, uint(JSON)), (ACCEPT, uint(JSON))]
         body = {"et": "20991231T000000", "adfq": ADMIN, "srci": DEPOSITOR}
         self._told("register", client.request(POST, "mef", [*options, (TY, uint(60002))], json.dumps(
@@ -334,7 +333,7 @@ class Story:
     def withdraw(self):
         """Everything is taken back: the device's key, the codes, the deposits, the credentials."""
         s = self.stack
-        client = CoapClient(s.dtls.port, self.depositor["kpmId"], self.depositor["kpm"])
+        client = CoapClient(s.dtls.port, self.depositor["kpmId"], self.kpm.hex())
         for path in self.deposits:
             self._told("DELETE of a deposit", client.request(DELETE, path, origin=DEPOSITOR))
         client.close()
