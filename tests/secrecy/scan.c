@@ -26,6 +26,7 @@
 #define NEEDLE_MAX 512
 #define BLOCK (1u << 20)
 #define PAGE 4096u
+#define REGION_MAX (UINT64_C(1) << 32) /* a sanitizer's shadow would take days */
 
 struct needle {
     struct needle *next; /* of the same hash */
@@ -128,6 +129,11 @@ static bool scan_regions(struct scanner *s, FILE *maps, int mem)
         name[0] = '\0';
         if (sscanf(rest, " %4s %*s %*s %*s %2047[^\n]", mode, name) < 1 || mode[0] != 'r')
             continue;
+        if (to - from > REGION_MAX) {
+            fprintf(stderr, "secrecy-scan: %s: %" PRIu64 " bytes in one region: built with a sanitizer?\n", s->target,
+                    to - from);
+            return false;
+        }
         char region[sizeof name + 16];
         snprintf(region, sizeof region, "%s:%s", mode, name[0] == '\0' ? "anonymous" : name);
         if (strcmp(name, "[vsyscall]") != 0)
