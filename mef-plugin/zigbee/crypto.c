@@ -105,13 +105,15 @@ static enum zb_err mmo(struct zb_crypto *c, const uint8_t *prefix, struct span i
     for (size_t i = 0; ok && i < end; i += ZB_KEY)
         ok = mmo_block(c, out, last + i);
     OPENSSL_cleanse(last, sizeof last);
-    ok = forget(c->block) && ok; /* from a state within the hash of an install code its key is a matter of its CRC */
     return ok ? ZB_OK : ZB_INTERNAL;
 }
 
 enum zb_err zb_mmo(struct zb_crypto *c, struct span in, uint8_t out[ZB_KEY])
 {
-    return mmo(c, NULL, in, out);
+    enum zb_err e = mmo(c, NULL, in, out);
+    /* The context holds the state before the last block. Of an install code that block is its CRC: 2^16 tries to the
+     * link key. (The keyed hash leaves no such state: its last block is a hash that nobody knows.) */
+    return forget(c->block) ? e : ZB_INTERNAL;
 }
 
 enum zb_err zb_keyed_hash(struct zb_crypto *c, const uint8_t key[ZB_KEY], struct span in, uint8_t out[ZB_KEY])
