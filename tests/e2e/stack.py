@@ -33,19 +33,27 @@ class StackError(Exception):
     """Something the stack needs did not come up, or said no."""
 
 
-def free_port(kind: int) -> int:
-    with socket.socket(socket.AF_INET, kind) as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def ipv6() -> bool:
+def free_on(address: str, kind: int, port: int) -> bool:
     try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as s:
-            s.bind(("::1", 0))
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind) as s:
+            s.bind((address, port))
         return True
     except OSError:
         return False
+
+
+def ipv6() -> bool:
+    return free_on("::1", socket.SOCK_DGRAM, 0)
+
+
+def free_port(kind: int) -> int:
+    """Free on both loopback addresses, where there are both."""
+    while True:
+        with socket.socket(socket.AF_INET, kind) as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+            if not ipv6() or free_on("::1", kind, port):
+                return port
 
 
 def write_private(path: Path, text: str) -> Path:
