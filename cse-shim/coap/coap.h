@@ -200,8 +200,9 @@ uint64_t cep_exchange_observe(const struct cep_exchange *ex); /* Observe: 0 was 
  * gone or memory is short. Call before responding. */
 uint64_t cep_observe(struct cep_exchange *ex);
 /* Answer and release the exchange (also when its session is gone meanwhile). Content is copied. `sensitive`: the
- * response is wiped after sending and never kept for de-duplication; a duplicate of the request is handed to the
- * request callback again (only for safe methods: GET, FETCH). */
+ * response is wiped after sending and never kept, neither for de-duplication nor for its further blocks: a duplicate of
+ * the request, and the request for the next block, are handed to the request callback again (only for safe methods: GET,
+ * FETCH). */
 void cep_respond(struct cep_exchange *ex, const struct cep_message *rsp, bool sensitive);
 /* Send a notification; `confirmable` ones are retransmitted, and their failure ends the observation. The newest
  * notification replaces an unsent or unacknowledged one (RFC 7641 4.5.2) unless `queue` is set (then at most 64 wait,

@@ -211,7 +211,7 @@ static SSL_CTX *ssl_ctx_new(const SSL_METHOD *method, const char *list)
         return NULL;
     }
     SSL_CTX_set_options(c, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_NO_QUERY_MTU |
-                               SSL_OP_CIPHER_SERVER_PREFERENCE);
+                               SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_CLEANSE_PLAINTEXT);
     SSL_CTX_set_session_cache_mode(c, SSL_SESS_CACHE_OFF);
     return c;
 }
@@ -388,8 +388,10 @@ static enum dtls_state step(struct dtls *d)
         return DTLS_OPEN;
     ERR_clear_error();
     int r = SSL_do_handshake(d->ssl);
-    if (r == 1)
+    if (r == 1) {
+        OPENSSL_cleanse(d->key, sizeof d->key); /* served; a session has no second handshake */
         return DTLS_OPEN;
+    }
     if (SSL_get_error(d->ssl, r) == SSL_ERROR_WANT_READ)
         return DTLS_HANDSHAKE;
     d->failed = true;

@@ -401,8 +401,8 @@ static void respond(struct cep_exchange *ex, const struct cep_message *rsp, bool
     bool more = reply_send(s, &r, NULL, NULL, &tx);
     settle_answer(s, ex->mid, ex->confirmable && !ex->acked && !sensitive);
     if (sensitive && (ex->req->m.code == CEP_GET || ex->req->m.code == CEP_FETCH))
-        seen_again(s, ex->mid);
-    if (more)
+        seen_again(s, ex->mid); /* made again for the next block, too */
+    else if (more)
         block_keep(s, &ex->req->m, rsp);
     observe_flush(s->ep, ex->observation);
 }

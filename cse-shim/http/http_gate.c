@@ -1,5 +1,6 @@
 #include "cse-shim/http/http_gate.h"
 
+#include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
@@ -39,6 +40,8 @@ struct http_gate *http_gate_new(const struct http_gate_limits *l)
 
 void http_gate_free(struct http_gate *g)
 {
+    if (g != NULL)
+        OPENSSL_cleanse(g, sizeof *g);
     free(g);
 }
 
@@ -221,6 +224,7 @@ static bool end_line(struct http_gate *g)
         g->state = IN_CHUNK_LINE;
     else
         ok = end_header(g);
+    OPENSSL_cleanse(g->line, g->n < LINE_KEPT ? g->n : LINE_KEPT); /* it may have been a token */
     g->n = 0;
     return ok;
 }

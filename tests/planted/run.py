@@ -28,6 +28,7 @@ BUILDS = {
     "asan": ("gcc", ["-Dbuildtype=debug", "-Db_sanitize=address,undefined", SANITIZE]),
     "tsan": ("gcc", ["-Dbuildtype=debugoptimized", "-Db_sanitize=thread", SANITIZE]),
     "fuzz": ("clang", ["-Dbuildtype=debugoptimized", "-Dfuzz=true", "-Db_sanitize=address,undefined", SANITIZE]),
+    "secrets": ("gcc", ["-Dbuildtype=debug", "-Dtests=false", "-Dtest_secrets=true"]),
 }
 ENVIRONMENT = {
     "MEF_SEED": os.environ.get("MEF_SEED", "1"),

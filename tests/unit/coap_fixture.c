@@ -53,6 +53,8 @@ static void on_request(void *user, struct cep_exchange *ex, const struct cep_mes
         reply(ex, CEP_CODE(2, 5), span_of(&f->state, 1), false);
     } else if (span_eq(name, span_str("secret"))) {
         reply(ex, CEP_CODE(2, 5), span_str("a key"), true);
+    } else if (span_eq(name, span_str("secrets"))) {
+        reply(ex, CEP_CODE(2, 5), span_str("a long secret, in three pieces for all"), true);
     } else if (span_eq(name, span_str("big"))) {
         big(ex);
     } else if (span_eq(name, span_str("hold"))) {

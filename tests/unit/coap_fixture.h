@@ -31,7 +31,8 @@ struct answer {
     enum st last_st; /* of the call after an observation's end */
 };
 
-/* Resources: echo (POST), whoami, slow (answers after 300 ms), order, state (observable), secret (sensitive), big, hold. */
+/* Resources: echo (POST), whoami, slow (answers after 300 ms), order, state (observable), secret, secrets (sensitive),
+ * big, hold. */
 struct pair *pair_new(bool secure, const char *host, const struct cep_config *cfg); /* as alice */
 struct pair *pair_new_as(bool secure, const char *host, const struct cep_config *cfg, const char *identity,
                          const char *key);

@@ -97,6 +97,24 @@ static void test_duplicate(void **state)
     wire_close(&w);
 }
 
+/* No piece waits for its asking: the answer is made again for each. */
+static void test_sensitive_in_pieces(void **state)
+{
+    (void)state;
+    struct wire w = wire_open();
+    static const char *const pieces[] = {"a long secret, i", "n three pieces f", "or all"};
+    uint8_t in[64], out[] = "\x41\x01\x00\x01\x07\xb7secrets\xc1\x00"; /* Block2 of 16 bytes */
+    for (uint8_t i = 0; i < 3; i++) {
+        out[3] = (uint8_t)(i + 1);
+        out[sizeof out - 2] = (uint8_t)(i << 4);
+        size_t n = SWAP(&w, out, in, 20), len = strlen(pieces[i]);
+        assert_true(n > len);
+        assert_memory_equal(in + n - len, pieces[i], len);
+        assert_int_equal(w.f->served, i + 1);
+    }
+    wire_close(&w);
+}
+
 static void test_sensitive(void **state)
 {
     (void)state;
@@ -522,6 +540,7 @@ int main(void)
         cmocka_unit_test(test_ping),
         cmocka_unit_test(test_duplicate),
         cmocka_unit_test(test_sensitive),
+        cmocka_unit_test(test_sensitive_in_pieces),
         cmocka_unit_test(test_separate),
         cmocka_unit_test(test_critical_option),
         cmocka_unit_test(test_option_length),
