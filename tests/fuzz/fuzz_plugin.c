@@ -226,8 +226,8 @@ static void rest(struct story *s)
         "",
         "{\"installCode\":\"83FED3407A939723A5C639B26916D505C3B5\",\"targets\":[\"//example.org/in-cse/C0\"]}",
         "{\"installCode\":\"83FED3407A939723A5C639FF4C12\",\"application\":\"home\"}",
-        "{\"installCode\":\"83FED3407A939738C552\",\"gateways\":[\"00124b001ca1b2c0\"],\"expiresAt\":\"2026-11-21T00:"
-        "00:30Z\"}",
+        ("{\"installCode\":\"83FED3407A939738C552\",\"gateways\":[\"00124b001ca1b2c0\"],"
+         "\"expiresAt\":\"2026-11-21T00:00:30Z\"}"),
         "{\"keyScope\":\"device\",\"members\":[\"//example.org/in-cse/C1\"]}",
         "{\"for\":\"gateway:x\",\"kind\":\"psk\"}",
         "{\"for\":\"//example.org/in-cse/C9\",\"kind\":\"psk\"}"};
@@ -265,8 +265,8 @@ static void primitive(struct story *s)
 {
     static const int types[] = {0, MEF_TY_CLIENT_REG, MEF_TY_KEY_REG, MEF_TY_CLIENT_CMD, MEF_TY_BASE, 3};
     static const char *const bodies[] = {"", "{\"sec:mecr\":{\"et\":\"20991231T235959\",\"adfq\":\"acme.example\"}}",
-                                         "{\"sec:skr\":{\"et\":\"20991231T235959\",\"adfq\":\"acme.example\",\"suid\":"
-                                         "24,\"tgis\":[\"//example.org/in-cse/C0\"]}}",
+                                         ("{\"sec:skr\":{\"et\":\"20991231T235959\",\"adfq\":\"acme.example\","
+                                          "\"suid\":24,\"tgis\":[\"//example.org/in-cse/C0\"]}}"),
                                          "{\"sec:skr\":{\"lbl\":[\"a\"]}}"};
     static const char *const from[] = {"//example.org/in-cse/C0", "//example.org/in-cse/C1", "C0", NULL};
     uint8_t how = byte(s), what = byte(s), who = byte(s);
