@@ -174,7 +174,7 @@ static bool make_root(struct vault *v, struct store *s, uint8_t root[ROOT])
 static bool open_root(struct loading *l, struct store *s, const char *kek_path)
 {
     uint8_t root[SEAL_KEY_MAX];
-    enum vault_kind kind = 0;
+    enum vault_kind kind = VAULT_NO_KEY;
     bool ok;
     if (l->root_len > 0) {
         ok = seal_unwrap(l->v->seal, 0, span_of(l->root, l->root_len), &kind, root) == ROOT && kind == VAULT_TOKEN_MAC;

@@ -16,8 +16,9 @@
 
 typedef uint64_t vault_id; /* 0: none. Never reused */
 
-enum vault_kind {
-    VAULT_LINK_KEY = 1, /* from an install code or given ready: 16 bytes */
+enum vault_kind { /* numbers are stored */
+    VAULT_NO_KEY,       /* of what is not there */
+    VAULT_LINK_KEY,     /* from an install code or given ready: 16 bytes */
     VAULT_NETWORK_KEY,  /* Zigbee network key = ESData key: 16 bytes */
     VAULT_TCLK,         /* trust-centre link key made here */
     VAULT_PSK,          /* Kpm of an enrolee: 16 to 64 bytes */
