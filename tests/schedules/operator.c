@@ -116,7 +116,7 @@ static void settle(void *user, uint64_t index, const struct vanswer *a)
     d->perhaps = false;
     const struct wish *x = &d->wishes[0];
     trace(w, "operator: device %u: op %u: %u %s", d->index, x->op, http, a->code);
-    if (http < 300 || (x->op == OP_DELETE && http == 404)) /* done, and its answer was lost */
+    if (http < 300 || (x->op == OP_DELETE && http == 404 && d->reg.exists)) /* done, and its answer was lost */
         d->reg = d->then;
     else if (http != 404 && !(x->op == OP_PUT && strcmp(a->code, "past") == 0)) /* asked again after it had expired */
         breach(w, "the operator's wish %u for device %u was refused: %u %s", x->op, d->index, http, a->code);
