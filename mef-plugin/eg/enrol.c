@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #define RADIUS 30                  /* 2 * nwkMaxDepth (Zig 3.6.1.5.1) */
+#define FIRST_KEY_FCF 0x0008u      /* data, protocol version 2, no security, nothing else: some devices take no other */
 #define CAPABILITY_RX_ON_IDLE 0x08 /* 802.15.4 capability information, bit 3: hears without polling */
 
 /* --- answers ------------------------------------------------------------------------------------------------------ */
@@ -170,12 +171,9 @@ static void answer_durable(void *user, enum st st)
         if (d != NULL && x->opened)
             device_changed(d);
     } else {
-        /* Another replica took the gateway: what memory says of it is not so. Nothing is answered from it until the
-         * next start reads it anew (taking a gateway over at run time comes with the shared store). */
         struct gateway *g = gateway_find(e, x->env.gateway);
         if (g != NULL)
-            g->lost = true;
-        log_event(LOG_ERROR, "eg.gateway-lost", "gateway=%016" PRIx64, x->env.gateway);
+            gateway_lose(g);
         count_refusal(e, EGP_UNAVAILABLE);
         respond_reason(e, x->req, &x->env, EGP_UNAVAILABLE, ST_UPDATED);
     }
@@ -197,24 +195,40 @@ static struct assoc new_assoc(struct gateway *g, const struct device *d, const s
     return a;
 }
 
+/* The first Transport-Key: an unsecured NWK frame around a command under the link key's key-transport key (Zig
+ * 4.4.10.1), by default in the plain 62-byte form. */
+static enum st first_key(struct eg *e, struct gateway *g, struct store_txn *t, const struct assoc *a, eui64_t device,
+                         struct wr *frame)
+{
+    const struct zb_cmd cmd = {
+        .id = ZB_TRANSPORT_KEY, .key_type = ZB_KEYTYPE_NWK, .key_seq = a->key_seq, .dst = device, .src = g->eui};
+    struct vault_aps_command in = {.cmd = &cmd,
+                                   .carried = a->network_key,
+                                   .link_key = a->link_key,
+                                   .key_id = ZB_KEY_ID_TRANSPORT,
+                                   .source = g->eui};
+    enum st st = vault_take(e->d.vault, t, a->link_key, g->eui, 1, &in.counter);
+    if (st != ST_OK)
+        return st;
+    in.aps_counter = (uint8_t)in.counter;
+    struct zb_nwk nwk = {.fcf = FIRST_KEY_FCF, .dst = a->address, .radius = RADIUS, .seq = in.aps_counter};
+    if (g->row.extended) {
+        nwk.fcf |= ZB_FCF_DST64 | ZB_FCF_SRC64;
+        nwk.has_dst64 = nwk.has_src64 = true;
+        nwk.dst64 = device;
+        nwk.src64 = g->eui;
+    }
+    zb_nwk_build(frame, &nwk);
+    return vault_aps_command(e->d.vault, &in, frame);
+}
+
 /* Forge the frame and encode the EgResponse. */
 static enum st forge(struct eg *e, struct gateway *g, struct store_txn *t, const struct assoc *a,
                      const struct egp_message *m, struct wr *out)
 {
     uint8_t buf[ZB_NWK_MAX];
     struct wr frame = wr_of(buf, sizeof buf);
-    struct vault_first_key in = {.link_key = a->link_key,
-                                 .network_key = a->network_key,
-                                 .key_seq = a->key_seq,
-                                 .gateway = g->eui,
-                                 .device = m->env.device,
-                                 .gateway_short = m->u.request.gateway_short,
-                                 .device_short = a->address,
-                                 .radius = RADIUS,
-                                 .extended = g->row.extended};
-    enum st st = vault_take(e->d.vault, t, a->link_key, g->eui, 1, &in.counter);
-    if (st == ST_OK)
-        st = vault_forge_first_key(e->d.vault, &in, &frame);
+    enum st st = first_key(e, g, t, a, m->env.device, &frame);
     if (st != ST_OK)
         return st;
     struct egp_message answer = eg_message(EGP_RESPONSE, m->env.transaction, g->eui, m->env.device);
@@ -308,7 +322,7 @@ static unsigned gather(struct eg *e, struct gateway *g, struct device *d, const 
     const struct device_row *row = &d->row;
     return facts | FACT_REGISTERED | (agree(d->code, g) ? FACT_GATEWAY_ALLOWED : 0) |
            (d->code->expires != 0 && d->code->expires <= eg_time(e) ? FACT_EXPIRED : 0) |
-           (row->revoked ? FACT_REVOKED : 0) | (row->has_current ? FACT_ENROLLED : 0) |
+           (row->revoked ? FACT_REVOKED : 0) | (row->code_spent ? FACT_CODE_SPENT : 0) |
            (device_rearmed(e, d) ? FACT_REARMED : 0) | (pending_at(d, g->eui) != NULL ? FACT_PENDING_HERE : 0) |
            FACT_WITHIN_RATE;
 }

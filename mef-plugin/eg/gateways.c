@@ -17,8 +17,15 @@ static struct gateway *find_own(struct eg *e, const char *admin, eui64_t eui)
     return g != NULL && strcmp(g->row.admin, admin) == 0 ? g : NULL;
 }
 
+void gateway_lose(struct gateway *g)
+{
+    g->lost = true;
+    log_event(LOG_ERROR, "eg.gateway-lost", "gateway=%016" PRIx64, g->eui);
+}
+
 void gateway_free(struct gateway *g)
 {
+    free(g->own);
     for (size_t i = 0; i < g->nstored; i++)
         free(g->stored[i]);
     free(g->stored);

@@ -1,12 +1,7 @@
 #include "mef-plugin/eg/policy.h"
 
 /* In order: the first rule refuses whose `with` facts all hold and whose `without` facts all do not. What a stranger
- * asks is answered before anything about the device itself is told.
- *
- * The install code will be spent at Verify-Key (design 5.3). Until that exchange exists an enrolled device that
- * associates anew is served a pending record beside its current one; afterwards this line goes before the last one:
- *     {FACT_ENROLLED, FACT_REARMED, EGP_CODE_SPENT},
- */
+ * asks is answered before anything about the device itself is told. */
 static const struct {
     unsigned with, without;
     enum egp_reason reason;
@@ -15,6 +10,7 @@ static const struct {
     {0, FACT_REGISTERED, EGP_UNKNOWN_DEVICE}, {0, FACT_GATEWAY_ALLOWED, EGP_GATEWAY_NOT_ALLOWED},
     {FACT_EXPIRED, 0, EGP_CODE_EXPIRED},      {FACT_REVOKED, FACT_REARMED, EGP_DEVICE_REVOKED},
     {0, FACT_ASSOCIATION, EGP_NOT_SUPPORTED}, {0, FACT_DIRECT, EGP_PARENT_KEY_DOMAIN},
+    {FACT_CODE_SPENT, FACT_REARMED, EGP_CODE_SPENT},
     {0, FACT_WITHIN_RATE, EGP_RATE_LIMITED},
 };
 

@@ -12,7 +12,7 @@ enum policy_fact {
     FACT_ASSOCIATION = 1u << 5,     /* joins by association, not by a rejoin */
     FACT_DIRECT = 1u << 6,          /* joins the gateway itself, not a router */
     FACT_REVOKED = 1u << 7,         /* an operator revoked the device */
-    FACT_ENROLLED = 1u << 8,        /* the device has proved a key of ours */
+    FACT_CODE_SPENT = 1u << 8,      /* the device has a link key of its own, verified */
     FACT_REARMED = 1u << 9,         /* an operator opened the window for a factory-reset device */
     FACT_PENDING_HERE = 1u << 10,   /* a key for this device and gateway awaits its proof */
     FACT_WITHIN_RATE = 1u << 11,    /* not too many keys forged for this EUI-64 lately */

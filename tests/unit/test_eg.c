@@ -330,10 +330,10 @@ static void pending_ends_without_a_frame(void **state)
     pass(w, 19000);
     expect_device(w, DEV, "key-sent", NULL);
     pass(w, 2000);
-    expect_device(w, DEV, "registered", "no-secured-frame-seen");
+    expect_device(w, DEV, "failed", "no-secured-frame-seen");
     struct frame_bytes f = reading(w, a.key, DEV, 1); /* too late */
     uplink(w, GW, &f);
-    expect_device(w, DEV, "registered", "no-secured-frame-seen");
+    expect_device(w, DEV, "failed", "no-secured-frame-seen");
     assert_int_equal(ask(w, GW, DEV, 2, &c), EGP_OK);
     struct first_key b = learn(w, &c, CODE_KEY);
     assert_memory_not_equal(a.key, b.key, ZB_KEY);

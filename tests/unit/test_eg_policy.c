@@ -10,7 +10,7 @@
 #include <stdlib.h>
 
 static const char *const names[FACT_COUNT] = {"owned", "pan-allowed", "registered", "expired", "gateway-allowed", "association",
-                                              "direct", "revoked", "enrolled", "rearmed", "pending-here", "within-rate"};
+                                              "direct", "revoked", "code-spent", "rearmed", "pending-here", "within-rate"};
 
 static const unsigned sound = FACT_OWNED | FACT_PAN_ALLOWED | FACT_REGISTERED | FACT_GATEWAY_ALLOWED | FACT_ASSOCIATION |
                               FACT_DIRECT | FACT_WITHIN_RATE;
@@ -74,10 +74,10 @@ static void never(void **state)
         keys++;
         assert_int_equal(facts & sound, sound);
         assert_false(facts & FACT_EXPIRED);
-        assert_true(!(facts & FACT_REVOKED) || facts & FACT_REARMED);
+        assert_true((facts & (FACT_REVOKED | FACT_CODE_SPENT)) == 0 || facts & FACT_REARMED);
         assert_int_equal(v.act == POLICY_RESEND, (facts & FACT_PENDING_HERE) != 0);
     }
-    assert_int_equal(keys, 12); /* enrolled x pending x {rearmed, rearmed and revoked, neither} */
+    assert_int_equal(keys, 10); /* pending x {rearmed x spent x revoked, none of them} */
 }
 
 int main(int argc, char **argv)
