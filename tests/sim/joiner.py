@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 """A simulated Zigbee 3.0 end device or router that joins with an install code, as strictly as real joiners do.
 
-It scans, associates, waits for the first Transport-Key, announces itself, reports attributes and obeys an On/Off
-command. Each event is one JSON line on standard output; no event holds a key. Exit status: 0 joined and reported as
-asked, 1 not joined, 2 usage.
+It scans, associates, waits for the first Transport-Key, announces itself, exchanges a link key of its own, reports
+attributes and obeys an On/Off command. Each event is one JSON line on standard output; no event holds a key. Exit status: 0 joined and reported as
+asked, 1 not joined, 2 usage, 3 told to leave.
 """
 import argparse
 import json
@@ -15,7 +15,8 @@ import sys
 import time
 
 from radio import BROADCAST, FRAME_BEACON, FRAME_COMMAND, FRAME_DATA, Radio
-from zbcodec import (ZCL_TYPES, FrameError, build_aps_data, eui_bytes, eui_text, link_key_of, open_secured,
+from tclk import FIRST_REVISION, NODE_DESC_REQ, NODE_DESC_RSP, LinkKeyExchange
+from zbcodec import (APS_COMMAND, ZCL_TYPES, FrameError, build_aps_data, eui_bytes, eui_text, link_key_of, open_secured,
                      open_transport_key, parse_aps_data, parse_aux, parse_nwk, seal_nwk, zcl_report)
 
 SCAN_TIME = 0.16            # aBaseSuperframeDuration * (2^3 + 1)
@@ -59,6 +60,7 @@ class Joiner:
         self.counter = args.counter
         self.nwk_seq, self.aps_counter, self.tsn = (self.rng.randrange(256) for _ in range(3))
         self.on = False
+        self.exchange = None        # LinkKeyExchange, while it runs and afterwards
 
     # --- MAC ---------------------------------------------------------------------------------------------------------
 
@@ -174,19 +176,84 @@ class Joiner:
                 time.sleep(0.3)
             elif self.associate(*network) is not None and self.wait_for_key():
                 self.announce()
-                return True
+                return self.exchange_link_key()
         return False
+
+    # --- the second exchange -------------------------------------------------------------------------------------------
+
+    def exchange_link_key(self) -> bool:
+        if self.args.revision < FIRST_REVISION:
+            return True
+        self.exchange = LinkKeyExchange(self.eui, self.key.source, self.link_key, self.link_next, self.args.answer_time,
+                                        self.next_aps, lambda aps: self.transmit(0x0000, aps), self.take_in)
+        failed = self.exchange.run()
+        if failed is not None:
+            event("exchange-failed", step=failed)
+            self.leave()
+            return False
+        if self.exchange.confirmed:
+            event("link-key", verified=True)
+        return True
+
+    def take_in(self, until, seconds: float) -> bool:
+        """Obey what comes until something is so, or time is up."""
+        end = time.monotonic() + seconds
+        while not until():
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            f = self.next_frame(min(left, POLL_INTERVAL if self.args.sleepy else 0.05))
+            if f is not None and f.type == FRAME_DATA:
+                self.obey(f)
+        return True
+
+    def obey(self, f):
+        try:
+            self.downlink(f)
+        except FrameError as e:
+            event("frame-refused", reason=str(e))
+
+    def hear_coordinator(self, plain: bytes, command: bool, counter: int) -> bool:
+        """NWK commands, APS commands and ZDP; False: none of these."""
+        if command:
+            event("nwk-command", id=f"{plain[0]:02x}", counter=counter)
+            if plain[:1] == b"\x04" and plain[1] & 0x40:
+                event("told-to-leave")
+                raise SystemExit(3)
+            return True
+        if plain and plain[0] & 3 == APS_COMMAND:
+            if self.exchange is None:
+                raise FrameError("APS command out of place")
+            self.exchange.hear_command(plain)
+            return True
+        aps = parse_aps_data(plain)
+        if aps is None or aps.profile != PROFILE_ZDP or aps.dst_endpoint != 0:
+            return False
+        if aps.cluster == NODE_DESC_RSP and self.exchange is not None:
+            self.exchange.hear_node_descriptor(aps.payload)
+        elif aps.cluster == NODE_DESC_REQ and aps.payload[1:] == struct.pack("<H", self.radio.short):
+            descriptor = struct.pack("<BBBHBHHHB", 0x02, 0x40, self.capability, 0x117C, 82, 82, self.args.revision << 9, 82, 0)
+            self.transmit(0x0000, build_aps_data(0, 0, NODE_DESC_RSP, PROFILE_ZDP, 0, self.next_aps(),
+                                                 struct.pack("<BBH", aps.payload[0], 0, self.radio.short) + descriptor))
+        return True
+
+    def leave(self):
+        """NWK leave, as a device that failed does."""
+        self.transmit_nwk(0x0000, 0x1209, 1, bytes([0x04, 0x00]))
+        event("left")
 
     # --- application -------------------------------------------------------------------------------------------------
 
     def transmit(self, dst: int, aps: bytes) -> bool:
         """Seal an APS frame under the network key with our own counter and hand it to the coordinator."""
+        return self.transmit_nwk(dst, 0x0208 | (0x1000 if dst >= 0xFFF8 else 0x0040), 30, aps)
+
+    def transmit_nwk(self, dst: int, fcf: int, radius: int, payload: bytes) -> bool:
         broadcast = dst >= 0xFFF8
         self.nwk_seq = self.nwk_seq + 1 & 0xFF
-        fcf = 0x0208 | (0x1000 if broadcast else 0x0040)
-        header = struct.pack("<HHHBB", fcf, dst, self.radio.short, 30, self.nwk_seq)
-        header += eui_bytes(self.eui) if broadcast else b""
-        frame = seal_nwk(self.key.key, header, self.counter, self.eui, self.key.key_seq, aps)
+        header = struct.pack("<HHHBB", fcf, dst, self.radio.short, radius, self.nwk_seq)
+        header += eui_bytes(self.eui) if fcf & 0x1000 else b""
+        frame = seal_nwk(self.key.key, header, self.counter, self.eui, self.key.key_seq, payload)
         self.counter += 1
         r = self.radio
         by_mac_broadcast = broadcast and not self.args.sleepy  # a sleepy child hands its broadcasts to its parent
@@ -226,6 +293,8 @@ class Joiner:
         self.peer_next[aux.source] = aux.counter + 1
         if nwk.dst not in (self.radio.short, 0xFFFF, NWK_BROADCAST_RX_ON):
             return
+        if self.hear_coordinator(plain, nwk.fcf & 3 == 1, aux.counter):
+            return
         aps = parse_aps_data(plain)
         if aps is None or len(aps.payload) < 3:
             event("downlink", nwk_source=f"{nwk.src:04x}", aps=plain[:1].hex(), counter=aux.counter)
@@ -252,12 +321,8 @@ class Joiner:
             if end is None and self.args.reports and sent >= self.args.reports:
                 end = now + self.args.linger
             f = self.next_frame(POLL_INTERVAL if self.args.sleepy else 0.05)
-            if f is None or f.type != FRAME_DATA:
-                continue
-            try:
-                self.downlink(f)
-            except FrameError as e:
-                event("frame-refused", reason=str(e))
+            if f is not None and f.type == FRAME_DATA:
+                self.obey(f)
 
 
 def eui64(text: str) -> int:
@@ -286,6 +351,8 @@ def arguments():
     p.add_argument("--picky", action="store_true", help="take only the plain 62-byte Transport-Key, as some devices do")
     p.add_argument("--key-timeout", type=int, default=1700, metavar="MS", help="apsSecurityTimeOutPeriod")
     p.add_argument("--attempts", type=int, default=3)
+    p.add_argument("--revision", type=int, default=22, help="of the stack; below 21: no link key is exchanged")
+    p.add_argument("--answer-time", type=float, default=5.0, metavar="SECONDS", help="wait for each answer of the exchange")
     p.add_argument("--report", type=Report, action="append", default=[], metavar="CLUSTER/ATTR/TYPE/VALUE/SECONDS")
     p.add_argument("--reports", type=int, default=0, help="end after so many (0: go on)")
     p.add_argument("--first-report", type=float, default=0.3, metavar="SECONDS", help="wait after joining")
