@@ -7,7 +7,13 @@
 #define OWN_RATE 8 /* answers to one device a second, and at once */
 #define OWN_BURST 32
 
-enum nwk_command { NWK_LEAVE = 0x04, NWK_TIMEOUT_REQUEST = 0x0b, NWK_TIMEOUT_RESPONSE = 0x0c }; /* Zig 3.4 */
+enum nwk_command { /* Zig 3.4 */
+    NWK_LEAVE = 0x04,
+    NWK_REJOIN_REQUEST = 0x06,
+    NWK_REJOIN_RESPONSE = 0x07,
+    NWK_TIMEOUT_REQUEST = 0x0b,
+    NWK_TIMEOUT_RESPONSE = 0x0c
+};
 
 /* A peer that asks too much is not answered: no counter of the key is spent on it. */
 static bool within_rate(struct device *d)
@@ -55,6 +61,39 @@ void coordinator_send_leave(struct device *d)
         outbox_send(&o, false);
 }
 
+bool nwk_is_rejoin_request(const struct zb_nwk *h, uint8_t *capability)
+{
+    struct rd r = rd_of(h->payload);
+    uint8_t id;
+    return (h->fcf & ZB_FCF_TYPE) == ZB_NWK_COMMAND && rd_u8(&r, &id) && id == NWK_REJOIN_REQUEST &&
+           rd_u8(&r, capability);
+}
+
+void nwk_rejoin_response(struct wr *w, uint16_t address)
+{
+    wr_u8(w, NWK_REJOIN_RESPONSE);
+    wr_le16(w, address);
+    wr_u8(w, 0x00); /* success (Zig 3.4.7.3.2) */
+}
+
+/* A rejoin under the network key (Zig 3.4.6): the key is the proof; the device keeps its address. */
+static void on_rejoin(struct device *d, struct rd *r)
+{
+    uint8_t capability, buf[4];
+    struct wr w = wr_of(buf, sizeof buf);
+    struct outbox o;
+    if (!rd_u8(r, &capability) || !within_rate(d) || !outbox_open(d, &o))
+        return;
+    nwk_rejoin_response(&w, d->row.current.address);
+    outbox_nwk_command(&o, wr_span(&w));
+    if (o.failed) {
+        outbox_drop(&o);
+        return;
+    }
+    d->row.current.capability = capability;
+    outbox_send(&o, true);
+}
+
 /* Zig 3.4.11, 3.4.12: any time-out is accepted, since children do not age here; their polls keep them. */
 static void on_timeout_request(struct device *d, struct rd *r)
 {
@@ -77,7 +116,7 @@ static void on_timeout_request(struct device *d, struct rd *r)
 static const struct {
     uint8_t id;
     void (*hear)(struct device *d, struct rd *r);
-} nwk_commands[] = {{NWK_LEAVE, on_leave}, {NWK_TIMEOUT_REQUEST, on_timeout_request}};
+} nwk_commands[] = {{NWK_LEAVE, on_leave}, {NWK_REJOIN_REQUEST, on_rejoin}, {NWK_TIMEOUT_REQUEST, on_timeout_request}};
 
 static void hear_nwk_command(struct device *d, struct span plain)
 {

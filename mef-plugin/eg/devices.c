@@ -56,6 +56,14 @@ bool device_rearmed(struct eg *e, const struct device *d)
     return eg_time(e) < d->row.rearm_until;
 }
 
+vault_id device_rejoin_key(const struct device *d, eui64_t gateway)
+{
+    const struct assoc *a = &d->row.current;
+    if (!d->row.has_current || !d->row.enrolled || a->gateway != gateway)
+        return 0;
+    return a->tclk != 0 ? a->tclk : a->link_key; /* older than r21: the install code's for good */
+}
+
 /* The last attempt to join came to nothing. */
 static bool is_failure(enum device_reason why)
 {

@@ -155,6 +155,8 @@ void device_drop(struct eg *e, struct device *d);                        /* out 
 void device_free(struct device *d);
 enum egp_device_state device_state(struct eg *e, const struct device *d);
 bool device_rearmed(struct eg *e, const struct device *d);
+/* The link key by which it may rejoin at a gateway: what it shares with that Trust Centre. 0: none. */
+vault_id device_rejoin_key(const struct device *d, eui64_t gateway);
 void device_store(struct device *d, struct store_txn *t);
 /* Commit t as the device's last transaction. */
 void device_commit(struct device *d, struct store_txn *t, store_done done, void *user);
@@ -176,8 +178,9 @@ bool device_allows(struct device *d, const struct mef_principal *p);
 void device_retrieve(struct eg *e, struct cse_request *req, eui64_t eui);
 
 /* --- pending.c ---------------------------------------------------------------------------------------------------- */
-struct pending *pending_at(const struct device *d, eui64_t gateway);  /* NULL: none */
-MUST_USE bool pending_within_rate(struct device *d, eui64_t gateway); /* may a key be sent there now? */
+/* NULL: none. What came under different link keys is apart: nobody can make one attempt look like the other. */
+struct pending *pending_at(const struct device *d, eui64_t gateway, vault_id link_key);
+MUST_USE bool pending_within_rate(struct device *d, eui64_t gateway, vault_id link_key); /* may a key be sent now? */
 /* Note what was sent; p: the gateway's record, or a fresh one, which is taken over. */
 void pending_put(struct device *d, struct pending *p, const struct assoc *a);
 void pending_proved(struct device *d, struct pending *p); /* free the record; its key goes on */
@@ -224,8 +227,13 @@ struct heard { /* a secured frame of a device and its clear parts */
     uint8_t plain[ZB_NWK_MAX];
     struct wr out;
 };
+MUST_USE bool heard_parse(struct span frame, struct heard *x);
+/* The frame is the device's own and fresh under this key; its plaintext is in x->out. */
+MUST_USE bool heard_opens(struct device *d, const struct assoc *a, eui64_t gateway, struct heard *x);
 /* Take in a frame that opened under the device's current key. True: it is an application's, for AEs. */
 bool coordinator_hear(struct device *d, const struct heard *h);
+bool nwk_is_rejoin_request(const struct zb_nwk *h, uint8_t *capability); /* h: not secured, or opened */
+void nwk_rejoin_response(struct wr *w, uint16_t address);
 /* Tell the device to leave, while it has a key; whether it hears is not waited for. */
 void coordinator_send_leave(struct device *d);
 

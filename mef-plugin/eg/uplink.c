@@ -59,7 +59,7 @@ static void relay_durable(void *user, enum st st)
 
 /* --- keys --------------------------------------------------------------------------------------------------------- */
 
-static bool parse(struct span frame, struct heard *x)
+bool heard_parse(struct span frame, struct heard *x)
 {
     x->frame = frame;
     if (zb_nwk_parse(frame, &x->nwk) != ZB_OK || (x->nwk.fcf & ZB_FCF_SECURITY) == 0 || !eg_is_unicast(x->nwk.src))
@@ -68,8 +68,7 @@ static bool parse(struct span frame, struct heard *x)
     return zb_aux_parse(&r, &x->aux) == ZB_OK && x->aux.key_id == ZB_KEY_ID_NWK && x->aux.has_src64;
 }
 
-/* The frame is the device's own and fresh under this key. */
-static bool opens(struct device *d, const struct assoc *a, eui64_t gateway, struct heard *x)
+bool heard_opens(struct device *d, const struct assoc *a, eui64_t gateway, struct heard *x)
 {
     x->out = wr_of(x->plain, sizeof x->plain);
     return a->gateway == gateway && a->key_seq == x->aux.key_seq && zb_counter_ok(a->counter_next, x->aux.counter) &&
@@ -82,6 +81,8 @@ static bool commit_pending(struct device *d, struct pending *p, const struct hea
 {
     struct eg *e = d->eg;
     struct assoc proved = p->assoc;
+    bool rejoined = device_rejoin_key(d, proved.gateway) == proved.link_key; /* by the link key that it has */
+    vault_id tclk = rejoined ? d->row.current.tclk : 0;
     struct store_txn *t = store_begin(e->d.store);
     if (t == NULL)
         return false;
@@ -91,13 +92,16 @@ static bool commit_pending(struct device *d, struct pending *p, const struct hea
     }
     device_forget_key(d, t, WHY_NONE); /* the one before; the record still holds the link key */
     pending_proved(d, p);
+    proved.tclk = tclk;
     proved.counter_next = h->aux.counter + 1;
     proved.address = proved.next_hop = h->nwk.src;
     d->row.current = proved;
     d->row.has_current = true;
     d->row.revoked = false;
     d->row.last_seen = eg_time(e);
-    exchange_begin(d);
+    d->row.enrolled = rejoined;
+    if (!rejoined)
+        exchange_begin(d);
     device_store(d, t);
     eg_audit(e, t, d->row.admin, "eg", "device.key-proved", d->eui, "ok");
     eg_count(e, "eg_keys_proved_total");
@@ -129,15 +133,17 @@ static void drop(struct eg *e, struct cse_request *req, eui64_t device)
 
 static bool take_frame(struct device *d, eui64_t gateway, struct heard *h, struct relay *x)
 {
-    struct pending *p = pending_at(d, gateway);
-    if (p != NULL && opens(d, &p->assoc, gateway, h)) {
+    struct pending *p = d->row.pending;
+    while (p != NULL && !heard_opens(d, &p->assoc, gateway, h))
+        p = p->next;
+    if (p != NULL) {
         x->committed = true;
         if (!commit_pending(d, p, h, x))
             return false;
         x->application = coordinator_hear(d, h);
         return true;
     }
-    if (!d->row.has_current || !opens(d, &d->row.current, gateway, h))
+    if (!d->row.has_current || !heard_opens(d, &d->row.current, gateway, h))
         return false;
     advance(d, h->aux.counter);
     x->application = coordinator_hear(d, h);
@@ -150,7 +156,7 @@ void uplink_frame(struct eg *e, struct gateway *g, struct cse_request *req, cons
     struct heard h;
     eg_count(e, "eg_uplink_total");
     struct span frame = m->u.frame.nwk_frame;
-    struct device *d = parse(frame, &h) ? device_find(e, h.aux.src64) : NULL;
+    struct device *d = heard_parse(frame, &h) ? device_find(e, h.aux.src64) : NULL;
     if (d == NULL || strcmp(d->row.admin, g->row.admin) != 0) {
         drop(e, req, m->env.device);
         return;

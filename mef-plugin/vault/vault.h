@@ -77,6 +77,11 @@ bool vault_release_hex(struct vault *v, vault_id id, char *out, size_t cap);
  * ST_NOT_FOUND: no such key; ST_BAD_REQUEST: n out of range. */
 MUST_USE enum st vault_take(struct vault *v, struct store_txn *t, vault_id key, eui64_t source, unsigned n, uint32_t *first);
 
+/* Counters do not restart at a key switch (design 5.5): from now on the numbers of `key` are above the one just taken of
+ * `before`, which goes into t. Errors as vault_take. */
+MUST_USE enum st vault_counters_follow(struct vault *v, struct store_txn *t, vault_id key, vault_id before,
+                                       eui64_t source);
+
 /* --- Zigbee acts ----------------------------------------------------------------------------------------------------- */
 struct vault_aps_command {   /* an APS command and how it is secured (Zig 4.4.1, 4.4.10) */
     const struct zb_cmd *cmd; /* a Transport-Key's `key` is not read: `carried` names it */

@@ -505,28 +505,23 @@ static enum egp_reason ask(struct world *w, eui64_t gateway, eui64_t device, uin
 struct first_key {
     uint8_t key[ZB_KEY];
     uint32_t counter;
+    uint8_t key_seq;
     size_t frame_len;
     eui64_t dst, src;
     bool extended;
 };
 
-/* Open an EgResponse as the device would, with its link key. */
-static struct first_key learn(struct world *w, const struct call *c, const char *link_key_hex)
+/* Open the frame of a first key as the device would, with its link key. */
+static struct first_key learn_from(struct world *w, struct span frame, const uint8_t link_key[ZB_KEY])
 {
-    struct egp_message m;
     struct zb_nwk nwk;
     struct zb_aps aps;
     struct zb_aux aux;
     struct zb_cmd cmd;
-    uint8_t link_key[ZB_KEY], buf[ZB_NWK_MAX];
+    uint8_t buf[ZB_NWK_MAX];
     struct wr plain = wr_of(buf, sizeof buf);
     struct first_key k = {0};
-    assert_int_equal(c->st, ST_UPDATED);
-    assert_int_equal(c->format, 60);
-    assert_null(egp_decode(span_of(c->body, c->n), &m));
-    assert_int_equal(m.u.response.reason, EGP_OK);
-    assert_true(hex_decode(link_key_hex, strlen(link_key_hex), link_key, ZB_KEY));
-    assert_int_equal(zb_nwk_parse(m.u.response.nwk_frame, &nwk), ZB_OK);
+    assert_int_equal(zb_nwk_parse(frame, &nwk), ZB_OK);
     assert_int_equal(nwk.fcf & ZB_FCF_SECURITY, 0);
     assert_int_equal(zb_aps_open(w->crypto, link_key, nwk.payload, 0, &aps, &aux, &plain), ZB_OK);
     assert_int_equal(zb_cmd_parse(wr_span(&plain), &cmd), ZB_OK);
@@ -535,11 +530,24 @@ static struct first_key learn(struct world *w, const struct call *c, const char 
     assert_int_equal(aux.src64, cmd.src);
     memcpy(k.key, cmd.key, ZB_KEY);
     k.counter = aux.counter;
-    k.frame_len = m.u.response.nwk_frame.n;
+    k.key_seq = cmd.key_seq;
+    k.frame_len = frame.n;
     k.dst = cmd.dst;
     k.src = cmd.src;
     k.extended = nwk.has_src64 && nwk.has_dst64;
     return k;
+}
+
+static struct first_key learn(struct world *w, const struct call *c, const char *link_key_hex)
+{
+    struct egp_message m;
+    uint8_t link_key[ZB_KEY];
+    assert_int_equal(c->st, ST_UPDATED);
+    assert_int_equal(c->format, 60);
+    assert_null(egp_decode(span_of(c->body, c->n), &m));
+    assert_int_equal(m.u.response.reason, EGP_OK);
+    assert_true(hex_decode(link_key_hex, strlen(link_key_hex), link_key, ZB_KEY));
+    return learn_from(w, m.u.response.nwk_frame, link_key);
 }
 
 /* A frame of the device, or of the gateway when source is one. */
@@ -676,10 +684,10 @@ static bool verify_key(struct world *w, const struct first_key *k, eui64_t devic
 }
 
 /* Register, join, prove (counter 3), and exchange a link key (4, 5): a device enrolled at GW. */
-static struct first_key enrol(struct world *w, eui64_t device, uint64_t transaction)
+static struct first_key enrol_with(struct world *w, eui64_t device, uint64_t transaction, uint8_t tclk[ZB_KEY])
 {
     struct call c;
-    uint8_t link_key[ZB_KEY], tclk[ZB_KEY];
+    uint8_t link_key[ZB_KEY];
     assert_true(hex_decode(CODE_KEY, 2 * ZB_KEY, link_key, ZB_KEY));
     enum st st = put_code(w, device, A_CODE);
     assert_true(st == ST_CREATED || st == ST_OK);
@@ -692,4 +700,10 @@ static struct first_key enrol(struct world *w, eui64_t device, uint64_t transact
     assert_true(verify_key(w, &k, device, 5, tclk));
     expect_device(w, device, "enrolled", NULL);
     return k;
+}
+
+static struct first_key enrol(struct world *w, eui64_t device, uint64_t transaction)
+{
+    uint8_t tclk[ZB_KEY];
+    return enrol_with(w, device, transaction, tclk);
 }

@@ -156,6 +156,10 @@ static void refusals(void **state)
     m.u.request.join = EGP_REJOIN_TRUST_CENTRE;
     m.u.request.nwk_frame = span_of("\x09\x10\x00\x00\x2e\x1f\x01\x01\x06\x80", 10);
     send_message(w, &m, &c);
+    assert_int_equal(reason_of(&c), EGP_BAD_REQUEST); /* names nobody */
+    m.env.transaction = 55;
+    m.u.request.join = EGP_REJOIN_SECURED;
+    send_message(w, &m, &c);
     assert_int_equal(reason_of(&c), EGP_NOT_SUPPORTED);
     m = request_message(GW, DEV, 6);
     m.u.request.device_short = 0;
@@ -170,7 +174,7 @@ static void refusals(void **state)
     assert_int_equal(put_gateway_as(w, ADMIN, GW, w->gw, "", NULL), ST_OK);
     assert_int_equal(ask(w, GW, DEV, 9, &c), EGP_OK);
     assert_int_equal(learn(w, &c, CODE_KEY).counter, 1);
-    assert_int_equal(metric(w, "eg_refused_total"), 8);
+    assert_int_equal(metric(w, "eg_refused_total"), 9);
 }
 
 static bool audited(struct world *w, const char *outcome)
