@@ -159,7 +159,7 @@ class Joiner:
             raise FrameError("not the plain 62-byte form")
         self.key = open_transport_key(nwk, self.link_key, self.eui, self.link_next)
         self.link_next = self.key.counter + 1
-        self.peer_next = {}
+        self.peer_next, self.counter = {}, self.args.counter
         if self.args.key_out:
             fd = os.open(self.args.key_out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(fd, "w") as out:
@@ -192,8 +192,47 @@ class Joiner:
             self.leave()
             return False
         if self.exchange.confirmed:
+            self.link_key, self.link_next = self.exchange.new_key, self.exchange.new_next
             event("link-key", verified=True)
         return True
+
+    # --- rejoining -----------------------------------------------------------------------------------------------------
+
+    def rejoin(self, secured: bool) -> bool:
+        """Under the network key; or without it, as a device that lost it: by the link key that it shares with its TC."""
+        command = bytes([0x06, self.capability])
+        for attempt in range(1, self.args.attempts + 1):
+            event("rejoin", secured=secured, attempt=attempt)
+            if secured:
+                self.transmit_nwk(0x0000, 0x1209, 1, command)
+            else:
+                self.nwk_seq = self.nwk_seq + 1 & 0xFF
+                nwk = struct.pack("<HHHBB", 0x1009, 0x0000, self.radio.short, 1, self.nwk_seq) + eui_bytes(self.eui) + command
+                self.to_parent(0x0000, 0x8861, nwk)
+            if self.await_rejoin_response(secured) and (secured or self.wait_for_key()):
+                self.announce()
+                return True
+        event("rejoin-failed")
+        return False
+
+    def await_rejoin_response(self, secured: bool) -> bool:
+        end = time.monotonic() + self.args.key_timeout / 1000
+        while (left := end - time.monotonic()) > 0:
+            f = self.next_frame(left)
+            if f is None or f.type != FRAME_DATA:
+                continue
+            try:
+                nwk = parse_nwk(f.payload)
+                if nwk.fcf & 3 != 1 or nwk.secured != secured or nwk.header[8:16] != eui_bytes(self.eui):
+                    continue
+                plain = self.open(nwk)[0] if secured else nwk.payload
+                if len(plain) == 4 and plain[0] == 0x07 and plain[3] == 0:
+                    self.radio.short = struct.unpack_from("<H", plain, 1)[0]
+                    event("rejoined", secured=secured, short=f"{self.radio.short:04x}")
+                    return True
+            except FrameError as e:
+                event("frame-refused", reason=str(e))
+        return False
 
     def take_in(self, until, seconds: float) -> bool:
         """Obey what comes until something is so, or time is up."""
@@ -255,11 +294,12 @@ class Joiner:
         header += eui_bytes(self.eui) if fcf & 0x1000 else b""
         frame = seal_nwk(self.key.key, header, self.counter, self.eui, self.key.key_seq, payload)
         self.counter += 1
-        r = self.radio
         by_mac_broadcast = broadcast and not self.args.sleepy  # a sleepy child hands its broadcasts to its parent
-        mac_dst, fcf = (BROADCAST, 0x8841) if by_mac_broadcast else (0x0000, 0x8861)
-        ack = r.send(struct.pack("<HBHHH", fcf, r.next_seq(), r.pan, mac_dst, r.short) + frame)
-        return by_mac_broadcast or ack is not None
+        return self.to_parent(*((BROADCAST, 0x8841) if by_mac_broadcast else (0x0000, 0x8861)), frame) or by_mac_broadcast
+
+    def to_parent(self, mac_dst: int, fcf: int, frame: bytes) -> bool:
+        r = self.radio
+        return r.send(struct.pack("<HBHHH", fcf, r.next_seq(), r.pan, mac_dst, r.short) + frame) is not None
 
     def next_aps(self) -> int:
         self.aps_counter = self.aps_counter + 1 & 0xFF
@@ -279,9 +319,8 @@ class Joiner:
         event("reported", cluster=f"{cluster:04x}", attribute=f"{attribute:04x}", value=value, counter=self.counter - 1,
               mac_ack=acked)
 
-    def downlink(self, f):
-        """A frame from the network: checked as a device does, then obeyed."""
-        nwk = parse_nwk(f.payload)
+    def open(self, nwk):
+        """A NWK-secured frame's plaintext and auxiliary header."""
         if not nwk.secured:
             raise FrameError("unsecured frame after joining")
         aux, secret = parse_aux(nwk.payload)
@@ -291,6 +330,12 @@ class Joiner:
             raise FrameError("NWK frame counter not fresh")
         plain = open_secured(self.key.key, nwk.header, aux, secret)
         self.peer_next[aux.source] = aux.counter + 1
+        return plain, aux
+
+    def downlink(self, f):
+        """A frame from the network: checked as a device does, then obeyed."""
+        nwk = parse_nwk(f.payload)
+        plain, aux = self.open(nwk)
         if nwk.dst not in (self.radio.short, 0xFFFF, NWK_BROADCAST_RX_ON):
             return
         if self.hear_coordinator(plain, nwk.fcf & 3 == 1, aux.counter):
@@ -318,11 +363,16 @@ class Joiner:
                 if now >= r.due and (not self.args.reports or sent < self.args.reports):
                     self.report(r.cluster, r.attribute, r.type, r.value)
                     r.due, sent = now + r.interval, sent + 1
+            if self.args.rejoin and sent >= self.args.rejoin_after:
+                how, self.args.rejoin = self.args.rejoin, None
+                if not self.rejoin(how == "secured"):
+                    return 1
             if end is None and self.args.reports and sent >= self.args.reports:
                 end = now + self.args.linger
             f = self.next_frame(POLL_INTERVAL if self.args.sleepy else 0.05)
             if f is not None and f.type == FRAME_DATA:
                 self.obey(f)
+        return 0
 
 
 def eui64(text: str) -> int:
@@ -351,6 +401,8 @@ def arguments():
     p.add_argument("--picky", action="store_true", help="take only the plain 62-byte Transport-Key, as some devices do")
     p.add_argument("--key-timeout", type=int, default=1700, metavar="MS", help="apsSecurityTimeOutPeriod")
     p.add_argument("--attempts", type=int, default=3)
+    p.add_argument("--rejoin", choices=("secured", "trust-centre"), help="once, after --rejoin-after reports")
+    p.add_argument("--rejoin-after", type=int, default=2, metavar="REPORTS")
     p.add_argument("--revision", type=int, default=22, help="of the stack; below 21: no link key is exchanged")
     p.add_argument("--answer-time", type=float, default=5.0, metavar="SECONDS", help="wait for each answer of the exchange")
     p.add_argument("--report", type=Report, action="append", default=[], metavar="CLUSTER/ATTR/TYPE/VALUE/SECONDS")
@@ -384,7 +436,7 @@ def main() -> int:
         event("failed")
         return 1
     if args.report or not args.reports:
-        joiner.run()
+        return joiner.run()
     return 0
 
 
