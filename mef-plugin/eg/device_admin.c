@@ -74,7 +74,7 @@ void eg_device_action(struct eg *e, struct store_txn *t, const char *admin, cons
         if (strcmp(actions[i].name, action) != 0)
             continue;
         if (actions[i].fn == NULL) {
-            mef_refuse(r, ST_NOT_IMPLEMENTED, "not-implemented", NULL, "re-keying comes with the second key exchange");
+            mef_refuse(r, ST_NOT_IMPLEMENTED, "not-implemented", NULL, "re-keying is not served yet");
             return;
         }
         actions[i].fn(e, t, d);

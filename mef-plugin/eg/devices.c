@@ -155,6 +155,12 @@ void device_forget_key(struct device *d, struct store_txn *t, enum device_reason
 
 /* --- who is told -------------------------------------------------------------------------------------------------- */
 
+/* Was the network key sent under the install code's link key, or under one that the device has got since? */
+static bool is_install_code(const struct device *d, const struct assoc *a)
+{
+    return a->tclk != a->link_key && (d->code == NULL || d->code->key == a->link_key || !d->row.code_spent);
+}
+
 cJSON *device_json(struct eg *e, const struct device *d)
 {
     const struct pending *p = d->row.pending;
@@ -168,6 +174,7 @@ cJSON *device_json(struct eg *e, const struct device *d)
     if (a != NULL) {
         output_eui(o, "gateway", a->gateway);
         cJSON_AddNumberToObject(o, "nwkAddress", a->address);
+        cJSON_AddStringToObject(o, "credential", is_install_code(d, a) ? "install-code" : "link-key");
     }
     if (reason != NULL) {
         cJSON_AddStringToObject(o, "reason", reason);

@@ -39,6 +39,7 @@ static const char *const refused_metric[EGP_REASONS] = {
     [EGP_UNAVAILABLE] = "eg_refused_unavailable_total",
     [EGP_NOT_BOUND] = "eg_refused_not_bound_total",
     [EGP_CONFLICT] = "eg_refused_conflict_total",
+    [EGP_NO_LINK_KEY] = "eg_refused_no_link_key_total",
 };
 
 static void count_refusal(struct eg *e, enum egp_reason reason)
