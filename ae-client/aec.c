@@ -20,6 +20,8 @@ enum { FORMAT_OCTETS = 42, FORMAT_JSON = 50 };
 #define QUIET_MS 10000 /* without a notification, then the MEF is asked whether it is still there */
 #define PROBE_MS 4000  /* to answer that; else the session is given up */
 
+enum { CERTIFICATE, PRIVATE_KEY, TRUST_ANCHORS, REVOCATION_LISTS, SERVER_NAME, FILES };
+
 struct aec {
     sd_event *loop;
     struct cep_endpoint *ep;
@@ -29,6 +31,7 @@ struct aec {
     uint16_t port;
     uint8_t kpm[64];
     size_t kpm_len;
+    char *files[FILES]; /* of a certificate */
     unsigned timeout_ms;
     unsigned requests; /* makes Request Identifiers */
     char error[AEC_TEXT_MAX];
@@ -89,30 +92,46 @@ static void on_closed(void *user, uint64_t serial)
         c->session = 0;
 }
 
+/* A copy, and NULL of NULL; false: out of memory. */
+static bool copy(char **to, const char *from)
+{
+    *to = from != NULL ? strdup(from) : NULL;
+    return *to != NULL || from == NULL;
+}
+
+static bool copy_credential(struct aec *c, const struct aec_config *cfg)
+{
+    const struct aec_certificate *f = &cfg->certificate;
+    const char *const files[FILES] = {f->certificate, f->private_key, f->trust_anchors, f->revocation_lists,
+                                      f->server_name};
+    bool ok = copy(&c->kpm_id, cfg->kpm_id);
+    for (size_t i = 0; i < FILES; i++)
+        ok = copy(&c->files[i], files[i]) && ok;
+    if (cfg->kpm_id == NULL)
+        return ok && f->certificate != NULL && f->private_key != NULL && f->trust_anchors != NULL;
+    if (cfg->kpm.n == 0 || cfg->kpm.n > sizeof c->kpm)
+        return false;
+    memcpy(c->kpm, cfg->kpm.p, cfg->kpm.n);
+    c->kpm_len = cfg->kpm.n;
+    return ok;
+}
+
 struct aec *aec_new(const struct aec_config *cfg)
 {
     struct aec *c = calloc(1, sizeof *c);
-    if (c == NULL || cfg->kpm.n == 0 || cfg->kpm.n > sizeof c->kpm) {
-        free(c);
+    if (c == NULL)
         return NULL;
-    }
-    c->host = strdup(cfg->host);
-    c->kpm_id = strdup(cfg->kpm_id);
-    c->from = cfg->from != NULL ? strdup(cfg->from) : NULL;
-    c->base = strdup(cfg->base != NULL ? cfg->base : "mef");
     c->port = cfg->port;
     c->timeout_ms = cfg->timeout_ms != 0 ? cfg->timeout_ms : 10000;
-    memcpy(c->kpm, cfg->kpm.p, cfg->kpm.n);
-    c->kpm_len = cfg->kpm.n;
     const struct cep_callbacks cb = {.user = c, .opened = on_opened, .closed = on_closed};
     const struct cep_config limits = {.max_sessions = 4, .max_handshakes = 4};
     if (sd_event_new(&c->loop) >= 0)
         c->ep = cep_endpoint_new(c->loop, &limits, &cb);
-    if (c->host == NULL || c->kpm_id == NULL || c->base == NULL || c->ep == NULL) {
-        aec_free(c);
-        return NULL;
-    }
-    return c;
+    if (c->ep != NULL && copy(&c->host, cfg->host) && copy(&c->from, cfg->from) &&
+        copy(&c->base, cfg->base != NULL ? cfg->base : "mef") && copy_credential(c, cfg))
+        return c;
+    aec_free(c);
+    return NULL;
 }
 
 void aec_free(struct aec *c)
@@ -125,8 +144,45 @@ void aec_free(struct aec *c)
     free(c->kpm_id);
     free(c->from);
     free(c->base);
+    for (size_t i = 0; i < FILES; i++)
+        free(c->files[i]);
     OPENSSL_cleanse(c, sizeof *c);
     free(c);
+}
+
+static struct cep_certs *read_certs(struct aec *c)
+{
+    char err[AEC_TEXT_MAX];
+    struct cep_certificate own = {NULL, c->files[CERTIFICATE], c->files[PRIVATE_KEY]};
+    struct cep_certs_files files = {.list = &own,
+                                    .n = 1,
+                                    .trust_anchors = c->files[TRUST_ANCHORS],
+                                    .revocation_lists = c->files[REVOCATION_LISTS]};
+    struct cep_certs *certs = cep_certs_load(&files, err, sizeof err);
+    if (certs == NULL)
+        fail(c, ST_UNREACHABLE, err);
+    return certs;
+}
+
+enum st aec_check(struct aec *c)
+{
+    if (c->kpm_id != NULL)
+        return ST_OK;
+    struct cep_certs *certs = read_certs(c);
+    cep_certs_unref(certs);
+    return certs != NULL ? ST_OK : ST_UNREACHABLE;
+}
+
+static struct cep_session *connect_anew(struct aec *c, int *err)
+{
+    if (c->kpm_id != NULL)
+        return cep_connect(c->ep, c->host, c->port, c->kpm_id, span_of(c->kpm, c->kpm_len), err);
+    struct cep_certs *certs = read_certs(c);
+    if (certs == NULL)
+        return NULL;
+    struct cep_session *s = cep_connect_certificate(c->ep, c->host, c->port, certs, c->files[SERVER_NAME], err);
+    cep_certs_unref(certs);
+    return s;
 }
 
 static struct cep_session *session(struct aec *c)
@@ -136,9 +192,9 @@ static struct cep_session *session(struct aec *c)
         return s;
     int err = 0;
     c->established = false;
-    s = cep_connect(c->ep, c->host, c->port, c->kpm_id, span_of(c->kpm, c->kpm_len), &err);
+    s = connect_anew(c, &err);
     c->session = s != NULL ? cep_session_serial(s) : 0;
-    if (s == NULL)
+    if (s == NULL && err != 0)
         fail(c, ST_UNREACHABLE, err == -EINVAL ? "no such host" : strerror(-err));
     return s;
 }
@@ -246,7 +302,8 @@ static enum st explain(struct aec *c, const struct call *call)
     if (call->n != 0)
         aec_parse_detail(span_of(call->body, call->n), detail);
     else if (!c->established)
-        snprintf(detail, sizeof detail, "no DTLS session (nobody there, or KpmID or Kpm refused)");
+        snprintf(detail, sizeof detail, c->kpm_id != NULL ? "no DTLS session (nobody there, or KpmID or Kpm refused)"
+                                      : "no DTLS session (nobody there, or a certificate refused)");
     return fail(c, call->st, detail);
 }
 

@@ -1,10 +1,10 @@
 /* Mmef client of an AE: registers with a MEF, finds and retrieves the key of a Zigbee device, receives the device's
- * frames and commands it, over CoAP and DTLS 1.2 with a pre-provisioned key (TS-0003 8.3).
+ * frames and commands it, over CoAP and DTLS 1.2 with a pre-provisioned key or a certificate (TS-0003 8.3).
  *
  * The calls block, each for at most the configured timeout. A client owns its loop and belongs to one thread; aec_fd()
  * lets a program with a loop of its own wait for frames. A lost session is opened again by the next call.
  *
- * HTTPS is not offered here: libcurl has no TLS-PSK, and the MEF knows AEs by Kpm only so far. */
+ * HTTPS is not offered here: libcurl has no TLS-PSK. */
 #pragma once
 #include "cse-shim/base/bytes.h"
 #include "cse-shim/base/hex.h"
@@ -14,11 +14,21 @@
 #define AEC_KEY_MAX 32 /* bytes of a key value */
 #define AEC_FRAME_MAX 128
 
+/* Instead of a key: files, PEM; read at each connection. */
+struct aec_certificate {
+    const char *certificate;      /* chain, on P-256, whose subjectAltName the MEF knows */
+    const char *private_key;
+    const char *trust_anchors;    /* certificates that the MEF's must lead to */
+    const char *revocation_lists; /* current CRLs of all issuers; NULL: revocation is not checked */
+    const char *server_name;      /* that the MEF's certificate must bear; NULL: host */
+};
+
 struct aec_config {
     const char *host; /* name or numeric address of the MEF */
     uint16_t port;
-    const char *kpm_id;  /* KpmID, the PSK identity */
-    struct span kpm;     /* Kpm; copied, wiped by aec_free() */
+    const char *kpm_id;  /* KpmID, the PSK identity; NULL: by certificate */
+    struct span kpm;     /* Kpm, 1 to 64 bytes; copied, wiped by aec_free() */
+    struct aec_certificate certificate;
     const char *from;    /* originator: AE-ID as registered for the KpmID; NULL: none sent */
     const char *base;    /* name of <MEFBase>; NULL: "mef" */
     unsigned timeout_ms; /* of one call; 0: 10,000 */
@@ -28,6 +38,8 @@ struct aec;
 /* NULL when out of memory or when no loop can be made. Strings are copied. No traffic yet. */
 MUST_USE struct aec *aec_new(const struct aec_config *cfg);
 void aec_free(struct aec *c);
+/* Can the certificate's files be used? No traffic. A key always can. */
+MUST_USE enum st aec_check(struct aec *c);
 /* What the latest failed call was told: "RSC name: detail", without secrets. Valid until the next call. */
 const char *aec_error(const struct aec *c);
 

@@ -20,6 +20,11 @@ static const struct conf_option conf_options[] = {
     {SECTION, "mef", CONF_STRING, NULL, 0, 0, "Address of the MEF, coaps://HOST[:PORT]"},
     {SECTION, "id", CONF_STRING, NULL, 0, 0, "KpmID, the PSK identity"},
     {SECTION, "psk-file", CONF_PATH, NULL, 0, 0, "File with Kpm in hex"},
+    {SECTION, "certificate", CONF_PATH, NULL, 0, 0, "Instead of a PSK: certificate chain, PEM, on P-256"},
+    {SECTION, "private-key", CONF_PATH, NULL, 0, 0, "Its private key, PEM"},
+    {SECTION, "trust-anchors", CONF_PATH, NULL, 0, 0, "Certificates that the MEF's must lead to, PEM"},
+    {SECTION, "revocation-lists", CONF_PATH, NULL, 0, 0, "Current CRLs of all issuers, PEM"},
+    {SECTION, "server-name", CONF_STRING, NULL, 0, 0, "Name that the MEF's certificate must bear"},
     {SECTION, "ae-id", CONF_STRING, NULL, 0, 0, "AE-ID, sent as From"},
     {SECTION, "base", CONF_STRING, "mef", 0, 0, "Name of the MEFBase resource"},
     {SECTION, "admin-fqdn", CONF_STRING, NULL, 0, 0, "Administrating stakeholder to register for"},
@@ -37,6 +42,15 @@ static const struct {
     {"id", "KPMID", "KpmID, the PSK identity", offsetof(struct options, id), true},
     {"psk-file", "FILE", "Kpm in hex; keys are never taken from the command line", offsetof(struct options, psk_file),
      true},
+    {"certificate", "FILE", "instead of a PSK: certificate chain, PEM", offsetof(struct options, certificate.certificate),
+     true},
+    {"private-key", "FILE", "its private key, PEM", offsetof(struct options, certificate.private_key), true},
+    {"trust-anchors", "FILE", "certificates that the MEF's must lead to, PEM",
+     offsetof(struct options, certificate.trust_anchors), true},
+    {"revocation-lists", "FILE", "current CRLs of all issuers, PEM (revocation is not checked)",
+     offsetof(struct options, certificate.revocation_lists), true},
+    {"server-name", "NAME", "that the MEF's certificate must bear (its HOST)",
+     offsetof(struct options, certificate.server_name), true},
     {"ae-id", "ID", "AE-ID, sent as From", offsetof(struct options, ae_id), true},
     {"base", "NAME", "name of the MEFBase resource (mef)", offsetof(struct options, base), true},
     {"admin-fqdn", "FQDN", "register: administrating stakeholder", offsetof(struct options, admin_fqdn), true},
@@ -86,7 +100,7 @@ static void print_help(void)
         printf("  %-9s%-17s%s\n", c->name, c->operands, c->help);
     puts("\nOptions (those marked * may also stand in section [" SECTION "] of the configuration):");
     for (size_t i = 0; i < NCLI; i++)
-        printf(" %c--%-13s%-9s%s\n", cli[i].config ? '*' : ' ', cli[i].name, cli[i].value != NULL ? cli[i].value : "",
+        printf(" %c--%-17s%-9s%s\n", cli[i].config ? '*' : ' ', cli[i].name, cli[i].value != NULL ? cli[i].value : "",
                cli[i].help);
     puts("\nExit status: 0 done; 1 failed; 2 usage; 3 configuration; 4 not found; 5 refused by the MEF; 6 no answer.");
 }
@@ -182,35 +196,48 @@ static size_t read_kpm(const char *path, uint8_t kpm[64])
     return ok ? n / 2 : 0;
 }
 
+/* Either key or certificate; one of them given in part is a mistake. */
+static bool credential_complete(const struct options *o)
+{
+    const struct aec_certificate *c = &o->certificate;
+    bool psk = o->id != NULL || o->psk_file != NULL;
+    bool certificate = c->certificate != NULL || c->private_key != NULL || c->trust_anchors != NULL ||
+                       c->revocation_lists != NULL || c->server_name != NULL;
+    return psk ? !certificate && o->id != NULL && o->psk_file != NULL
+               : c->certificate != NULL && c->private_key != NULL && c->trust_anchors != NULL;
+}
+
+static enum exit_code run_command(struct aec *c, const struct options *o, const struct command *command,
+                                  const char *operand)
+{
+    if (c == NULL)
+        return mefkey_fail(EXIT_FAILED, "out of memory");
+    enum exit_code code = aec_check(c) != ST_OK ? mefkey_fail(EXIT_CONFIG, "%s", aec_error(c))
+                          : o->check_config     ? EXIT_OK
+                                                : command->run(c, o, operand);
+    aec_free(c);
+    return code;
+}
+
 static enum exit_code connect_and_run(const struct options *o, const struct command *command, const char *operand)
 {
     char host[256];
     unsigned long timeout;
-    struct aec_config cfg = {.kpm_id = o->id, .from = o->ae_id, .base = o->base};
+    uint8_t kpm[64];
+    struct aec_config cfg = {.kpm_id = o->id, .certificate = o->certificate, .from = o->ae_id, .base = o->base};
     if (o->mef == NULL || !parse_uri(o->mef, host, sizeof host, &cfg.port))
         return mefkey_fail(EXIT_CONFIG, "mef: want coaps://HOST[:PORT]");
-    if (o->id == NULL || o->psk_file == NULL)
-        return mefkey_fail(EXIT_CONFIG, "id and psk-file are needed");
+    if (!credential_complete(o))
+        return mefkey_fail(EXIT_CONFIG, "either id and psk-file, or certificate, private-key and trust-anchors are needed");
     if (!mefkey_number(o->timeout != NULL ? o->timeout : "10", 86400, &timeout) || timeout == 0)
         return mefkey_fail(EXIT_CONFIG, "timeout: want 1 to 86400 seconds");
-    uint8_t kpm[64];
-    size_t n = read_kpm(o->psk_file, kpm);
-    if (n == 0)
+    if (o->psk_file != NULL && (cfg.kpm = span_of(kpm, read_kpm(o->psk_file, kpm))).n == 0)
         return mefkey_fail(EXIT_CONFIG, "%s: want 32 to 128 hex digits", o->psk_file);
     cfg.host = host;
-    cfg.kpm = span_of(kpm, n);
     cfg.timeout_ms = (unsigned)timeout * 1000;
-    if (o->check_config) {
-        OPENSSL_cleanse(kpm, sizeof kpm);
-        return EXIT_OK;
-    }
     struct aec *c = aec_new(&cfg);
     OPENSSL_cleanse(kpm, sizeof kpm);
-    if (c == NULL)
-        return mefkey_fail(EXIT_FAILED, "out of memory");
-    enum exit_code code = command->run(c, o, operand);
-    aec_free(c);
-    return code;
+    return run_command(c, o, command, operand);
 }
 
 static enum exit_code dispatch(struct options *o, int noperands, char **operands)

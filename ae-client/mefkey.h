@@ -16,6 +16,7 @@ enum exit_code { /* documented in --help and mefkey(1) */
 /* Options as given, or from the configuration; NULL: absent. */
 struct options {
     const char *mef, *id, *psk_file, *ae_id, *base, *admin_fqdn, *timeout; /* also in the configuration */
+    struct aec_certificate certificate;                                    /* also in the configuration */
     const char *config, *expires, *out, *count, *endpoint, *cluster, *profile, *command, *payload;
     bool to_stdout, follow, check_config, version, help;
 };

@@ -88,7 +88,8 @@ struct cse_host_ops {
     void (*notify)(struct cse_host *h, uint64_t observation, const struct cse_response *rsp, bool queue);
     void (*observe_cancel)(struct cse_host *h, uint64_t observation);
     /* Send a POST with a raw body to the peer of a session (CoAP roles are symmetric), in order per session. `done` is
-     * called once with ST_OK and the answer's body, or the failure. False: no such session, done is not called. */
+     * called once with ST_OK and the answer's body, or the failure; but never after the plugin's free(). False: no such
+     * session, done is not called. */
     bool (*send)(struct cse_host *h, uint64_t session, const char *path, unsigned content_format, struct span body,
                  void (*done)(void *user, enum st st, struct span body), void *user);
     /* RFC 5705 exporter on the peer's session, no context. */

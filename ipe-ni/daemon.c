@@ -55,9 +55,9 @@ static struct conf *load(const struct run *r)
         fprintf(stderr, "%s: %s\n", r->program->name, err);
         return NULL;
     }
-    const char *bad = level_of(c, &level) ? r->program->check(c) : "[log] level is not one of its words";
-    if (bad != NULL) {
-        fprintf(stderr, "%s: %s: %s\n", r->program->name, r->config, bad);
+    snprintf(err, sizeof err, "[log] level is not one of its words");
+    if (!level_of(c, &level) || !r->program->check(c, err, sizeof err)) {
+        fprintf(stderr, "%s: %s: %s\n", r->program->name, r->config, err);
         conf_free(c);
         return NULL;
     }

@@ -12,8 +12,8 @@ struct daemon_program {
     const char *about;                  /* one line for --help */
     const char *default_config;
     const struct conf_option *options;  /* the program's table; [log] level is read too */
-    /* NULL, or why the values do not go together. */
-    const char *(*check)(const struct conf *c);
+    /* Do the values go together? If not, one line in err. */
+    bool (*check)(const struct conf *c, char *err, size_t errlen);
     /* Start; the result is handed to the others. NULL with a reason in err. pcap: the --pcap file or NULL. */
     void *(*start)(sd_event *loop, const struct conf *c, const char *pcap, char *err, size_t errlen);
     void (*reload)(void *app, const struct conf *c); /* SIGHUP, with a configuration that has passed check */

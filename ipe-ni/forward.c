@@ -25,7 +25,7 @@ enum {
 
 struct forward {
     struct forward_config cfg;
-    char host[256], path[128], identity[256], psk_file[512];
+    char host[256];
     struct stream *line;
     struct cep_endpoint *coap;
     uint64_t session;           /* serial; 0: none */
@@ -128,7 +128,7 @@ static void on_response(void *user, enum st st, const struct cep_message *rsp)
 static size_t post_options(const struct forward *f, struct cep_option *opts, uint8_t format[4])
 {
     size_t n = 0;
-    for (const char *p = f->path; *p == '/' && n < MAX_SEGMENTS;) {
+    for (const char *p = f->cfg.path; *p == '/' && n < MAX_SEGMENTS;) {
         size_t len = strcspn(++p, "/");
         opts[n++] = (struct cep_option){OPT_URI_PATH, span_of(p, len)};
         p += len;
@@ -234,30 +234,76 @@ static bool read_psk(const char *path, uint8_t key[MAX_PSK], size_t *n, const ch
     return *why == NULL;
 }
 
-const char *forward_psk_check(const char *path)
+static struct cep_certs *read_certs(const struct forward_credential *c, char *err, size_t errlen)
+{
+    struct cep_certificate own = {NULL, c->certificate, c->private_key};
+    struct cep_certs_files files = {
+        .list = &own, .n = 1, .trust_anchors = c->trust_anchors, .revocation_lists = c->revocation_lists};
+    return cep_certs_load(&files, err, errlen);
+}
+
+bool forward_check(const struct forward_credential *c, char *err, size_t errlen)
 {
     uint8_t key[MAX_PSK];
     size_t n;
-    const char *why;
-    (void)read_psk(path, key, &n, &why);
+    const char *why = NULL;
+    bool any_psk = c->identity != NULL || c->psk_file != NULL;
+    bool certificate = c->certificate != NULL && c->private_key != NULL && c->trust_anchors != NULL;
+    bool any_certificate = c->certificate != NULL || c->private_key != NULL || c->trust_anchors != NULL ||
+                           c->revocation_lists != NULL || c->server_name != NULL;
+    if (any_psk == any_certificate || (any_psk ? c->identity == NULL || c->psk_file == NULL : !certificate))
+        why = "[mef] needs either identity and psk-file, or certificate, private-key and trust-anchors";
+    else if (any_psk)
+        (void)read_psk(c->psk_file, key, &n, &why);
     explicit_bzero(key, sizeof key);
-    return why;
+    if (why != NULL) {
+        snprintf(err, errlen, "%s", why);
+        return false;
+    }
+    struct cep_certs *certs = any_psk ? NULL : read_certs(c, err, errlen);
+    bool ok = any_psk || certs != NULL;
+    cep_certs_unref(certs);
+    return ok;
+}
+
+static struct cep_session *connect_psk(struct forward *f, char *why, size_t cap)
+{
+    uint8_t key[MAX_PSK];
+    size_t n;
+    const char *wrong;
+    int err = 0;
+    struct cep_session *s = NULL;
+    const struct forward_credential *c = &f->cfg.credential;
+    if (read_psk(c->psk_file, key, &n, &wrong)) {
+        s = cep_connect(f->coap, f->host, f->cfg.port, c->identity, span_of(key, n), &err);
+        wrong = strerror(-err);
+    }
+    explicit_bzero(key, sizeof key);
+    snprintf(why, cap, "%s", wrong);
+    return s;
+}
+
+static struct cep_session *connect_certificate(struct forward *f, char *why, size_t cap)
+{
+    int err = 0;
+    const struct forward_credential *c = &f->cfg.credential;
+    struct cep_certs *certs = read_certs(c, why, cap);
+    if (certs == NULL)
+        return NULL;
+    struct cep_session *s =
+        cep_connect_certificate(f->coap, f->host, f->cfg.port, certs, c->server_name, &err);
+    cep_certs_unref(certs);
+    snprintf(why, cap, "%s", strerror(-err));
+    return s;
 }
 
 static int on_retry(sd_event_source *s, uint64_t now, void *user)
 {
     (void)s, (void)now;
     struct forward *f = user;
-    uint8_t key[MAX_PSK];
-    size_t n;
-    const char *why;
-    int err = 0;
-    struct cep_session *session = NULL;
-    if (read_psk(f->psk_file, key, &n, &why)) {
-        session = cep_connect(f->coap, f->host, f->cfg.port, f->identity, span_of(key, n), &err);
-        why = session == NULL ? strerror(-err) : NULL;
-    }
-    explicit_bzero(key, sizeof key);
+    char why[400];
+    struct cep_session *session = f->cfg.credential.identity != NULL ? connect_psk(f, why, sizeof why)
+                                                                     : connect_certificate(f, why, sizeof why);
     if (session != NULL) {
         f->session = cep_session_serial(session);
         return 0;
@@ -282,7 +328,9 @@ void forward_reconnect(struct forward *f)
     struct cep_session *session = cep_session_find(f->coap, f->session);
     f->retry_us = RETRY_MIN_US;
     if (session != NULL)
-        cep_session_close(session);
+        cep_session_close(session); /* its end has the next attempt made */
+    else
+        schedule_retry(f);
 }
 
 bool forward_idle(const struct forward *f) { return upqueue_count(f->queue) == 0; }
@@ -308,11 +356,6 @@ static bool open_parts(struct forward *f, char *err, size_t errlen)
     return f->line != NULL;
 }
 
-static bool copy(char *dst, size_t cap, const char *src)
-{
-    return snprintf(dst, cap, "%s", src) < (int)cap;
-}
-
 struct forward *forward_new(const struct forward_config *cfg, char *err, size_t errlen)
 {
     struct forward *f = calloc(1, sizeof *f);
@@ -321,9 +364,9 @@ struct forward *forward_new(const struct forward_config *cfg, char *err, size_t 
     f->cfg = *cfg;
     f->retry_us = RETRY_MIN_US;
     snprintf(err, errlen, "out of memory, or a name too long");
-    if (copy(f->host, sizeof f->host, cfg->host) && copy(f->path, sizeof f->path, cfg->path) &&
-        copy(f->identity, sizeof f->identity, cfg->identity) && copy(f->psk_file, sizeof f->psk_file, cfg->psk_file) &&
-        open_parts(f, err, errlen))
+    bool fits = snprintf(f->host, sizeof f->host, "%s", cfg->host) < (int)sizeof f->host;
+    f->cfg.host = f->host;
+    if (fits && open_parts(f, err, errlen))
         return f;
     forward_free(f);
     return NULL;

@@ -174,10 +174,11 @@ static int open_tcp(const struct line *l, bool *connected)
     int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     bool ok = fd >= 0 && (connect(fd, ai->ai_addr, ai->ai_addrlen) == 0 || errno == EINPROGRESS);
     freeaddrinfo(ai);
-    if (fd >= 0 && !ok)
-        close(fd);
-    if (!ok)
+    if (!ok) {
+        if (fd >= 0)
+            close(fd);
         return -1;
+    }
     no_delay(fd);
     *connected = false;
     return fd;

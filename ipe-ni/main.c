@@ -12,8 +12,13 @@ static const struct conf_option options[] = {
     {"egp", "queue", CONF_INT, "65536", 2048, 16777216, "bytes that may wait on the line"},
     {"mef", "uri", CONF_STRING, "!", 0, 0, "coaps://HOST[:PORT] of the MEF"},
     {"mef", "path", CONF_STRING, "/mef/eg", 0, 0, "resource that takes EG messages"},
-    {"mef", "identity", CONF_STRING, "!", 0, 0, "PSK identity (kpmId)"},
-    {"mef", "psk-file", CONF_PATH, "!", 0, 0, "the key (kpm) in hex; mode 0600"},
+    {"mef", "identity", CONF_STRING, NULL, 0, 0, "PSK identity (kpmId)"},
+    {"mef", "psk-file", CONF_PATH, NULL, 0, 0, "the key (kpm) in hex; mode 0600"},
+    {"mef", "certificate", CONF_PATH, NULL, 0, 0, "instead of a PSK: certificate chain, PEM, on P-256"},
+    {"mef", "private-key", CONF_PATH, NULL, 0, 0, "its private key, PEM; mode 0600"},
+    {"mef", "trust-anchors", CONF_PATH, NULL, 0, 0, "certificates that the MEF's must lead to, PEM"},
+    {"mef", "revocation-lists", CONF_PATH, NULL, 0, 0, "current CRLs of all issuers, PEM; absent: revocation is not checked"},
+    {"mef", "server-name", CONF_STRING, NULL, 0, 0, "name that the MEF's certificate must bear; absent: HOST of uri"},
     {"mef", "in-flight", CONF_INT, "8", 3, 64, "requests under way at once"},
     {"mef", "queue", CONF_INT, "256", 8, 65536, "messages that wait while the MEF cannot be reached"},
     {"mef", "ack-timeout", CONF_INT, "1000", 100, 60000, "first CoAP retransmission, ms (RFC 7252 4.8)"},
@@ -49,17 +54,31 @@ static bool parse_uri(const char *uri, char host[256], uint16_t *port)
     return p != 0 && p <= 65535 && *end == '\0';
 }
 
-static const char *check(const struct conf *c)
+static struct forward_credential credential_of(const struct conf *c)
+{
+    return (struct forward_credential){.identity = conf_str(c, "mef", "identity"),
+                                       .psk_file = conf_str(c, "mef", "psk-file"),
+                                       .certificate = conf_str(c, "mef", "certificate"),
+                                       .private_key = conf_str(c, "mef", "private-key"),
+                                       .trust_anchors = conf_str(c, "mef", "trust-anchors"),
+                                       .revocation_lists = conf_str(c, "mef", "revocation-lists"),
+                                       .server_name = conf_str(c, "mef", "server-name")};
+}
+
+static bool check(const struct conf *c, char *err, size_t errlen)
 {
     char host[256];
     uint16_t port;
-    if (stream_spec_check(conf_str(c, "egp", "line")) != NULL)
-        return "[egp] line is none of its forms";
-    if (!parse_uri(conf_str(c, "mef", "uri"), host, &port))
-        return "[mef] uri is not coaps://HOST[:PORT]";
-    if (conf_str(c, "mef", "path")[0] != '/')
-        return "[mef] path does not begin with /";
-    return forward_psk_check(conf_str(c, "mef", "psk-file"));
+    const char *bad = stream_spec_check(conf_str(c, "egp", "line")) != NULL ? "[egp] line is none of its forms"
+                      : !parse_uri(conf_str(c, "mef", "uri"), host, &port) ? "[mef] uri is not coaps://HOST[:PORT]"
+                      : conf_str(c, "mef", "path")[0] != '/'               ? "[mef] path does not begin with /"
+                                                                           : NULL;
+    if (bad != NULL) {
+        snprintf(err, errlen, "%s", bad);
+        return false;
+    }
+    struct forward_credential credential = credential_of(c);
+    return forward_check(&credential, err, errlen);
 }
 
 static void stop(void *user)
@@ -80,8 +99,7 @@ static void *start(sd_event *loop, const struct conf *c, const char *pcap, char 
                  (size_t)conf_int(c, "egp", "queue")},
         .host = host,
         .path = conf_str(c, "mef", "path"),
-        .identity = conf_str(c, "mef", "identity"),
-        .psk_file = conf_str(c, "mef", "psk-file"),
+        .credential = credential_of(c),
         .in_flight = (size_t)conf_int(c, "mef", "in-flight"),
         .queue = (size_t)conf_int(c, "mef", "queue"),
         .ack_timeout_ms = (unsigned)conf_int(c, "mef", "ack-timeout"),
@@ -105,7 +123,7 @@ static void *start(sd_event *loop, const struct conf *c, const char *pcap, char 
 
 static void reload(void *user, const struct conf *c)
 {
-    (void)c; /* the key file is read at each connection; the rest needs a restart */
+    (void)c; /* key and certificates are read at each connection; the rest needs a restart */
     struct app *a = user;
     forward_reconnect(a->forward);
 }

@@ -92,6 +92,9 @@ plugin, zbgwd, ipe = find("mef-plugin.so"), find("zbgwd"), find("ipe-nid")
 if plugin:
     exported = [l.split()[-1] for l in run("nm", "-D", "--defined-only", str(plugin)).splitlines() if l.split()[-1] not in ("_init", "_fini")]
     check("mef-plugin.so exports one symbol", [s for s in exported if s != "cse_plugin"] + ([] if "cse_plugin" in exported else ["cse_plugin missing"]))
+    hand_over = re.search(r'getenv\("(\w+)"\)', (ROOT / "tests/secrecy/reveal.c").read_text())[1].encode()
+    check("mef-plugin.so hands its secrets to nobody: it is not a test build",
+          [s for s in (hand_over, b"__wrap_", b"__real_") if s in plugin.read_bytes()])
 if zbgwd:
     check("zbgwd links no cryptography", [n for n in needed(zbgwd) if re.match(r"lib(crypto|ssl|gnutls|mbed)", n)])
 for name, program in (("zbgwd", zbgwd), ("ipe-nid", ipe)):

@@ -71,7 +71,7 @@ bool map64_put(struct map64 *m, uint64_t key, void *value)
 {
     struct slot *s = find(m, key);
     if (s->value == NULL) {
-        if ((m->count + 1) * 4 > (m->mask + 1) * 3) {
+        if ((m->count + 1) * 8 > (m->mask + 1) * 7) {
             if (!grow(m))
                 return false;
             s = find(m, key);

@@ -1,14 +1,21 @@
 #include "cse-shim/coap/certs.h"
 
+#include "cse-shim/base/log.h"
+
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
+#include <sys/stat.h>
+#include <time.h>
 
 #define MAX_CERTIFICATES 64
+#define MAX_NAME 256
 #define CHAIN_LEVEL 2 /* OpenSSL's: 112 bits, no SHA-1. The suites need level 0, the chain does not */
+#define EXACT_HOST (X509_CHECK_FLAG_NO_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT)
 
 struct entry {
     char *server_name; /* NULL: for any name that no other entry has */
@@ -18,10 +25,11 @@ struct entry {
 };
 
 struct cep_certs {
-    unsigned refs;
+    atomic_uint refs;
     struct entry entries[MAX_CERTIFICATES];
     size_t n;
-    X509_STORE *anchors; /* NULL: nobody is trusted */
+    X509_STORE *anchors; /* with the CRLs; NULL: nobody is trusted */
+    struct cep_certs_expiry expiry;
 };
 
 bool certs_policy(SSL_CTX *ctx)
@@ -72,24 +80,47 @@ static bool on_p256(const EVP_PKEY *key)
 
 static EVP_PKEY *load_key(const char *file)
 {
+    struct stat st;
     BIO *in = BIO_new_file(file, "r");
     EVP_PKEY *key = in != NULL ? PEM_read_bio_PrivateKey(in, NULL, NULL, (char[]){""}) : NULL;
     BIO_free(in);
+    if (key != NULL && stat(file, &st) == 0 && (st.st_mode & (S_IRWXG | S_IRWXO)) != 0)
+        log_event(LOG_WARN, "certificate.key-readable", "file=%s mode=%04o effect=\"others may read the private key\"",
+                  file, st.st_mode & 07777u);
     return key;
 }
 
-static bool load_entry(struct entry *e, const struct cep_certificate *c, char *err, size_t errlen)
+/* A server name that its certificate does not bear, or that another certificate has, helps no client. */
+static const char *name_wrong(const struct cep_certs *c, const struct entry *e)
 {
+    if (e->server_name == NULL)
+        return NULL;
+    if (X509_check_host(e->cert, e->server_name, 0, EXACT_HOST, NULL) != 1)
+        return "is not in the certificate";
+    for (size_t i = 0; i < c->n; i++)
+        if (c->entries[i].server_name != NULL && strcasecmp(c->entries[i].server_name, e->server_name) == 0)
+            return "has another certificate already";
+    return NULL;
+}
+
+static bool load_entry(struct cep_certs *c, const struct cep_certificate *from, bool any_key, char *err, size_t errlen)
+{
+    struct entry *e = &c->entries[c->n];
     ERR_clear_error();
-    if (c->server_name != NULL && (e->server_name = strdup(c->server_name)) == NULL)
-        return failed(err, errlen, "certificate", c->certificate);
-    if (!load_chain(e, c->certificate))
-        return failed(err, errlen, "certificate", c->certificate);
-    if ((e->key = load_key(c->private_key)) == NULL || X509_check_private_key(e->cert, e->key) != 1)
-        return failed(err, errlen, "private key", c->private_key);
-    if (on_p256(e->key))
+    if (from->server_name != NULL && (e->server_name = strdup(from->server_name)) == NULL)
+        return failed(err, errlen, "certificate", from->certificate);
+    if (!load_chain(e, from->certificate))
+        return failed(err, errlen, "certificate", from->certificate);
+    if ((e->key = load_key(from->private_key)) == NULL || X509_check_private_key(e->cert, e->key) != 1)
+        return failed(err, errlen, "private key", from->private_key);
+    if (!any_key && !on_p256(e->key)) {
+        snprintf(err, errlen, "private key %s: not on curve P-256", from->private_key);
+        return false;
+    }
+    const char *wrong = name_wrong(c, e);
+    if (wrong == NULL)
         return true;
-    snprintf(err, errlen, "private key %s: not on curve P-256", c->private_key);
+    snprintf(err, errlen, "certificate %s: server-name %s %s", from->certificate, e->server_name, wrong);
     return false;
 }
 
@@ -101,32 +132,91 @@ static bool load_anchors(struct cep_certs *c, const char *file, char *err, size_
            failed(err, errlen, "trust anchors", file);
 }
 
-struct cep_certs *cep_certs_load(const struct cep_certificate *list, size_t n, const char *trust_anchors, char *err,
-                                 size_t errlen)
+/* Seconds since 1970; a time that cannot be read has passed. */
+static int64_t seconds(const ASN1_TIME *t)
+{
+    struct tm tm;
+    return ASN1_TIME_to_tm(t, &tm) == 1 ? (int64_t)timegm(&tm) : 0;
+}
+
+/* A list that does not say when the next one comes (RFC 5280 5.1.2.5 wants it to) would never be out of date. */
+static bool take_list(struct cep_certs *c, X509_CRL *list)
+{
+    const ASN1_TIME *next = X509_CRL_get0_nextUpdate(list);
+    int64_t end = next != NULL ? seconds(next) : 0;
+    if (end < c->expiry.revocation_list)
+        c->expiry.revocation_list = end;
+    return next != NULL && X509_STORE_add_crl(c->anchors, list) == 1;
+}
+
+/* CRL_CHECK_ALL: also those above the client's certificate, or a stolen CA could not be revoked. */
+static bool load_lists(struct cep_certs *c, const char *file, char *err, size_t errlen)
+{
+    if (c->anchors == NULL) {
+        snprintf(err, errlen, "revocation lists %s: of no use without trust anchors", file);
+        return false;
+    }
+    ERR_clear_error();
+    BIO *in = BIO_new_file(file, "r");
+    bool ok = in != NULL;
+    size_t n = 0;
+    for (X509_CRL *list; ok && (list = PEM_read_bio_X509_CRL(in, NULL, NULL, NULL)) != NULL; n++) {
+        ok = take_list(c, list);
+        X509_CRL_free(list);
+    }
+    BIO_free(in);
+    if (ok && n > 0 && ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE)
+        ERR_clear_error(); /* the file's end */
+    return (ok && ERR_peek_error() == 0 &&
+            X509_STORE_set_flags(c->anchors, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL) == 1) ||
+           failed(err, errlen, "revocation lists", file);
+}
+
+static bool load_all(struct cep_certs *c, const struct cep_certs_files *f, char *err, size_t errlen)
+{
+    if ((f->trust_anchors != NULL && !load_anchors(c, f->trust_anchors, err, errlen)) ||
+        (f->revocation_lists != NULL && !load_lists(c, f->revocation_lists, err, errlen)))
+        return false;
+    for (size_t i = 0; i < f->n; i++) {
+        bool ok = load_entry(c, &f->list[i], f->any_key, err, errlen);
+        c->n++; /* also a broken one: it is freed with the others */
+        if (!ok)
+            return false;
+        int64_t end = seconds(X509_get0_notAfter(c->entries[i].cert));
+        if (end < c->expiry.certificate)
+            c->expiry.certificate = end;
+    }
+    return true;
+}
+
+struct cep_certs *cep_certs_load(const struct cep_certs_files *files, char *err, size_t errlen)
 {
     snprintf(err, errlen, "out of memory, or more than %d certificates", MAX_CERTIFICATES);
-    struct cep_certs *c = n <= MAX_CERTIFICATES ? calloc(1, sizeof *c) : NULL;
+    struct cep_certs *c = files->n <= MAX_CERTIFICATES ? calloc(1, sizeof *c) : NULL;
     if (c == NULL)
         return NULL;
-    c->refs = 1;
-    bool ok = trust_anchors == NULL || load_anchors(c, trust_anchors, err, errlen);
-    for (; ok && c->n < n; c->n++)
-        ok = load_entry(&c->entries[c->n], &list[c->n], err, errlen);
-    if (ok)
+    atomic_init(&c->refs, 1);
+    c->expiry = (struct cep_certs_expiry){INT64_MAX, INT64_MAX};
+    if (load_all(c, files, err, errlen))
         return c;
     cep_certs_unref(c);
     return NULL;
 }
 
+struct cep_certs_expiry cep_certs_expiry(const struct cep_certs *c)
+{
+    return c->expiry;
+}
+
 struct cep_certs *certs_ref(struct cep_certs *c)
 {
-    c->refs++;
+    atomic_fetch_add_explicit(&c->refs, 1, memory_order_relaxed);
     return c;
 }
 
 void cep_certs_unref(struct cep_certs *c)
 {
-    if (c == NULL || --c->refs > 0)
+    if (c == NULL || atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) > 1)
         return;
     for (size_t i = 0; i < c->n; i++) {
         free(c->entries[i].server_name);
@@ -170,14 +260,82 @@ bool certs_verify(const struct cep_certs *c, SSL *ssl, int mode, SSL_verify_cb f
     return SSL_set1_verify_cert_store(ssl, c->anchors) == 1;
 }
 
+/* That we have no good list is for the operator to mend; what else is wrong with a certificate, for its holder. */
+static bool list_missing(int error)
+{
+    static const int errors[] = {X509_V_ERR_UNABLE_TO_GET_CRL, X509_V_ERR_UNABLE_TO_GET_CRL_ISSUER,
+                                 X509_V_ERR_CRL_HAS_EXPIRED, X509_V_ERR_CRL_NOT_YET_VALID,
+                                 X509_V_ERR_CRL_SIGNATURE_FAILURE};
+    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++)
+        if (errors[i] == error)
+            return true;
+    return false;
+}
+
+static void log_refused(X509_STORE_CTX *chain)
+{
+    char name[MAX_NAME] = "", what[MAX_NAME + 160];
+    int error = X509_STORE_CTX_get_error(chain);
+    X509 *cert = X509_STORE_CTX_get0_cert(chain);
+    bool named = cert != NULL && certs_name(cert, name, sizeof name);
+    snprintf(what, sizeof what, "name=%s depth=%d reason=\"%s\"", named ? name : "-",
+             X509_STORE_CTX_get_error_depth(chain),
+             error == X509_V_ERR_APPLICATION_VERIFICATION ? "no exact name (URI or dNSName) in subjectAltName"
+                                                          : X509_verify_cert_error_string(error));
+    if (list_missing(error))
+        log_event(LOG_WARN, "certificate.unchecked", "%s effect=refused", what);
+    else
+        log_event(LOG_INFO, "certificate.refused", "%s", what);
+}
+
+int certs_server(int ok, X509_STORE_CTX *chain)
+{
+    if (!ok)
+        log_refused(chain);
+    return ok;
+}
+
+/* Asked for each certificate of a client's chain, from the top. One without a name that says who it is proves nothing. */
+int certs_client(int ok, X509_STORE_CTX *chain, char *name, size_t cap)
+{
+    if (ok && (X509_STORE_CTX_get_error_depth(chain) != 0 ||
+               certs_name(X509_STORE_CTX_get_current_cert(chain), name, cap)))
+        return 1;
+    if (ok)
+        X509_STORE_CTX_set_error(chain, X509_V_ERR_APPLICATION_VERIFICATION);
+    return certs_server(0, chain);
+}
+
+bool certs_recheck(const struct cep_certs *c, SSL *ssl)
+{
+    X509_STORE *anchors = c != NULL ? c->anchors : NULL;
+    X509 *peer = SSL_get0_peer_certificate(ssl);
+    if (peer == NULL)
+        return SSL_set1_verify_cert_store(ssl, anchors) == 1;
+    X509_STORE_CTX *chain = anchors != NULL ? X509_STORE_CTX_new() : NULL;
+    bool ok = chain != NULL && X509_STORE_CTX_init(chain, anchors, peer, SSL_get_peer_cert_chain(ssl)) == 1 &&
+              X509_STORE_CTX_set_default(chain, "ssl_client") == 1;
+    if (ok) {
+        X509_VERIFY_PARAM_set_auth_level(X509_STORE_CTX_get0_param(chain), CHAIN_LEVEL);
+        X509_STORE_CTX_set_verify_cb(chain, certs_server);
+        ok = X509_verify_cert(chain) == 1;
+    }
+    X509_STORE_CTX_free(chain);
+    ERR_clear_error();
+    return ok;
+}
+
 /* --- names --- */
 
 static bool exact(const ASN1_IA5STRING *s, char *out, size_t cap)
 {
     int n = ASN1_STRING_length(s);
     const uint8_t *p = ASN1_STRING_get0_data(s);
-    if (n <= 0 || (size_t)n >= cap || memchr(p, 0, (size_t)n) != NULL || memchr(p, '*', (size_t)n) != NULL)
+    if (n <= 0 || (size_t)n >= cap)
         return false;
+    for (int i = 0; i < n; i++)
+        if (p[i] <= ' ' || p[i] > '~' || p[i] == '*' || p[i] == '"')
+            return false;
     memcpy(out, p, (size_t)n);
     out[n] = '\0';
     return true;

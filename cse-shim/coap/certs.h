@@ -1,4 +1,5 @@
-/* Certificates as loaded: keys and chains a peer may be shown, and whom to trust. See cep_certs_load(). */
+/* Certificates as loaded: keys and chains a peer may be shown, whom to trust, and who was revoked. See cep_certs_load().
+ * For DTLS here and for TLS in cse-shim/tls. */
 #pragma once
 #include "cse-shim/coap/coap.h"
 
@@ -11,8 +12,15 @@ struct cep_certs *certs_ref(struct cep_certs *c);
 bool certs_can_verify(const struct cep_certs *c);
 /* Give `ssl` the certificate for `server_name` (NULL: none named); 1, or 0: out of memory. Having none is fine. */
 int certs_use(const struct cep_certs *c, SSL *ssl, const char *server_name);
-/* Let `ssl` check its peer's certificate against the anchors. */
+/* Let `ssl` check its peer's certificate against anchors and CRLs; fn: certs_server(), or one that calls certs_client(). */
 MUST_USE bool certs_verify(const struct cep_certs *c, SSL *ssl, int mode, SSL_verify_cb fn);
+/* What a verify call-back says: the chain's own checks, and of a client a name that says who it is, which is copied. A
+ * refusal is logged with its reason. */
+int certs_client(int ok, X509_STORE_CTX *chain, char *name, size_t cap);
+int certs_server(int ok, X509_STORE_CTX *chain);
+/* Server, after a reload: would this peer be let in now (or has it shown no certificate)? A handshake that has not come
+ * so far is checked against `c` (NULL: nobody is trusted) when it does. */
+MUST_USE bool certs_recheck(const struct cep_certs *c, SSL *ssl);
 /* The name a certificate stands for: its first URI, else its first dNSName (subjectAltName). False: none that is
- * exact (no wildcard, no NUL, at most cap - 1 bytes). */
+ * exact (printable, no wildcard, at most cap - 1 bytes). */
 MUST_USE bool certs_name(X509 *cert, char *out, size_t cap);

@@ -3,7 +3,8 @@
  * Server and client are one thing: after the handshake either side of a session may send requests. The PDU codec is
  * libcoap's; sockets, DTLS, retransmission, de-duplication and block transfer are here (docs/architecture.md says why).
  *
- * Threads: an endpoint and everything made from it belong to the thread of its loop.
+ * Threads: an endpoint and everything made from it belong to the thread of its loop. Several endpoints, each with its
+ * thread, may serve the same addresses as members of a group.
  * Ownership: what a callback is handed is valid until it returns, unless stated otherwise. */
 #pragma once
 #include "cse-shim/base/bytes.h"
@@ -56,6 +57,7 @@ struct cep_peer {
 struct cep_stats { /* all monotonic but `sessions` and `handshakes` (gauges) */
     uint64_t datagrams_in, datagrams_out, sessions, handshakes, sessions_total, handshakes_failed, cookies_sent;
     uint64_t requests, duplicates, retransmissions, dropped, evicted, malformed;
+    uint64_t passed_on; /* datagrams that another member of the group had to get */
 };
 
 struct cep_callbacks {
@@ -63,9 +65,9 @@ struct cep_callbacks {
     /* Server: a whole request arrived. Answer now or later, exactly once, with cep_respond(). NULL: every request is
      * answered 4.04. The message and its spans stay valid until cep_respond(). */
     void (*request)(void *user, struct cep_exchange *ex, const struct cep_message *req);
-    /* Server: key for a PSK identity (any bytes but NUL, <= 255). Returns the key's length (<= cap) or 0 to refuse.
-     * Must not block. The buffer is wiped by the endpoint after the handshake step. */
-    size_t (*psk)(void *user, const char *identity, uint8_t *key, size_t cap);
+    /* Server: who has this PSK identity (any bytes but NUL, <= 255)? Answer with cep_psk(), at once or whenever it is
+     * known; other sessions go on meanwhile. Once in a handshake, which ends 30 s after it began. NULL: all are refused. */
+    void (*psk)(void *user, uint64_t session, const char *identity);
     /* A session is open: its handshake completed, or it is plain and was just made (may be NULL). / A session ended for
      * whatever reason (may be NULL); a server session whose handshake failed was never reported, and is counted in
      * `handshakes_failed`, a client session is reported closed in any case. */
@@ -78,7 +80,19 @@ struct cep_callbacks {
     const char *(*links)(void *user);
 };
 
+/* What endpoints of several threads share to serve the same addresses: the kernel spreads the peers over them, each
+ * takes the cookies of all, and a datagram that reaches the wrong one is passed on. Endpoints join when they are made
+ * (one after the other), and must be freed before the group. Members listen on the same addresses in the same order. */
+#define CEP_MAX_MEMBERS 16u
+struct cep_group;
+MUST_USE struct cep_group *cep_group_new(unsigned members); /* NULL: out of memory, or not 1 to CEP_MAX_MEMBERS */
+void cep_group_free(struct cep_group *g);                   /* NULL is fine */
+/* The member that a session or observation is of, by its number; without a group 0. */
+static inline unsigned cep_member(uint64_t id) { return (unsigned)(id % CEP_MAX_MEMBERS); }
+
 struct cep_config {
+    struct cep_group *group;  /* NULL: none */
+    unsigned member;          /* from 0; each once */
     size_t max_sessions;      /* live sessions; the least recently used one is evicted; 0: 10,000 */
     size_t max_handshakes;    /* handshakes in progress behind a valid cookie; 0: 1,000 */
     size_t max_body;          /* joined body of a request or response, bytes; 0: 65,536 */
@@ -100,7 +114,7 @@ MUST_USE struct cep_endpoint *cep_endpoint_new(sd_event *loop, const struct cep_
 void cep_endpoint_free(struct cep_endpoint *ep);
 
 /* Listen on an address; `secure` says DTLS. May be called several times (IPv4 and IPv6, plain and secure). Port 0 picks
- * one; the port bound is stored in *bound when bound != NULL. Returns 0 or a negative errno. */
+ * one (the same for all members of a group); the port bound is stored in *bound when bound != NULL. Returns 0 or a negative errno. */
 MUST_USE int cep_listen(struct cep_endpoint *ep, const char *host, uint16_t port, bool secure, uint16_t *bound);
 
 /* Client: open a session to host:port (numeric or name; IPv4 or IPv6). With identity != NULL the session is DTLS with
@@ -118,17 +132,34 @@ struct cep_certificate {
     const char *private_key;  /* file: PEM, unencrypted */
 };
 
-/* Certificates, keys and trust anchors as read from files; reference counted, not thread-safe. For either role: a
- * server chooses by SNI, a client shows the first without a name. trust_anchors: file, PEM; NULL: trust nobody. At most
- * 64 certificates; 0 is fine. NULL on failure, with one line in err. */
+struct cep_certs_files {
+    const struct cep_certificate *list; /* at most 64; 0 is fine. No two for one server_name */
+    size_t n;
+    const char *trust_anchors;    /* file: PEM; NULL: trust nobody */
+    const char *revocation_lists; /* file: PEM, one or several CRLs; NULL: nobody asks whether a certificate was revoked */
+    bool any_key;                 /* for HTTPS: keys other than on P-256, too */
+};
+
+/* Certificates, keys, trust anchors and CRLs as read from files; reference counted, never changed once loaded, and so
+ * shared by endpoints of any thread. For either role: a server chooses by SNI, a client shows the first without a name.
+ * With revocation lists each certificate of a peer's chain needs a current CRL of its issuer: where that is missing or has
+ * expired, the peer is refused. NULL on failure, with one line in err. */
 struct cep_certs;
-MUST_USE struct cep_certs *cep_certs_load(const struct cep_certificate *list, size_t n, const char *trust_anchors,
-                                          char *err, size_t errlen);
+MUST_USE struct cep_certs *cep_certs_load(const struct cep_certs_files *files, char *err, size_t errlen);
 void cep_certs_unref(struct cep_certs *c); /* NULL is fine */
 
+/* When the first of these ends, seconds since 1970; INT64_MAX: there is none. */
+struct cep_certs_expiry {
+    int64_t certificate;     /* of ours */
+    int64_t revocation_list; /* its nextUpdate */
+};
+struct cep_certs_expiry cep_certs_expiry(const struct cep_certs *c);
+
 /* Server: from now on handshakes may use these certificates (referenced) beside PSK; NULL: PSK only. Call again with
- * newly loaded ones to replace them: open sessions go on. A client that comes without PSK is asked for its certificate
- * if there are anchors, and refused without one unless `optional`; unproven clients are CEP_CRED_NONE. */
+ * newly loaded ones to replace them: open sessions go on, but for those of clients whose certificate would be refused
+ * now (revoked, expired, no anchor any more); these are closed, the last of thousands after seconds. A client that comes
+ * without PSK is asked for its certificate if there are anchors, and refused without one unless `optional`; unproven
+ * clients are CEP_CRED_NONE. */
 void cep_endpoint_certificates(struct cep_endpoint *ep, struct cep_certs *certs, bool optional);
 
 /* Client: as cep_connect(), by certificates (referenced; they must have anchors). server_name: sent as SNI, and what
@@ -138,6 +169,9 @@ MUST_USE struct cep_session *cep_connect_certificate(struct cep_endpoint *ep, co
 
 struct cep_session *cep_session_find(struct cep_endpoint *ep, uint64_t serial); /* NULL: gone */
 uint64_t cep_session_serial(const struct cep_session *s);
+/* Server: the key (at most 64 bytes; copied, wiped after use) that cep_callbacks.psk asked for; n = 0 refuses. Harmless
+ * when the session is gone or asked for none. */
+void cep_psk(struct cep_endpoint *ep, uint64_t serial, const uint8_t *key, size_t n);
 void cep_session_close(struct cep_session *s); /* close_notify; outstanding requests end with ST_UNREACHABLE */
 
 /* The result of a client request. st: ST_OK when a response arrived (whatever its code; `rsp` is then non-NULL),
@@ -158,14 +192,17 @@ MUST_USE uint64_t cep_request(struct cep_session *s, const struct cep_message *r
 /* Forget a request: fn is not called again; an observation is deregistered with the server. */
 void cep_cancel(struct cep_session *s, uint64_t handle);
 
-/* Server side. */
+/* Server side. An exchange's peer, what it asks to observe and its message do not change, and may also be read by another
+ * thread to which it was handed, until it is answered. */
 const struct cep_peer *cep_exchange_peer(const struct cep_exchange *ex);
-bool cep_exchange_observe(const struct cep_exchange *ex); /* the request asks for an observation (Observe: 0) */
-/* Accept the observation: later cep_notify(id) sends; 0 when not asked for or out of memory. Call before responding. */
+uint64_t cep_exchange_observe(const struct cep_exchange *ex); /* Observe: 0 was sent: the id for it; 0: it was not */
+/* Accept the observation: later cep_notify(id) sends. Returns its id, or 0 when it was not asked for, its session is
+ * gone or memory is short. Call before responding. */
 uint64_t cep_observe(struct cep_exchange *ex);
 /* Answer and release the exchange (also when its session is gone meanwhile). Content is copied. `sensitive`: the
- * response is wiped after sending and never kept for de-duplication; a duplicate of the request is handed to the
- * request callback again (only for safe methods: GET, FETCH). */
+ * response is wiped after sending and never kept, neither for de-duplication nor for its further blocks: a duplicate of
+ * the request, and the request for the next block, are handed to the request callback again (only for safe methods: GET,
+ * FETCH). */
 void cep_respond(struct cep_exchange *ex, const struct cep_message *rsp, bool sensitive);
 /* Send a notification; `confirmable` ones are retransmitted, and their failure ends the observation. The newest
  * notification replaces an unsent or unacknowledged one (RFC 7641 4.5.2) unless `queue` is set (then at most 64 wait,
@@ -177,3 +214,7 @@ void cep_observe_cancel(struct cep_endpoint *ep, uint64_t observation);
 MUST_USE bool cep_export(struct cep_endpoint *ep, uint64_t serial, const char *label, uint8_t *out, size_t n);
 
 void cep_stats_get(const struct cep_endpoint *ep, struct cep_stats *out);
+
+/* A copy of a message, to hand it to another thread; NULL: out of memory. Freeing wipes it. */
+MUST_USE struct cep_message *cep_message_copy(const struct cep_message *m);
+void cep_message_free(struct cep_message *m); /* NULL is fine */

@@ -1,13 +1,12 @@
 #include "cse-shim/coap/dtls.h"
 
 #include "cse-shim/coap/certs.h"
+#include "cse-shim/coap/key_exchange.h"
 
 #include <arpa/inet.h>
 #include <openssl/bio.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
-#include <openssl/evp.h>
-#include <openssl/rand.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <stdlib.h>
@@ -26,10 +25,6 @@ static const char cert_suites[] =
 #define SMALL_MTU 548u
 #define BACK_OFF_AFTER 2 /* retransmissions in a row */
 
-#define COOKIE_LEN 16
-#define SECRET_LEN 32
-#define SECRET_LIFE_US (60 * UINT64_C(1000000)) /* a cookie is valid for one to two lives */
-
 enum { REC_CCS = 20, REC_ALERT = 21, REC_HANDSHAKE = 22 };
 
 struct dtls_ctx {
@@ -40,9 +35,7 @@ struct dtls_ctx {
     bool optional;           /* a client may come without a certificate */
     BIO_METHOD *bio;
     BIO_ADDR *unused; /* DTLSv1_listen() wants one */
-    EVP_MAC_CTX *hmac;
-    uint8_t secret[2][SECRET_LEN]; /* current, previous */
-    uint64_t secret_since;
+    struct cookies *cookies;
     struct dtls *scratch; /* answers ClientHellos until one has a valid cookie */
 };
 
@@ -51,9 +44,12 @@ struct dtls {
     SSL *ssl;
     void *peer;
     struct span in; /* the datagram being taken in */
-    struct span address;
+    struct span address; /* of the ClientHello being taken in */
+    uint64_t now_us;
     bool cookie_sent, cookie_good, failed;
     struct cep_certs *certs; /* of a client */
+    struct key_exchange *exchange; /* of a client with PSK, as far as it came */
+    enum { KEY_UNKNOWN, KEY_ASKED, KEY_ANSWERED } key_state; /* of a server */
     unsigned mtu, timeouts;
     uint8_t random[DTLS_RANDOM_LEN];
     char identity[DTLS_MAX_IDENTITY + 1];
@@ -115,59 +111,31 @@ static BIO_METHOD *bio_method(void)
 
 /* --- cookies --- */
 
-static bool cookie_make(struct dtls *d, const uint8_t secret[SECRET_LEN], uint8_t cookie[COOKIE_LEN])
-{
-    uint8_t mac[32];
-    size_t n = 0;
-    EVP_MAC_CTX *h = d->ctx->hmac;
-    bool ok = EVP_MAC_init(h, secret, SECRET_LEN, NULL) == 1 && EVP_MAC_update(h, d->address.p, d->address.n) == 1 &&
-              EVP_MAC_final(h, mac, &n, sizeof mac) == 1 && n == sizeof mac;
-    if (ok)
-        memcpy(cookie, mac, COOKIE_LEN);
-    return ok;
-}
-
 static int on_cookie_make(SSL *ssl, unsigned char *cookie, unsigned *len)
 {
     struct dtls *d = SSL_get_app_data(ssl);
     *len = COOKIE_LEN;
     d->cookie_sent = true;
-    return cookie_make(d, d->ctx->secret[0], cookie);
+    return cookie_make(d->ctx->cookies, d->address, d->now_us, cookie);
 }
 
 static int on_cookie_verify(SSL *ssl, const unsigned char *cookie, unsigned len)
 {
     struct dtls *d = SSL_get_app_data(ssl);
-    uint8_t want[COOKIE_LEN];
-    if (d->cookie_good) /* OpenSSL asks again when the handshake takes up the ClientHello just accepted */
-        return 1;
-    for (int i = 0; len == COOKIE_LEN && i < 2; i++)
-        if (cookie_make(d, d->ctx->secret[i], want) && CRYPTO_memcmp(want, cookie, COOKIE_LEN) == 0)
-            return 1;
-    return 0;
-}
-
-static bool secret_rotate(struct dtls_ctx *ctx, uint64_t now_us)
-{
-    if (now_us - ctx->secret_since < SECRET_LIFE_US)
-        return true;
-    memcpy(ctx->secret[1], ctx->secret[0], SECRET_LEN);
-    ctx->secret_since = now_us;
-    return RAND_bytes(ctx->secret[0], SECRET_LEN) == 1;
+    /* OpenSSL asks again when the handshake takes up the ClientHello just accepted. */
+    return d->cookie_good || cookie_good(d->ctx->cookies, d->address, d->now_us, span_of(cookie, len));
 }
 
 /* --- pre-shared keys --- */
 
+/* The key was asked for before OpenSSL got to see the identity; without it, OpenSSL answers unknown_psk_identity. */
 static unsigned on_psk_server(SSL *ssl, const char *identity, unsigned char *psk, unsigned cap)
 {
     struct dtls *d = SSL_get_app_data(ssl);
-    struct dtls_hooks *h = &d->ctx->hooks;
-    size_t len = strlen(identity);
-    if (h->psk == NULL || len >= sizeof d->identity)
-        return 0; /* OpenSSL answers unknown_psk_identity */
-    memcpy(d->identity, identity, len + 1);
-    size_t n = h->psk(h->user, identity, psk, cap);
-    return n <= cap ? (unsigned)n : 0; /* OpenSSL wipes psk after use */
+    if (d->keylen == 0 || d->keylen > cap || strcmp(identity, d->identity) != 0)
+        return 0;
+    memcpy(psk, d->key, d->keylen); /* OpenSSL wipes it after use */
+    return (unsigned)d->keylen;
 }
 
 static unsigned on_psk_client(SSL *ssl, const char *hint, char *identity, unsigned idcap, unsigned char *psk,
@@ -185,18 +153,10 @@ static unsigned on_psk_client(SSL *ssl, const char *hint, char *identity, unsign
 
 /* --- certificates --- */
 
-/* Asked for each certificate of a client's chain, from the top; the chain's own checks are done. A certificate without
- * a name that says who it is proves nothing. */
 static int on_client_chain(int ok, X509_STORE_CTX *store)
 {
-    SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
-    struct dtls *d = SSL_get_app_data(ssl);
-    if (!ok || X509_STORE_CTX_get_error_depth(store) != 0)
-        return ok;
-    if (certs_name(X509_STORE_CTX_get_current_cert(store), d->identity, sizeof d->identity))
-        return 1;
-    X509_STORE_CTX_set_error(store, X509_V_ERR_APPLICATION_VERIFICATION);
-    return 0;
+    struct dtls *d = SSL_get_app_data(X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx()));
+    return certs_client(ok, store, d->identity, sizeof d->identity);
 }
 
 /* A ClientHello came: what do we show, and what do we ask for? Without effect where a PSK suite is chosen. */
@@ -217,6 +177,16 @@ void dtls_ctx_certificates(struct dtls_ctx *ctx, struct cep_certs *certs, bool o
     cep_certs_unref(ctx->certs);
     ctx->certs = certs != NULL ? certs_ref(certs) : NULL;
     ctx->optional = optional;
+}
+
+bool dtls_certified(const struct dtls *d)
+{
+    return SSL_is_server(d->ssl) == 1 && SSL_get0_peer_certificate(d->ssl) != NULL;
+}
+
+bool dtls_recheck(struct dtls *d)
+{
+    return SSL_is_server(d->ssl) == 0 || certs_recheck(d->ctx->certs, d->ssl);
 }
 
 /* The server must be whom we want: a name in its certificate, not its common name, without wildcards. */
@@ -241,26 +211,12 @@ static SSL_CTX *ssl_ctx_new(const SSL_METHOD *method, const char *list)
         return NULL;
     }
     SSL_CTX_set_options(c, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_NO_QUERY_MTU |
-                               SSL_OP_CIPHER_SERVER_PREFERENCE);
+                               SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_CLEANSE_PLAINTEXT);
     SSL_CTX_set_session_cache_mode(c, SSL_SESS_CACHE_OFF);
     return c;
 }
 
-static EVP_MAC_CTX *hmac_new(void)
-{
-    EVP_MAC *mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
-    EVP_MAC_CTX *h = mac != NULL ? EVP_MAC_CTX_new(mac) : NULL;
-    EVP_MAC_free(mac);
-    OSSL_PARAM params[] = {OSSL_PARAM_construct_utf8_string("digest", (char[]){"SHA256"}, 0),
-                           OSSL_PARAM_construct_end()};
-    if (h != NULL && EVP_MAC_CTX_set_params(h, params) != 1) {
-        EVP_MAC_CTX_free(h);
-        return NULL;
-    }
-    return h;
-}
-
-struct dtls_ctx *dtls_ctx_new(const struct dtls_hooks *hooks, unsigned mtu)
+struct dtls_ctx *dtls_ctx_new(const struct dtls_hooks *hooks, unsigned mtu, const uint8_t master[COOKIE_MASTER_LEN])
 {
     struct dtls_ctx *ctx = calloc(1, sizeof *ctx);
     if (ctx == NULL)
@@ -271,9 +227,9 @@ struct dtls_ctx *dtls_ctx_new(const struct dtls_hooks *hooks, unsigned mtu)
     ctx->cert_client = ssl_ctx_new(DTLS_client_method(), cert_suites);
     ctx->bio = bio_method();
     ctx->unused = BIO_ADDR_new();
-    ctx->hmac = hmac_new();
+    ctx->cookies = cookies_new(master);
     if (ctx->server == NULL || ctx->client == NULL || ctx->cert_client == NULL || ctx->bio == NULL ||
-        ctx->unused == NULL || ctx->hmac == NULL || RAND_bytes(&ctx->secret[0][0], sizeof ctx->secret) != 1) {
+        ctx->unused == NULL || ctx->cookies == NULL) {
         dtls_ctx_free(ctx);
         return NULL;
     }
@@ -290,14 +246,13 @@ void dtls_ctx_free(struct dtls_ctx *ctx)
     if (ctx == NULL)
         return;
     dtls_free(ctx->scratch);
-    EVP_MAC_CTX_free(ctx->hmac);
+    cookies_free(ctx->cookies);
     BIO_ADDR_free(ctx->unused);
     SSL_CTX_free(ctx->server);
     SSL_CTX_free(ctx->client);
     SSL_CTX_free(ctx->cert_client);
     cep_certs_unref(ctx->certs);
     BIO_meth_free(ctx->bio);
-    OPENSSL_cleanse(ctx->secret, sizeof ctx->secret);
     free(ctx);
 }
 
@@ -354,13 +309,14 @@ struct dtls *dtls_listen(struct dtls_ctx *ctx, void *peer, struct span address, 
                          bool *cookie_sent)
 {
     *cookie_sent = false;
-    if (!secret_rotate(ctx, now_us) || (ctx->scratch == NULL && (ctx->scratch = dtls_new(ctx, ctx->server)) == NULL))
+    if (ctx->scratch == NULL && (ctx->scratch = dtls_new(ctx, ctx->server)) == NULL)
         return NULL;
     struct dtls *d = ctx->scratch;
     if (!dtls_client_hello(datagram, d->random))
         return NULL;
     d->peer = peer;
     d->address = address;
+    d->now_us = now_us;
     d->in = datagram;
     d->cookie_sent = false;
     ERR_clear_error();
@@ -398,7 +354,7 @@ struct dtls *dtls_connect_certs(struct dtls_ctx *ctx, void *peer, struct cep_cer
     d->certs = certs_ref(certs);
     d->peer = peer;
     size_t len = strlen(server_name);
-    if (len >= sizeof d->identity || !certs_verify(certs, d->ssl, SSL_VERIFY_PEER, NULL) ||
+    if (len >= sizeof d->identity || !certs_verify(certs, d->ssl, SSL_VERIFY_PEER, certs_server) ||
         certs_use(certs, d->ssl, NULL) != 1 || !expect_server(d->ssl, server_name)) {
         dtls_free(d);
         return NULL;
@@ -419,6 +375,7 @@ void dtls_free(struct dtls *d)
         return;
     SSL_free(d->ssl);
     cep_certs_unref(d->certs);
+    key_exchange_free(d->exchange);
     OPENSSL_cleanse(d, sizeof *d);
     free(d);
 }
@@ -431,8 +388,10 @@ static enum dtls_state step(struct dtls *d)
         return DTLS_OPEN;
     ERR_clear_error();
     int r = SSL_do_handshake(d->ssl);
-    if (r == 1)
+    if (r == 1) {
+        OPENSSL_cleanse(d->key, sizeof d->key); /* served; a session has no second handshake */
         return DTLS_OPEN;
+    }
     if (SSL_get_error(d->ssl, r) == SSL_ERROR_WANT_READ)
         return DTLS_HANDSHAKE;
     d->failed = true;
@@ -471,8 +430,28 @@ static void refuse_key(struct dtls *d)
     d->failed = true;
 }
 
+/* Does OpenSSL need a key to go on with this datagram? Asked once in a handshake. */
+static bool wants_key(struct dtls *d, struct span datagram)
+{
+    if (d->key_state != KEY_UNKNOWN || !SSL_is_server(d->ssl) || SSL_is_init_finished(d->ssl))
+        return false;
+    const SSL_CIPHER *suite = SSL_get_pending_cipher(d->ssl);
+    if (suite == NULL || SSL_CIPHER_get_auth_nid(suite) != NID_auth_psk)
+        return false;
+    if (d->exchange == NULL && (d->exchange = key_exchange_new()) == NULL)
+        return false;
+    return key_exchange_read(d->exchange, datagram, d->identity, sizeof d->identity);
+}
+
 enum dtls_state dtls_input(struct dtls *d, struct span datagram)
 {
+    bool ask = wants_key(d, datagram);
+    if (ask)
+        d->key_state = KEY_ASKED;
+    if (d->key_state == KEY_ASKED) {
+        key_exchange_keep(d->exchange, datagram);
+        return ask ? DTLS_KEY : DTLS_HANDSHAKE;
+    }
     d->in = datagram;
     enum dtls_state st = step(d);
     if (st != DTLS_OPEN)
@@ -481,6 +460,30 @@ enum dtls_state dtls_input(struct dtls *d, struct span datagram)
         refuse_key(d);
         return DTLS_ENDED;
     }
+    return st;
+}
+
+bool dtls_wants_key(const struct dtls *d)
+{
+    return d->key_state == KEY_ASKED;
+}
+
+enum dtls_state dtls_key(struct dtls *d, struct span key)
+{
+    enum dtls_state st = DTLS_HANDSHAKE;
+    struct span datagram;
+    d->key_state = KEY_ANSWERED;
+    if (key.n != 0 && key.n <= sizeof d->key) {
+        memcpy(d->key, key.p, key.n);
+        d->keylen = key.n;
+    }
+    while (st == DTLS_HANDSHAKE && key_exchange_next(d->exchange, &datagram))
+        st = dtls_input(d, datagram);
+    d->in = span_of(NULL, 0);
+    OPENSSL_cleanse(d->key, sizeof d->key);
+    d->keylen = 0;
+    key_exchange_free(d->exchange);
+    d->exchange = NULL;
     return st;
 }
 
@@ -513,7 +516,7 @@ void dtls_shutdown(struct dtls *d)
 uint64_t dtls_wait_us(struct dtls *d)
 {
     struct timeval tv;
-    if (DTLSv1_get_timeout(d->ssl, &tv) != 1)
+    if (d->key_state == KEY_ASKED || DTLSv1_get_timeout(d->ssl, &tv) != 1)
         return UINT64_MAX;
     return (uint64_t)tv.tv_sec * 1000000 + (uint64_t)tv.tv_usec;
 }

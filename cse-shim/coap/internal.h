@@ -2,7 +2,8 @@
  *   udp.c      sockets and addresses            session.c  sessions: table, LRU, DTLS handshakes
  *   message.c  CON/NON/ACK/RST, duplicates      client.c   requests sent
  *   server.c   requests received                block.c    bodies in pieces
- *   observe.c  observations served              endpoint.c putting it together */
+ *   observe.c  observations served              endpoint.c putting it together
+ *   group.c    endpoints of several threads that serve the same addresses */
 #pragma once
 #include "cse-shim/base/map64.h"
 #include "cse-shim/coap/dtls.h"
@@ -35,7 +36,7 @@ union address {
 struct sock {
     struct cep_endpoint *ep;
     int fd;
-    uint16_t index;              /* tells listening sockets apart in addresses' keys */
+    uint16_t index;              /* of a listening socket, in the order they were made; part of a path's key */
     bool secure;
     bool any;                    /* bound to all addresses: answers must name the one they leave from */
     struct cep_session *session; /* of a connected socket; NULL: listening */
@@ -58,9 +59,25 @@ MUST_USE int udp_listen(struct cep_endpoint *ep, const char *host, uint16_t port
 MUST_USE int udp_connect(struct cep_endpoint *ep, const char *host, uint16_t port, struct sock **out, struct path *path);
 void udp_close(struct sock *s);
 void udp_send(const struct path *path, struct span datagram);
+uint16_t bound_port(int fd); /* 0: not bound */
 uint64_t path_key(const struct path *path, const uint64_t secret[4]);
 bool path_eq(const struct path *a, const struct path *b);
 struct span path_bytes(const struct path *path); /* what a cookie is bound to */
+
+/* --- group.c: all do nothing, and allow everything, where there is no group --- */
+
+/* The secret that cookies are derived from. */
+const uint8_t *group_master(const struct cep_group *g);
+/* Take part: mail comes in on the endpoint's loop. */
+MUST_USE bool group_join(struct cep_endpoint *ep);
+/* Bind the index-th listening socket beside those of the other members. 0 or a negative errno. Needs a group. */
+MUST_USE int group_bind(struct cep_group *g, uint16_t index, int fd, union address *a, socklen_t len);
+/* A session of that path is in our table from here on, until group_release(). False: another member has the path, or
+ * out of memory. */
+MUST_USE bool group_claim(struct cep_endpoint *ep, const struct path *path);
+void group_release(struct cep_endpoint *ep, const struct path *path);
+/* True: the path is another member's, to which the datagram went (or was lost on the way). */
+MUST_USE bool group_pass_on(struct cep_endpoint *ep, const struct path *path, struct span datagram);
 
 /* --- session.c --- */
 
@@ -113,8 +130,8 @@ TAILQ_HEAD(session_list, cep_session);
 
 struct cep_session *session_ref(struct cep_session *s);
 void session_unref(struct cep_session *s);
-/* A datagram from `path`. */
-void session_datagram(struct cep_endpoint *ep, const struct path *path, struct span datagram);
+/* A datagram from `path`; `passed_on`: by another member of our group. */
+void session_datagram(struct cep_endpoint *ep, const struct path *path, struct span datagram, bool passed_on);
 /* A datagram for the session of a connected socket. */
 void session_input(struct cep_session *s, struct span datagram);
 void session_send(struct cep_session *s, struct span message);
@@ -189,7 +206,7 @@ struct cep_exchange {
     uint16_t mid;
     bool confirmable, acked;
     size_t size;                 /* of the request on the wire */
-    bool observe;                /* asked for */
+    uint64_t observe;            /* asked for: the id it would get; 0: not */
     bool block1;                 /* the request came in pieces; block1_value is echoed */
     uint32_t block1_value;
     struct block block2;         /* piece of the response asked for */
@@ -273,6 +290,7 @@ struct cep_endpoint {
     struct timers timers;
     struct dtls_ctx *dtls;
     struct udp_batch *batch;
+    sd_event_source *mail;          /* from the group */
     LIST_HEAD(, sock) socks;
     uint16_t next_sock;
     uint64_t secret[4];             /* of path_key() */
@@ -291,6 +309,9 @@ struct cep_endpoint {
     struct seen_list seen_age;
     size_t seen_bytes;
     struct timer seen_timer;
+    struct timer recheck;
+    uint64_t *unchecked;            /* serials of sessions whose certificate is to be looked at again */
+    size_t nunchecked;
     size_t assembly;                /* bytes of bodies in pieces */
     bool closing;                   /* cep_endpoint_free(): no callback any more */
     uint8_t plain[16640];           /* one DTLS record's content */
@@ -299,3 +320,5 @@ struct cep_endpoint {
 };
 
 uint64_t random64(void);
+/* The nth session or observation: the low bits name the member, see cep_member(). */
+static inline uint64_t cep_id(const struct cep_endpoint *ep, uint64_t n) { return n * CEP_MAX_MEMBERS + ep->cfg.member; }

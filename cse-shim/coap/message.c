@@ -261,7 +261,6 @@ void message_input(struct cep_session *s, struct span datagram)
     switch (pdu_parse(&p, datagram)) {
     case PDU_OK:
         dispatch(s, &p);
-        pdu_wipe(&p);
         break;
     case PDU_BAD:
         s->ep->stats.malformed++;

@@ -190,7 +190,7 @@ uint64_t cep_observe(struct cep_exchange *ex)
         return 0;
     }
     STAILQ_INIT(&o->queue);
-    o->id = ++ep->next_observation;
+    o->id = ex->observe;
     o->session = s;
     o->token = ex->token;
     o->last_con = timers_now(&ep->timers);

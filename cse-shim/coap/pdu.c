@@ -4,6 +4,8 @@
 #include <openssl/crypto.h>
 #include <stdlib.h>
 
+#define PAYLOAD_MARKER 0xff
+
 static void silent(coap_log_t level, const char *message)
 {
     (void)level;
@@ -32,51 +34,99 @@ static enum pdu_verdict parse_header(struct pdu *p, struct rd *r)
     return PDU_OK;
 }
 
-static bool parse_options(struct pdu *p, coap_pdu_t *codec)
+/* --- what options may look like --- */
+
+/* The lengths in bytes of the options that the endpoint and its users understand: RFC 7252 Table 4, RFC 7641 2, RFC
+ * 7959 2.1 and 4, RFC 9175 2.2.1 and 3.2.1, RFC 7967 2. oneM2M's, all above 255, are the user's to judge. */
+static const struct rule {
+    uint16_t num, min, max;
+} rules[] = {{OPT_IF_MATCH, 0, 8},
+             {OPT_URI_HOST, 1, 255},
+             {OPT_ETAG, 1, 8},
+             {OPT_IF_NONE_MATCH, 0, 0},
+             {OPT_OBSERVE, 0, 3},
+             {OPT_URI_PORT, 0, 2},
+             {OPT_LOCATION_PATH, 0, 255},
+             {OPT_URI_PATH, 0, 255},
+             {OPT_CONTENT_FORMAT, 0, 2},
+             {OPT_MAX_AGE, 0, 4},
+             {OPT_URI_QUERY, 0, 255},
+             {OPT_ACCEPT, 0, 2},
+             {OPT_LOCATION_QUERY, 0, 255},
+             {OPT_BLOCK2, 0, 3},
+             {OPT_BLOCK1, 0, 3},
+             {OPT_SIZE2, 0, 4},
+             {OPT_PROXY_URI, 1, 1034},
+             {OPT_PROXY_SCHEME, 1, 255},
+             {OPT_SIZE1, 0, 4},
+             {OPT_ECHO, 1, 40},
+             {OPT_NO_RESPONSE, 0, 1},
+             {OPT_REQUEST_TAG, 0, 8}};
+
+static const struct rule *rule_of(uint16_t num)
 {
-    coap_opt_iterator_t it;
-    coap_option_iterator_init(codec, &it, COAP_OPT_ALL);
-    for (coap_opt_t *o; (o = coap_option_next(&it)) != NULL;) {
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
+        if (rules[i].num == num)
+            return &rules[i];
+    return NULL;
+}
+
+static bool is_critical(uint16_t num)
+{
+    return (num & 1) != 0; /* RFC 7252 5.4.6 */
+}
+
+/* Known, and of a length that the definition does not have: treated as if not known (5.4.3). */
+static bool is_ill_sized(const struct cep_option *o)
+{
+    const struct rule *r = rule_of(o->num);
+    return r != NULL && (o->val.n < r->min || o->val.n > r->max);
+}
+
+/* libcoap reads one option, without an opinion on its length; where that may end is watched here. An option has one
+ * encoding only: one that takes another number of bytes had a delta above 65535, which libcoap lets wrap around. */
+static bool parse_option(struct rd *r, uint32_t *num, struct cep_option *out)
+{
+    coap_option_t o;
+    struct span whole;
+    size_t n = coap_opt_parse(r->p, r->n, &o);
+    if (n == 0 || n != coap_opt_encode_size(o.delta, o.length) || !rd_span(r, n, &whole))
+        return false;
+    *num += o.delta;
+    *out = (struct cep_option){(uint16_t)*num, span_of(whole.p + (n - o.length), o.length)};
+    return *num <= UINT16_MAX;
+}
+
+static bool parse_options(struct pdu *p, struct rd *r)
+{
+    uint32_t num = 0;
+    struct cep_option o;
+    uint8_t marker;
+    p->msg.opts = p->opts;
+    while (!rd_end(r) && r->p[0] != PAYLOAD_MARKER) {
+        if (!parse_option(r, &num, &o))
+            return false;
+        if (!is_critical(o.num) && is_ill_sized(&o))
+            continue; /* 5.4.1: silently ignored */
         if (p->msg.nopts == PDU_MAX_OPTIONS)
             return false;
-        p->opts[p->msg.nopts++] = (struct cep_option){it.number, span_of(coap_opt_value(o), coap_opt_length(o))};
+        p->opts[p->msg.nopts++] = o;
     }
-    p->msg.opts = p->opts;
-    size_t n;
-    const uint8_t *data;
-    if (coap_get_data(codec, &n, &data))
-        p->msg.payload = span_of(data, n);
-    return true;
+    if (!rd_u8(r, &marker))
+        return true;
+    p->msg.payload = rd_rest(r);
+    return p->msg.payload.n != 0; /* 3: a marker without payload is a format error */
 }
 
 enum pdu_verdict pdu_parse(struct pdu *p, struct span datagram)
 {
     p->msg = (struct cep_message){0};
-    p->codec = NULL;
     p->size = datagram.n;
     struct rd r = rd_of(datagram);
     enum pdu_verdict v = parse_header(p, &r);
-    if (v != PDU_OK || p->msg.code == 0)
-        return v;
-    coap_pdu_t *codec = coap_pdu_init(COAP_MESSAGE_CON, 0, 0, PDU_MAX);
-    if (codec == NULL)
-        return PDU_IGNORE;
-    p->codec = codec;
-    if (coap_pdu_parse(COAP_PROTO_UDP, datagram.p, datagram.n, codec) && parse_options(p, codec))
-        return PDU_OK;
-    pdu_wipe(p);
-    return PDU_BAD;
-}
-
-void pdu_wipe(struct pdu *p)
-{
-    /* The payload is in libcoap's buffer, which it frees as it is; it may have held a key. */
-    if (p->msg.payload.n != 0)
-        OPENSSL_cleanse((void *)(uintptr_t)p->msg.payload.p, p->msg.payload.n);
-    if (p->codec != NULL)
-        coap_delete_pdu(p->codec);
-    p->codec = NULL;
-    p->msg = (struct cep_message){0};
+    if (v == PDU_OK && (datagram.n > PDU_MAX || !parse_options(p, &r)))
+        v = PDU_BAD;
+    return v;
 }
 
 /* --- building --- */
@@ -119,7 +169,7 @@ void pdu_payload(struct wr *w, struct span payload)
 {
     if (payload.n == 0)
         return;
-    wr_u8(w, 0xff);
+    wr_u8(w, PAYLOAD_MARKER);
     wr_spanb(w, payload);
 }
 
@@ -133,19 +183,15 @@ bool option_is_ours(uint16_t num)
 
 uint16_t option_unknown_critical(const struct cep_message *m)
 {
-    /* Critical options (odd numbers) of RFC 7252, 7959 that are understood; oneM2M's are 259..351 (TS-0008 6.2.2.4), before 2022
-     * 256..275: which of them it knows is the user's to say.
-     */
-    static const uint16_t known[] = {1, 3, 5, 7, 11, 15, 17, 23, 27, 35, 39};
     for (size_t i = 0; i < m->nopts; i++) {
-        uint16_t num = m->opts[i].num;
-        if (i > 0 && m->opts[i - 1].num == num && (num == OPT_BLOCK1 || num == OPT_BLOCK2))
-            return num; /* RFC 7252 5.4.5: one too many is as if not understood */
-        bool ok = (num & 1) == 0 || (num >= 257 && num <= 351);
-        for (size_t k = 0; !ok && k < sizeof known / sizeof *known; k++)
-            ok = num == known[k];
-        if (!ok)
-            return num;
+        const struct cep_option *o = &m->opts[i];
+        /* oneM2M's are 259..351 (TS-0008 6.2.2.4), before 2022 256..275: which of them it knows is the user's to say.
+         */
+        bool known = rule_of(o->num) != NULL || (o->num >= 256 && o->num <= 351);
+        /* 5.4.5: one too many is as if not understood; of the rest it is the user's to say which may come again. */
+        bool twice = i > 0 && m->opts[i - 1].num == o->num && (o->num == OPT_BLOCK1 || o->num == OPT_BLOCK2);
+        if (twice || (is_critical(o->num) && (!known || is_ill_sized(o))))
+            return o->num;
     }
     return 0;
 }

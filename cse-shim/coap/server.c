@@ -171,8 +171,9 @@ static struct cep_exchange *exchange_new(struct cep_session *s, const struct pdu
     ex->token = p->token;
     ex->block2 = b2;
     ex->size = p->size;
-    ex->observe = (p->msg.code == CEP_GET || p->msg.code == CEP_FETCH) && b2.num == 0 &&
-                  cep_option_uint(&p->msg, OPT_OBSERVE, &observe) && observe == 0;
+    if ((p->msg.code == CEP_GET || p->msg.code == CEP_FETCH) && b2.num == 0 &&
+        cep_option_uint(&p->msg, OPT_OBSERVE, &observe) && observe == 0)
+        ex->observe = cep_id(s->ep, ++s->ep->next_observation);
     ex->ack = (struct timer){.fire = on_ack_due, .user = ex};
     LIST_INSERT_HEAD(&s->exchanges, ex, link);
     s->nexchanges++;
@@ -342,7 +343,7 @@ const struct cep_peer *cep_exchange_peer(const struct cep_exchange *ex)
 {
     return &ex->session->peer;
 }
-bool cep_exchange_observe(const struct cep_exchange *ex)
+uint64_t cep_exchange_observe(const struct cep_exchange *ex)
 {
     return ex->observe;
 }
@@ -400,8 +401,8 @@ static void respond(struct cep_exchange *ex, const struct cep_message *rsp, bool
     bool more = reply_send(s, &r, NULL, NULL, &tx);
     settle_answer(s, ex->mid, ex->confirmable && !ex->acked && !sensitive);
     if (sensitive && (ex->req->m.code == CEP_GET || ex->req->m.code == CEP_FETCH))
-        seen_again(s, ex->mid);
-    if (more)
+        seen_again(s, ex->mid); /* made again for the next block, too */
+    else if (more)
         block_keep(s, &ex->req->m, rsp);
     observe_flush(s->ep, ex->observation);
 }

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <openssl/crypto.h>
 #include <stdlib.h>
+#include <time.h>
 
 struct cep_session *session_ref(struct cep_session *s)
 {
@@ -30,28 +31,37 @@ static struct cep_session *table_find(struct cep_endpoint *ep, const struct path
     return s;
 }
 
+/* False: out of memory, or the path is another member's of our group. */
 static bool table_add(struct cep_session *s)
 {
-    uint64_t key = path_key(&s->path, s->ep->secret);
-    s->same_key = map64_get(s->ep->by_path, key);
-    return map64_put(s->ep->by_path, key, s);
+    struct cep_endpoint *ep = s->ep;
+    uint64_t key = path_key(&s->path, ep->secret);
+    if (!group_claim(ep, &s->path))
+        return false;
+    s->same_key = map64_get(ep->by_path, key);
+    if (map64_put(ep->by_path, key, s))
+        return true;
+    group_release(ep, &s->path);
+    return false;
 }
 
 static void table_remove(struct cep_session *s)
 {
-    uint64_t key = path_key(&s->path, s->ep->secret);
-    struct cep_session *head = map64_get(s->ep->by_path, key);
-    if (head == s) {
-        map64_del(s->ep->by_path, key);
-        if (s->same_key != NULL && !map64_put(s->ep->by_path, key, s->same_key))
-            s->ep->stats.dropped++; /* cannot happen: the slot was just freed */
+    struct cep_endpoint *ep = s->ep;
+    uint64_t key = path_key(&s->path, ep->secret);
+    struct cep_session *head = map64_get(ep->by_path, key);
+    struct cep_session **link = &head;
+    while (*link != NULL && *link != s)
+        link = &(*link)->same_key;
+    if (*link == NULL)
         return;
-    }
-    for (; head != NULL; head = head->same_key)
-        if (head->same_key == s) {
-            head->same_key = s->same_key;
-            return;
-        }
+    *link = s->same_key;
+    group_release(ep, &s->path);
+    if (link != &head)
+        return;
+    map64_del(ep->by_path, key);
+    if (head != NULL && !map64_put(ep->by_path, key, head))
+        ep->stats.dropped++; /* cannot happen: the slot was just freed */
 }
 
 /* --- life --- */
@@ -68,7 +78,7 @@ struct cep_session *session_new(struct cep_endpoint *ep, const struct path *path
     s->ep = ep;
     s->path = *path;
     s->client = client;
-    s->peer = (struct cep_peer){++ep->next_serial, CEP_CRED_NONE, s->identity, &s->path.addr.sa, s->path.addrlen};
+    s->peer = (struct cep_peer){cep_id(ep, ++ep->next_serial), CEP_CRED_NONE, s->identity, &s->path.addr.sa, s->path.addrlen};
     s->dtls_timer = (struct timer){.fire = on_dtls_timer, .user = s};
     s->limit = (struct timer){.fire = on_limit, .user = s};
     s->next_mid = (uint16_t)random64();
@@ -107,8 +117,9 @@ static void replace_live(struct cep_session *s)
         return;
     s->live = NULL;
     old->shadow = NULL;
+    bool added = table_add(s); /* before the old one goes: the path stays ours */
     session_close(old, false);
-    if (!table_add(s))
+    if (!added)
         session_close(s, true);
 }
 
@@ -155,13 +166,13 @@ static void unlink_server(struct cep_session *s)
         s->live = NULL;
         return;
     }
-    table_remove(s);
     struct cep_session *shadow = s->shadow;
     s->shadow = NULL;
-    if (shadow == NULL)
-        return;
-    shadow->live = NULL;
-    if (!table_add(shadow))
+    if (shadow != NULL)
+        shadow->live = NULL;
+    bool added = shadow == NULL || table_add(shadow);
+    table_remove(s);
+    if (!added)
         session_close(shadow, false);
 }
 
@@ -225,6 +236,17 @@ void session_expire(void *user)
 
 /* --- DTLS --- */
 
+/* The peer's timer may go off meanwhile, ours need not: our flight got through. `limit` goes on. */
+static void ask_key(struct cep_session *s)
+{
+    struct cep_endpoint *ep = s->ep;
+    timer_disarm(&ep->timers, &s->dtls_timer);
+    if (ep->cb.psk != NULL)
+        ep->cb.psk(ep->cb.user, s->peer.serial, dtls_identity(s->dtls));
+    else
+        cep_psk(ep, s->peer.serial, NULL, 0);
+}
+
 void session_step(struct cep_session *s, enum dtls_state st)
 {
     if (s->state != SESSION_HANDSHAKE) {
@@ -236,6 +258,8 @@ void session_step(struct cep_session *s, enum dtls_state st)
         session_open(s);
     } else if (st == DTLS_ENDED) {
         session_close(s, false);
+    } else if (st == DTLS_KEY) {
+        ask_key(s);
     } else {
         uint64_t wait = dtls_wait_us(s->dtls);
         if (wait != UINT64_MAX)
@@ -296,9 +320,9 @@ void session_send(struct cep_session *s, struct span message)
 
 /* --- demultiplexing on a listening socket --- */
 
-static void plain_datagram(struct cep_endpoint *ep, const struct path *path, struct span datagram)
+static void plain_datagram(struct cep_endpoint *ep, const struct path *path, struct cep_session *s,
+                           struct span datagram)
 {
-    struct cep_session *s = table_find(ep, path);
     if (s == NULL) {
         /* Only what may be a CoAP message makes a session. */
         if (datagram.n < 4 || datagram.p[0] >> 6 != 1 || (s = session_new(ep, path, false)) == NULL) {
@@ -314,12 +338,20 @@ static void plain_datagram(struct cep_endpoint *ep, const struct path *path, str
     session_input(s, datagram);
 }
 
+/* The clock itself, not the loop's time of waking up: members of a group must not disagree on the period. */
+static uint64_t clock_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * SEC + (uint64_t)t.tv_nsec / 1000;
+}
+
 /* A ClientHello that belongs to no handshake we know. Until its cookie is good nothing is kept. */
 static void hello(struct cep_endpoint *ep, const struct path *path, struct cep_session *live, struct span datagram)
 {
     bool cookie_sent;
     struct path from = *path;
-    struct dtls *d = dtls_listen(ep->dtls, &from, path_bytes(&from), datagram, timers_now(&ep->timers), &cookie_sent);
+    struct dtls *d = dtls_listen(ep->dtls, &from, path_bytes(&from), datagram, clock_us(), &cookie_sent);
     ep->stats.cookies_sent += cookie_sent;
     if (d == NULL)
         return;
@@ -355,9 +387,9 @@ static bool same_attempt(const struct cep_session *s, const uint8_t random[DTLS_
     return s != NULL && memcmp(dtls_random(s->dtls), random, DTLS_RANDOM_LEN) == 0;
 }
 
-static void secure_datagram(struct cep_endpoint *ep, const struct path *path, struct span datagram)
+static void secure_datagram(struct cep_endpoint *ep, const struct path *path, struct cep_session *s,
+                            struct span datagram)
 {
-    struct cep_session *s = table_find(ep, path);
     struct cep_session *newest = s != NULL && s->shadow != NULL ? s->shadow : s;
     uint8_t random[DTLS_RANDOM_LEN];
     if (dtls_client_hello(datagram, random)) {
@@ -376,12 +408,15 @@ static void secure_datagram(struct cep_endpoint *ep, const struct path *path, st
     session_input(dtls_is_handshake(datagram) ? newest : s, datagram);
 }
 
-void session_datagram(struct cep_endpoint *ep, const struct path *path, struct span datagram)
+void session_datagram(struct cep_endpoint *ep, const struct path *path, struct span datagram, bool passed_on)
 {
+    struct cep_session *s = table_find(ep, path);
+    if (s == NULL && !passed_on && group_pass_on(ep, path, datagram))
+        return;
     if (path->sock->secure)
-        secure_datagram(ep, path, datagram);
+        secure_datagram(ep, path, s, datagram);
     else
-        plain_datagram(ep, path, datagram);
+        plain_datagram(ep, path, s, datagram);
 }
 
 /* --- public --- */
@@ -460,4 +495,14 @@ bool cep_export(struct cep_endpoint *ep, uint64_t serial, const char *label, uin
 {
     struct cep_session *s = cep_session_find(ep, serial);
     return s != NULL && s->state == SESSION_OPEN && s->dtls != NULL && dtls_export(s->dtls, label, out, n);
+}
+
+void cep_psk(struct cep_endpoint *ep, uint64_t serial, const uint8_t *key, size_t n)
+{
+    struct cep_session *s = cep_session_find(ep, serial);
+    if (s == NULL || s->dtls == NULL || !dtls_wants_key(s->dtls))
+        return;
+    session_ref(s);
+    session_step(s, dtls_key(s->dtls, span_of(key, n)));
+    session_unref(s);
 }

@@ -67,7 +67,7 @@ static void deliver(struct sock *s, struct cep_session *session, struct mmsghdr 
     memcpy(&path.addr, m->msg_hdr.msg_name, path.addrlen < sizeof path.addr ? path.addrlen : sizeof path.addr);
     if (s->any)
         path.local = local_address(&m->msg_hdr);
-    session_datagram(ep, &path, datagram);
+    session_datagram(ep, &path, datagram, false);
 }
 
 static int on_readable(sd_event_source *source, int fd, uint32_t events, void *user)
@@ -100,7 +100,7 @@ static struct sock *sock_new(struct cep_endpoint *ep, int fd)
     struct sock *s = calloc(1, sizeof *s);
     if (s == NULL)
         return NULL;
-    *s = (struct sock){.ep = ep, .fd = fd, .index = ep->next_sock++};
+    *s = (struct sock){.ep = ep, .fd = fd};
     if (sd_event_add_io(ep->loop, &s->source, fd, EPOLLIN, on_readable, s) < 0) {
         free(s);
         return NULL;
@@ -161,7 +161,7 @@ static bool watch_destination(int fd, const struct sockaddr *sa)
     return false;
 }
 
-static uint16_t bound_port(int fd)
+uint16_t bound_port(int fd)
 {
     union address a = {0};
     socklen_t len = sizeof a;
@@ -181,7 +181,10 @@ int udp_listen(struct cep_endpoint *ep, const char *host, uint16_t port, struct 
         freeaddrinfo(ai);
         return fd;
     }
-    err = bind(fd, ai->ai_addr, ai->ai_addrlen) < 0 ? -errno : 0;
+    if (ep->cfg.group != NULL)
+        err = group_bind(ep->cfg.group, ep->next_sock, fd, (union address *)ai->ai_addr, ai->ai_addrlen);
+    else
+        err = bind(fd, ai->ai_addr, ai->ai_addrlen) < 0 ? -errno : 0;
     bool any = watch_destination(fd, ai->ai_addr);
     freeaddrinfo(ai);
     if (err == 0 && (*out = sock_new(ep, fd)) == NULL)
@@ -190,6 +193,7 @@ int udp_listen(struct cep_endpoint *ep, const char *host, uint16_t port, struct 
         close(fd);
         return err;
     }
+    (*out)->index = ep->next_sock++;
     (*out)->any = any;
     if (bound != NULL)
         *bound = bound_port(fd);

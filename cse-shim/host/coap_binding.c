@@ -1,5 +1,6 @@
 #include "cse-shim/host/coap_binding.h"
 
+#include "cse-shim/host/coap_workers.h"
 #include "cse-shim/host/json.h"
 #include "cse-shim/host/listen.h"
 
@@ -31,18 +32,11 @@ enum {
 
 #define MAX_ANSWER_OPTIONS 24
 
-struct outgoing { /* a request of ours to a peer, until its response */
-    void (*done)(void *user, enum st st, struct span body);
-    void *user;
-    struct coap_binding *binding;
-    struct outgoing *next, **link;
-};
-
 struct coap_binding {
     struct cse_host *host;
-    struct cep_endpoint *endpoint;
-    struct outgoing *outgoing;
+    struct coap_workers *workers;
 };
+
 
 /* --- request: options to what the host knows ---------------------------------------------------------------------- */
 
@@ -104,13 +98,27 @@ static bool repeatable(uint16_t num)
     return num == OPT_URI_PATH || num == OPT_URI_QUERY;
 }
 
-/* One option; false: critical and not understood (RFC 7252 5.4.1), which a second copy is as well (5.4.5). */
+/* Lengths in bytes that TS-0008 6.2.2.4 allows the options read here. */
+static bool is_ill_sized(uint16_t num, size_t n)
+{
+    static const struct {
+        uint16_t num, min, max;
+    } lengths[] = {{OPT_TY, 0, 2}, {OPT_RVI, 1, 2}, {OPT_FR, 0, 255}, {OPT_RQI, 0, 255}};
+    for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++)
+        if (lengths[i].num == num)
+            return n < lengths[i].min || n > lengths[i].max;
+    return false;
+}
+
+/* One option; false: critical and not understood (RFC 7252 5.4.1), which a second copy (5.4.5) and one of a wrong length
+ * (5.4.3) are as well. */
 static bool read_option(struct request *r, const struct cep_option *o, bool again)
 {
     unsigned v = 0;
-    if (again && !repeatable(o->num))
+    uint16_t num = number_today(o->num, r->old_options);
+    if ((again && !repeatable(o->num)) || is_ill_sized(num, o->val.n))
         return (o->num & 1) == 0;
-    switch (number_today(o->num, r->old_options)) {
+    switch (num) {
     case OPT_URI_PATH:
         request_segment(r, o->val);
         return true;
@@ -124,10 +132,8 @@ static bool read_option(struct request *r, const struct cep_option *o, bool agai
         request_accept(r, read_uint(o->val, 0xffff, &v) ? v : FORMAT_UNKNOWN);
         return true;
     case OPT_TY:
-        if (read_uint(o->val, 0xffffff, &v))
+        if (read_uint(o->val, 0xffff, &v))
             r->pub.ty = (int)v;
-        else
-            request_refuse(r, ST_BAD_REQUEST, "the resource type is not a number");
         return true;
     case OPT_RVI:
         r->rvi = request_text(r, o->val);
@@ -231,27 +237,26 @@ static void answer(void *exchange, const struct answer *a)
         add_uint(&m, OPT_MAX_AGE, 0); /* TS-0008 6.3.1: never cached */
     if (a->primitive)
         add_primitive(&m, a);
-    cep_respond(exchange, &m.m, a->sensitive);
+    coap_workers_respond(exchange, &m.m, a->sensitive);
 }
 
 static uint64_t observe(void *exchange)
 {
-    return observation_of_coap(cep_observe(exchange));
+    return observation_of_coap(coap_workers_observe(exchange));
 }
 
 static const struct binding_ops coap_ops = {CSE_COAP, answer, observe};
 
 /* --- the endpoint's call-backs --------------------------------------------------------------------------------------- */
 
-static void refuse(struct cep_exchange *ex, uint8_t code)
+static void refuse(struct coap_exchange *x, uint8_t code)
 {
     struct cep_message m = {.code = code};
-    cep_respond(ex, &m, false);
+    coap_workers_respond(x, &m, false);
 }
 
-static bool read_peer(struct request *r, const struct cep_exchange *ex)
+static bool read_peer(struct request *r, const struct cep_peer *p)
 {
-    const struct cep_peer *p = cep_exchange_peer(ex);
     char address[ADDRESS_TEXT];
     address_print(p->addr, address);
     r->pub.peer = (struct cse_peer){.session = session_of_coap(p->serial),
@@ -261,21 +266,21 @@ static bool read_peer(struct request *r, const struct cep_exchange *ex)
     return r->refusal == ST_OK;
 }
 
-static void on_request(void *user, struct cep_exchange *ex, const struct cep_message *m)
+static void on_request(void *user, struct coap_exchange *x, const struct cep_exchange *ex, const struct cep_message *m)
 {
     struct coap_binding *b = user;
-    struct request *r = request_new(b->host, &coap_ops, ex);
+    struct request *r = request_new(b->host, &coap_ops, x);
     if (r == NULL) {
-        refuse(ex, CEP_CODE(5, 3));
+        refuse(x, CEP_CODE(5, 3));
         return;
     }
     metrics_count(host_metrics(b->host), "host_coap_requests_total", 1);
-    if (!read_peer(r, ex) || !coap_request_read(r, m)) {
+    if (!read_peer(r, cep_exchange_peer(ex)) || !coap_request_read(r, m)) {
         request_drop(r);
-        refuse(ex, CEP_CODE(4, 2));
+        refuse(x, CEP_CODE(4, 2));
         return;
     }
-    r->pub.observe = cep_exchange_observe(ex);
+    r->pub.observe = cep_exchange_observe(ex) != 0;
     request_dispatch(r);
 }
 
@@ -294,27 +299,22 @@ static void on_observe_end(void *user, uint64_t observation)
     host_observe_end(((struct coap_binding *)user)->host, observation_of_coap(observation));
 }
 
-static const char *on_links(void *user)
-{
-    return host_links(((struct coap_binding *)user)->host);
-}
-
 /* --- life --------------------------------------------------------------------------------------------------------------- */
 
-struct coap_binding *coap_binding_new(struct cse_host *h, sd_event *loop, const struct cep_config *cfg)
+struct coap_binding *coap_binding_new(struct cse_host *h, sd_event *loop, unsigned workers, const struct cep_config *cfg)
 {
     struct coap_binding *b = calloc(1, sizeof *b);
     if (b == NULL)
         return NULL;
     b->host = h;
-    struct cep_callbacks cb = {.user = b,
-                               .request = on_request,
-                               .psk = on_psk,
-                               .closed = on_closed,
-                               .observe_end = on_observe_end,
-                               .links = on_links};
-    b->endpoint = cep_endpoint_new(loop, cfg, &cb);
-    if (b->endpoint != NULL)
+    struct coap_workers_calls calls = {.user = b,
+                                       .request = on_request,
+                                       .psk = on_psk,
+                                       .closed = on_closed,
+                                       .observe_end = on_observe_end,
+                                       .links = host_links(h)};
+    b->workers = coap_workers_new(loop, workers, cfg, &calls);
+    if (b->workers != NULL)
         return b;
     free(b);
     return NULL;
@@ -324,7 +324,7 @@ static bool listen_one(void *user, const struct listen_address *a, char *err, si
 {
     struct coap_binding *b = user;
     uint16_t bound = a->port;
-    int r = cep_listen(b->endpoint, a->host, a->port, true, &bound);
+    int r = coap_workers_listen(b->workers, a->host, a->port, &bound);
     if (r < 0)
         snprintf(err, errlen, "coap: cannot listen on %s port %u: %s", a->host, a->port, strerror(-r));
     else
@@ -332,117 +332,65 @@ static bool listen_one(void *user, const struct listen_address *a, char *err, si
     return r >= 0;
 }
 
-bool coap_binding_certificates(struct coap_binding *b, const struct coap_files *files, char *err, size_t errlen)
+void coap_binding_certificates(struct coap_binding *b, struct cep_certs *certs)
 {
-    struct cep_certificate one = {NULL, files->certificate, files->private_key};
-    unsigned given = (files->certificate != NULL) + (files->private_key != NULL) + (files->trust_anchors != NULL);
-    char reason[256];
-    if (given != 0 && given != 3) {
-        snprintf(err, errlen, "coap: certificate, private-key and trust-anchors go together");
-        return false;
-    }
-    struct cep_certs *certs = given == 0 ? NULL : cep_certs_load(&one, 1, files->trust_anchors, reason, sizeof reason);
-    if (given != 0 && certs == NULL) {
-        snprintf(err, errlen, "coap: %s", reason);
-        return false;
-    }
-    if (b != NULL)
-        cep_endpoint_certificates(b->endpoint, certs, false);
-    cep_certs_unref(certs);
-    return true;
+    coap_workers_certificates(b->workers, certs, false);
 }
 
 bool coap_binding_listen(struct coap_binding *b, const char *addresses, char *err, size_t errlen)
 {
-    return listen_each(addresses, listen_one, b, err, errlen);
-}
-
-static void outgoing_free(struct outgoing *o)
-{
-    *o->link = o->next;
-    if (o->next != NULL)
-        o->next->link = o->link;
-    free(o);
+    if (!listen_each(addresses, listen_one, b, err, errlen))
+        return false;
+    if (coap_workers_start(b->workers))
+        return true;
+    snprintf(err, errlen, "coap: a worker's thread cannot be made");
+    return false;
 }
 
 void coap_binding_free(struct coap_binding *b)
 {
     if (b == NULL)
         return;
-    cep_endpoint_free(b->endpoint);
-    for (struct outgoing *o = b->outgoing, *next = NULL; o != NULL; o = next) {
-        next = o->next;
-        free(o);
-    }
+    coap_workers_free(b->workers);
     free(b);
 }
 
-void coap_binding_stats(const struct coap_binding *b, struct cep_stats *out)
+void coap_binding_stats(struct coap_binding *b, struct cep_stats *out)
 {
-    cep_stats_get(b->endpoint, out);
+    coap_workers_stats(b->workers, out);
 }
 
 /* --- what plugins ask for ------------------------------------------------------------------------------------------------ */
 
-void coap_binding_notify(struct coap_binding *b, uint64_t observation, const struct cse_response *rsp, bool queue)
+void coap_binding_notify(struct coap_binding *b, uint64_t observation, unsigned format, const struct cse_response *rsp,
+                         bool queue)
 {
     struct rendered body;
-    if (!response_render(CSE_SERVICE, FORMAT_JSON, rsp, &body))
+    if (!response_render(CSE_SERVICE, format, rsp, &body))
         return;
     struct message m = {.m = {.code = st_map(rsp->status)->coap, .payload = body.body}};
     if (body.content_format != CSE_NO_FORMAT)
         add_uint(&m, OPT_CONTENT_FORMAT, body.content_format);
-    cep_notify(b->endpoint, observation, &m.m, true, queue);
+    coap_workers_notify(b->workers, observation, &m.m, true, queue);
     json_text_free(body.text);
 }
 
 void coap_binding_observe_cancel(struct coap_binding *b, uint64_t observation)
 {
-    cep_observe_cancel(b->endpoint, observation);
-}
-
-static enum st status_of_code(uint8_t code)
-{
-    if (code >> 5 == 2)
-        return ST_OK;
-    for (unsigned i = 0; i < ST_COUNT; i++)
-        if (st_map((enum st)i)->coap == code)
-            return (enum st)i;
-    return ST_INTERNAL;
-}
-
-static void on_response(void *user, enum st st, const struct cep_message *rsp)
-{
-    struct outgoing o = *(struct outgoing *)user;
-    outgoing_free(user);
-    if (st == ST_OK)
-        o.done(o.user, status_of_code(rsp->code), rsp->payload);
-    else
-        o.done(o.user, st, span_of(NULL, 0));
+    coap_workers_observe_cancel(b->workers, observation);
 }
 
 bool coap_binding_send(struct coap_binding *b, uint64_t serial, const char *path, unsigned content_format,
                        struct span body, void (*done)(void *user, enum st st, struct span body), void *user)
 {
-    struct cep_session *s = cep_session_find(b->endpoint, serial);
-    struct outgoing *o = s == NULL ? NULL : malloc(sizeof *o);
-    if (o == NULL)
-        return false;
-    *o = (struct outgoing){done, user, b, b->outgoing, &b->outgoing};
-    if (b->outgoing != NULL)
-        b->outgoing->link = &o->next;
-    b->outgoing = o;
     struct message m = {.m = {.code = CEP_POST, .payload = body}};
     add_path(&m, OPT_URI_PATH, path);
     if (content_format != CSE_NO_FORMAT)
         add_uint(&m, OPT_CONTENT_FORMAT, content_format);
-    if (cep_request(s, &m.m, false, true, on_response, o) != 0)
-        return true;
-    outgoing_free(o);
-    return false;
+    return coap_workers_send(b->workers, serial, &m.m, done, user);
 }
 
 bool coap_binding_export(struct coap_binding *b, uint64_t serial, const char *label, uint8_t *out, size_t n)
 {
-    return cep_export(b->endpoint, serial, label, out, n);
+    return coap_workers_export(b->workers, serial, label, out, n);
 }

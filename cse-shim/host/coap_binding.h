@@ -5,19 +5,18 @@
 #include "cse-shim/host/request.h"
 
 struct coap_binding;
-MUST_USE struct coap_binding *coap_binding_new(struct cse_host *h, sd_event *loop, const struct cep_config *cfg);
-/* Files for peers that come without PSK; all NULL: there are none. As cep_certs_load(); a client must have one. */
-struct coap_files {
-    const char *certificate, *private_key, *trust_anchors;
-};
-/* Read them (again); on failure the old ones stay. `b` NULL: only see whether they are good. */
-MUST_USE bool coap_binding_certificates(struct coap_binding *b, const struct coap_files *files, char *err, size_t errlen);
+MUST_USE struct coap_binding *coap_binding_new(struct cse_host *h, sd_event *loop, unsigned workers,
+                                                const struct cep_config *cfg);
+/* For peers that come without PSK, who must have one, too; NULL: there are none. As cep_endpoint_certificates(). */
+void coap_binding_certificates(struct coap_binding *b, struct cep_certs *certs);
+/* Listen, and start the workers. */
 MUST_USE bool coap_binding_listen(struct coap_binding *b, const char *addresses, char *err, size_t errlen);
 void coap_binding_free(struct coap_binding *b); /* NULL is fine */
-void coap_binding_stats(const struct coap_binding *b, struct cep_stats *out);
+void coap_binding_stats(struct coap_binding *b, struct cep_stats *out);
 
-/* cse_host_ops of the same names; `serial` and observations are the endpoint's. */
-void coap_binding_notify(struct coap_binding *b, uint64_t observation, const struct cse_response *rsp, bool queue);
+/* cse_host_ops of the same names; `serial` and observations are the endpoint's, `format` is that of trees. */
+void coap_binding_notify(struct coap_binding *b, uint64_t observation, unsigned format, const struct cse_response *rsp,
+                         bool queue);
 void coap_binding_observe_cancel(struct coap_binding *b, uint64_t observation);
 bool coap_binding_send(struct coap_binding *b, uint64_t serial, const char *path, unsigned content_format,
                        struct span body, void (*done)(void *user, enum st st, struct span body), void *user);

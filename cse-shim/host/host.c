@@ -1,5 +1,7 @@
 #include "cse-shim/host/host.h"
 
+#include "cse-shim/base/map64.h"
+#include "cse-shim/host/certificates.h"
 #include "cse-shim/host/coap_binding.h"
 #include "cse-shim/host/loop.h"
 #include "cse-shim/host/request.h"
@@ -19,6 +21,8 @@ const struct conf_option host_options[] = {
     {"daemon", "log-level", CONF_STRING, "info", 0, 0, "error, warning, notice, info or debug"},
     {"daemon", "drain-seconds", CONF_INT, "10", 0, 600, "Longest wait for requests in flight at shutdown, seconds"},
     {"coap", "listen", CONF_STRING, "[::]:5684, 0.0.0.0:5684", 0, 0, "CoAP over DTLS addresses; empty: none"},
+    {"coap", "workers", CONF_INT, "1", 1, CEP_MAX_MEMBERS,
+     "Threads for CoAP and DTLS, among which the limits below are divided; 1: none, the daemon's own thread does it"},
     {"coap", "max-sessions", CONF_INT, "10000", 1, 1000000, "Live DTLS sessions; the least recently used one goes"},
     {"coap", "max-handshakes", CONF_INT, "1000", 1, 100000, "DTLS handshakes in progress"},
     {"coap", "max-body", CONF_INT, "65536", 1024, 16777216, "Largest body, bytes"},
@@ -26,9 +30,12 @@ const struct conf_option host_options[] = {
     {"coap", "certificate", CONF_PATH, NULL, 0, 0, "Certificate chain for CoAP clients without PSK, PEM, on P-256; absent: PSK only"},
     {"coap", "private-key", CONF_PATH, NULL, 0, 0, "Its private key, PEM"},
     {"coap", "trust-anchors", CONF_PATH, NULL, 0, 0, "Certificates that clients' certificates must lead to, PEM (needed beside certificate)"},
+    {"coap", "revocation-lists", CONF_PATH, NULL, 0, 0, "Current CRLs of all their issuers, PEM; absent: revocation is not checked"},
     {"https", "listen", CONF_STRING, "[::]:8443, 0.0.0.0:8443", 0, 0, "HTTPS addresses; empty: none"},
     {"https", "certificate", CONF_PATH, NULL, 0, 0, "Server certificate chain, PEM (needed to listen)"},
     {"https", "private-key", CONF_PATH, NULL, 0, 0, "Its private key, PEM (needed to listen)"},
+    {"https", "trust-anchors", CONF_PATH, NULL, 0, 0, "Certificates that clients' certificates must lead to, PEM; absent: clients are not asked for one"},
+    {"https", "revocation-lists", CONF_PATH, NULL, 0, 0, "Current CRLs of all their issuers, PEM; absent: revocation is not checked"},
     {"https", "max-connections", CONF_INT, "1000", 1, 100000, "Connections; further ones wait"},
     {"https", "max-connections-per-address", CONF_INT, "250", 1, 100000,
      "Connections of one IPv4 address or IPv6 /64; further ones are closed"},
@@ -36,6 +43,9 @@ const struct conf_option host_options[] = {
     {"https", "max-body", CONF_INT, "65536", 1024, 16777216, "Largest body, bytes"},
     {"https", "handshake-seconds", CONF_INT, "10", 1, 600, "A slower TLS handshake is cut off, seconds"},
     {"https", "idle-seconds", CONF_INT, "60", 1, 86400, "Longest time without a request, and from its first byte to its answer, seconds"},
+    {"certificate.*", "server-name", CONF_STRING, "!", 0, 0, "Name (SNI) that a client of CoAP or HTTPS must ask for to be shown this certificate"},
+    {"certificate.*", "certificate", CONF_PATH, "!", 0, 0, "Certificate chain for that name, PEM, on P-256"},
+    {"certificate.*", "private-key", CONF_PATH, "!", 0, 0, "Its private key, PEM"},
     {"status", "listen", CONF_STRING, "127.0.0.1:9464", 0, 0, "/healthz, /readyz, /metrics, plain HTTP; empty: none"},
     {"status", "allow-remote", CONF_BOOL, "no", 0, 0, "Let [status] listen name other than loopback addresses"},
     {NULL, NULL, CONF_STRING, NULL, 0, 0, NULL}};
@@ -55,10 +65,12 @@ struct cse_host {
     char links[512]; /* "</mef>,</v1>" */
     struct loop_work *work;
     struct metrics *metrics;
+    struct certificates certificates;
     struct coap_binding *coap;
     struct http_binding *http;
     struct status_server *status;
-    struct request *requests;
+    struct request_list requests;
+    struct map64 *in_cbor; /* observations whose notifications are CBOR instead of JSON */
     bool starting, draining;
 };
 
@@ -78,11 +90,24 @@ static bool op_mount(struct cse_host *h, const char *prefix, enum cse_mount how)
     return true;
 }
 
+static void cancel(struct cse_host *h, uint64_t observation)
+{
+    if ((observation & 1) != 0 && h->http != NULL)
+        http_binding_observe_cancel(h->http, observation >> 1);
+    else if ((observation & 1) == 0 && h->coap != NULL)
+        coap_binding_observe_cancel(h->coap, observation >> 1);
+}
+
+/* Notifications come in the format of the first answer (RFC 7641 4.2). */
 static uint64_t op_observe(struct cse_host *h, struct cse_request *req)
 {
-    (void)h;
     struct request *r = (struct request *)req;
-    return req->observe && r->binding->observe != NULL ? r->binding->observe(r->exchange) : 0;
+    uint64_t id = req->observe && r->binding->observe != NULL ? r->binding->observe(r->exchange) : 0;
+    if (id == 0 || r->binding->kind != CSE_COAP || !format_is_cbor(request_answer_format(r)) ||
+        map64_put(h->in_cbor, id, h))
+        return id;
+    cancel(h, id);
+    return 0;
 }
 
 static void op_notify(struct cse_host *h, uint64_t observation, const struct cse_response *rsp, bool queue)
@@ -90,16 +115,15 @@ static void op_notify(struct cse_host *h, uint64_t observation, const struct cse
     if ((observation & 1) != 0 && h->http != NULL)
         http_binding_notify(h->http, observation >> 1, rsp);
     else if ((observation & 1) == 0 && h->coap != NULL)
-        coap_binding_notify(h->coap, observation >> 1, rsp, queue);
+        coap_binding_notify(h->coap, observation >> 1,
+                            map64_get(h->in_cbor, observation) != NULL ? FORMAT_CBOR : FORMAT_JSON, rsp, queue);
     cJSON_Delete(rsp->pc);
 }
 
 static void op_observe_cancel(struct cse_host *h, uint64_t observation)
 {
-    if ((observation & 1) != 0 && h->http != NULL)
-        http_binding_observe_cancel(h->http, observation >> 1);
-    else if ((observation & 1) == 0 && h->coap != NULL)
-        coap_binding_observe_cancel(h->coap, observation >> 1);
+    map64_del(h->in_cbor, observation);
+    cancel(h, observation);
 }
 
 static bool op_send(struct cse_host *h, uint64_t session, const char *path, unsigned content_format, struct span body,
@@ -245,6 +269,7 @@ void host_session_end(struct cse_host *h, uint64_t session)
 
 void host_observe_end(struct cse_host *h, uint64_t observation)
 {
+    map64_del(h->in_cbor, observation);
     if (h->instance != NULL && h->plugin->observe_end != NULL)
         h->plugin->observe_end(h->instance, observation);
 }
@@ -278,6 +303,7 @@ void host_metrics_refresh(struct cse_host *h)
                {"coap_dropped_total", c.dropped},
                {"coap_sessions_evicted_total", c.evicted},
                {"coap_malformed_total", c.malformed},
+               {"coap_passed_on_total", c.passed_on},
                {"https_connections", t.connections},
                {"https_handshakes", t.handshakes},
                {"https_connections_total", t.accepted},
@@ -288,9 +314,10 @@ void host_metrics_refresh(struct cse_host *h)
                {"https_not_http_total", t.filtered}};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         metrics_set(h->metrics, all[i].name, (int64_t)all[i].value);
+    certificates_measure(&h->certificates, h->metrics);
 }
 
-struct request **host_requests(struct cse_host *h)
+struct request_list *host_requests(struct cse_host *h)
 {
     return &h->requests;
 }
@@ -303,7 +330,7 @@ static void leave(void *user)
 
 void host_request_ended(struct cse_host *h)
 {
-    if (h->draining && h->requests == NULL && h->work != NULL)
+    if (h->draining && h->requests.busy == NULL && h->work != NULL)
         loop_timer(h->work, LINGER_MS, leave, h);
 }
 
@@ -320,7 +347,8 @@ struct cse_host *host_new(sd_event *loop, const struct host_setup *s, char *err,
     h->plugin = s->plugin;
     h->metrics = metrics_new();
     h->work = loop_work_new(loop);
-    if (h->metrics == NULL || h->work == NULL) {
+    h->in_cbor = map64_new();
+    if (h->metrics == NULL || h->work == NULL || h->in_cbor == NULL) {
         host_free(h);
         return NULL;
     }
@@ -339,13 +367,6 @@ static unsigned setting(const struct conf *c, const char *section, const char *k
     return (unsigned)conf_int(c, section, key);
 }
 
-static struct coap_files coap_files(const struct conf *c)
-{
-    return (struct coap_files){.certificate = conf_str(c, "coap", "certificate"),
-                               .private_key = conf_str(c, "coap", "private-key"),
-                               .trust_anchors = conf_str(c, "coap", "trust-anchors")};
-}
-
 static bool listen_coap(struct cse_host *h, char *err, size_t errlen)
 {
     const struct conf *c = h->conf;
@@ -356,17 +377,18 @@ static bool listen_coap(struct cse_host *h, char *err, size_t errlen)
     const char *addresses = conf_str(c, "coap", "listen");
     if (addresses[0] == '\0')
         return true;
-    h->coap = coap_binding_new(h, h->loop, &cfg);
-    snprintf(err, errlen, "coap: out of memory, or OpenSSL lacks a needed algorithm");
-    struct coap_files files = coap_files(c);
-    return h->coap != NULL && coap_binding_certificates(h->coap, &files, err, errlen) &&
-           coap_binding_listen(h->coap, addresses, err, errlen);
+    h->coap = coap_binding_new(h, h->loop, setting(c, "coap", "workers"), &cfg);
+    if (h->coap == NULL) {
+        snprintf(err, errlen, "coap: out of memory, or OpenSSL lacks a needed algorithm");
+        return false;
+    }
+    coap_binding_certificates(h->coap, h->certificates.coap);
+    return coap_binding_listen(h->coap, addresses, err, errlen);
 }
 
-static struct http_config http_settings(const struct conf *c)
+static struct http_config http_settings(const struct conf *c, const struct certificates *certs)
 {
-    return (struct http_config){.tls = {.certificate = conf_str(c, "https", "certificate"),
-                                        .private_key = conf_str(c, "https", "private-key"),
+    return (struct http_config){.tls = {.certs = certs->https,
                                         .max_connections = setting(c, "https", "max-connections"),
                                         .max_per_address = setting(c, "https", "max-connections-per-address"),
                                         .handshake_seconds = setting(c, "https", "handshake-seconds"),
@@ -377,32 +399,28 @@ static struct http_config http_settings(const struct conf *c)
 
 bool host_check(const struct conf *conf, char *err, size_t errlen)
 {
-    struct http_config cfg = http_settings(conf);
-    struct coap_files files = coap_files(conf);
-    if (!coap_binding_certificates(NULL, &files, err, errlen))
+    struct certificates c;
+    if (!certificates_load(conf, &c, err, errlen))
         return false;
-    if (conf_str(conf, "https", "listen")[0] == '\0')
-        return true;
-    if (cfg.tls.certificate != NULL && cfg.tls.private_key != NULL)
-        return tls_config_check(&cfg.tls, err, errlen);
-    snprintf(err, errlen, "[https] certificate and private-key are needed to listen");
-    return false;
+    certificates_free(&c);
+    return true;
 }
 
 static bool listen_https(struct cse_host *h, char *err, size_t errlen)
 {
-    struct http_config cfg = http_settings(h->conf);
+    struct http_config cfg = http_settings(h->conf, &h->certificates);
     const char *addresses = conf_str(h->conf, "https", "listen");
     if (addresses[0] == '\0')
         return true;
-    if (!host_check(h->conf, err, errlen))
-        return false;
     h->http = http_binding_new(h, h->loop, &cfg, err, errlen);
     return h->http != NULL && http_binding_listen(h->http, addresses, err, errlen);
 }
 
 bool host_listen(struct cse_host *h, char *err, size_t errlen)
 {
+    if (!certificates_load(h->conf, &h->certificates, err, errlen))
+        return false;
+    certificates_log(&h->certificates);
     h->status = status_server_new(h, h->loop, conf_str(h->conf, "status", "listen"),
                                   conf_bool(h->conf, "status", "allow-remote"), err, errlen);
     return h->status != NULL && listen_coap(h, err, errlen) && listen_https(h, err, errlen);
@@ -416,23 +434,30 @@ void host_drain(struct cse_host *h)
     if (h->http != NULL)
         http_binding_quiesce(h->http);
     uint64_t ms = (uint64_t)conf_int(h->conf, "daemon", "drain-seconds") * 1000;
-    loop_timer(h->work, h->requests == NULL ? LINGER_MS : ms, leave, h);
+    loop_timer(h->work, h->requests.busy == NULL ? LINGER_MS : ms, leave, h);
 }
 
 bool host_reload(struct cse_host *h, const struct conf *conf, char *err, size_t errlen)
 {
-    struct http_config cfg = http_settings(conf);
-    struct coap_files files = coap_files(conf);
-    if (!coap_binding_certificates(NULL, &files, err, errlen))
+    struct certificates fresh;
+    if (!certificates_load(conf, &fresh, err, errlen))
         return false;
-    if (h->http != NULL && cfg.tls.certificate != NULL && cfg.tls.private_key != NULL &&
-        !http_binding_reload(h->http, &cfg, err, errlen))
+    if (h->http != NULL && fresh.https == NULL)
+        snprintf(err, errlen, "[https] listen: the listener can only be closed by a restart");
+    else if (h->plugin->reload == NULL || h->plugin->reload(h->instance, conf, err, errlen))
+        h->conf = conf;
+    if (h->conf != conf) {
+        certificates_free(&fresh);
         return false;
-    if (h->plugin->reload != NULL && !h->plugin->reload(h->instance, conf, err, errlen))
-        return false;
-    if (h->coap != NULL && !coap_binding_certificates(h->coap, &files, err, errlen))
-        return false;
-    h->conf = conf;
+    }
+    certificates_log(&fresh);
+    struct http_config cfg = http_settings(conf, &fresh);
+    if (h->http != NULL)
+        http_binding_reload(h->http, &cfg);
+    if (h->coap != NULL)
+        coap_binding_certificates(h->coap, fresh.coap);
+    certificates_free(&h->certificates);
+    h->certificates = fresh;
     return true;
 }
 
@@ -447,12 +472,13 @@ void host_free(struct cse_host *h)
     status_server_free(h->status);
     http_binding_free(h->http);
     coap_binding_free(h->coap);
+    certificates_free(&h->certificates);
     struct loop_work *work = h->work;
     h->work = NULL;
     loop_work_free(work);
-    while (h->requests != NULL)
-        request_drop(h->requests);
+    requests_free(&h->requests);
     metrics_free(h->metrics);
+    map64_free(h->in_cbor);
     for (size_t i = 0; i < h->nmounts; i++)
         free((char *)h->mounts[i].prefix);
     sd_event_unref(h->loop);

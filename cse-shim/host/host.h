@@ -7,7 +7,7 @@
 
 #include <systemd/sd-event.h>
 
-extern const struct conf_option host_options[]; /* sections [daemon], [coap], [https], [status] */
+extern const struct conf_option host_options[]; /* sections [daemon], [coap], [https], [certificate.*], [status] */
 
 /* --- the plugin's file ------------------------------------------------------------------------------------------------ */
 struct plugin_file {
@@ -24,7 +24,7 @@ struct host_setup {
     const struct conf *conf;
     const struct cse_plugin *plugin;
 };
-/* What can be said of a configuration beyond its tables, without starting anything: certificate and key. */
+/* What can be said of a configuration beyond its tables, without starting anything: the certificates. */
 MUST_USE bool host_check(const struct conf *conf, char *err, size_t errlen);
 /* Make the host on a loop and start the plugin; no socket is open yet. */
 MUST_USE struct cse_host *host_new(sd_event *loop, const struct host_setup *s, char *err, size_t errlen);
@@ -45,7 +45,12 @@ const char *host_links(const struct cse_host *h);
 void host_handle(struct cse_host *h, struct cse_request *req);
 bool host_draining(const struct cse_host *h);
 bool host_ready(struct cse_host *h);
-struct request **host_requests(struct cse_host *h); /* the requests in flight */
+struct request_list { /* of a host */
+    struct request *busy;  /* in flight */
+    struct request *spare; /* wiped, for the next ones: a request is too large for malloc() to be quick */
+    size_t nspare;
+};
+struct request_list *host_requests(struct cse_host *h);
 void host_request_ended(struct cse_host *h);
 size_t host_psk(struct cse_host *h, const char *identity, uint8_t *key, size_t cap);
 void host_session_end(struct cse_host *h, uint64_t session);

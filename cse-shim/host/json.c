@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define PRINT_ROOM 768 /* bytes: below malloc()'s slow sizes */
+
 static void wiping_free(void *p)
 {
     if (p != NULL)
@@ -218,11 +220,12 @@ cJSON *json_parse(struct span text, const char **why)
     return NULL;
 }
 
-/* cJSON prints 1e15 and more in exponent form; ids and counters must stay digits. */
+/* cJSON prints 1e15 and more in exponent form; ids and counters must stay digits. Smaller ones it prints and scans back
+ * to see whether digits were lost, at three times the cost. */
 static bool spell_integers(cJSON *tree)
 {
     double v = cJSON_IsNumber(tree) ? tree->valuedouble : 0;
-    if (fabs(v) >= 1e15 && fabs(v) < 9.2e18 && trunc(v) == v) {
+    if (cJSON_IsNumber(tree) && fabs(v) < 9.2e18 && trunc(v) == v) {
         char *text = cJSON_malloc(24);
         if (text == NULL)
             return false;
@@ -240,7 +243,7 @@ static bool spell_integers(cJSON *tree)
 
 char *json_print(cJSON *tree)
 {
-    return spell_integers(tree) ? cJSON_PrintUnformatted(tree) : NULL;
+    return spell_integers(tree) ? cJSON_PrintBuffered(tree, PRINT_ROOM, false) : NULL; /* most fit, and are not copied */
 }
 
 void json_text_free(char *text)

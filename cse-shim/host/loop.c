@@ -145,8 +145,9 @@ bool loop_post(struct loop_work *w, void (*fn)(void *user), void *user)
         return false;
     *p = (struct posted){fn, user, NULL};
     pthread_mutex_lock(&w->lock);
+    bool first = w->first == NULL; /* whoever comes later is taken along */
     *w->last = p;
     w->last = &p->next;
     pthread_mutex_unlock(&w->lock);
-    return eventfd_write(w->wake, 1) == 0;
+    return !first || eventfd_write(w->wake, 1) == 0;
 }

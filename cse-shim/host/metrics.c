@@ -32,11 +32,14 @@ void metrics_free(struct metrics *m)
     free(m);
 }
 
-/* Most callers hand in the same literal again: compare pointers before texts. */
+/* Most callers hand in the same literal again: compare all pointers before any text. */
 static struct metric *find(struct metrics *m, const char *name)
 {
     for (size_t i = 0; i < m->n; i++)
-        if (m->all[i].name == name || strcmp(m->all[i].name, name) == 0)
+        if (m->all[i].name == name)
+            return &m->all[i];
+    for (size_t i = 0; i < m->n; i++)
+        if (strcmp(m->all[i].name, name) == 0)
             return &m->all[i];
     if (m->n == METRICS_MAX) {
         m->dropped++;

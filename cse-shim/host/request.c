@@ -9,9 +9,42 @@
 #include <openssl/crypto.h>
 #include <stdlib.h>
 
+enum { SPARE_MAX = 64 };
+
+static struct request *take_spare(struct request_list *list)
+{
+    struct request *r = list->spare;
+    if (r == NULL)
+        return calloc(1, sizeof *r);
+    list->spare = r->next;
+    list->nspare--;
+    r->next = NULL;
+    return r;
+}
+
+/* Texts and parameters are used from the front: what lies behind was never written. */
+static void wipe(struct request *r)
+{
+    OPENSSL_cleanse(r->text_buffer, r->text.n);
+    OPENSSL_cleanse(r->params, r->pub.nparams * sizeof r->params[0]);
+    OPENSSL_cleanse(r->path, sizeof r->path);
+    OPENSSL_cleanse(r, offsetof(struct request, params));
+    r->text = (struct wr){0};
+}
+
+void requests_free(struct request_list *list)
+{
+    while (list->busy != NULL)
+        request_drop(list->busy);
+    for (struct request *r; (r = list->spare) != NULL; free(r))
+        list->spare = r->next;
+    list->nspare = 0;
+}
+
 struct request *request_new(struct cse_host *h, const struct binding_ops *binding, void *exchange)
 {
-    struct request *r = calloc(1, sizeof *r);
+    struct request_list *list = host_requests(h);
+    struct request *r = take_spare(list);
     if (r == NULL)
         return NULL;
     r->host = h;
@@ -24,12 +57,11 @@ struct request *request_new(struct cse_host *h, const struct binding_ops *bindin
     r->pub.ty = -1;
     r->pub.content_format = r->pub.accept = CSE_NO_FORMAT;
     r->pub.peer.identity = r->pub.peer.address = "";
-    struct request **list = host_requests(h);
-    r->next = *list;
-    r->link = list;
+    r->next = list->busy;
+    r->link = &list->busy;
     if (r->next != NULL)
         r->next->link = &r->next;
-    *list = r;
+    list->busy = r;
     return r;
 }
 
@@ -38,10 +70,17 @@ void request_drop(struct request *r)
     *r->link = r->next;
     if (r->next != NULL)
         r->next->link = r->link;
+    struct request_list *list = host_requests(r->host);
     host_request_ended(r->host);
     cJSON_Delete(r->tree);
-    OPENSSL_cleanse(r, sizeof *r);
-    free(r);
+    wipe(r);
+    if (list->nspare == SPARE_MAX) {
+        free(r);
+        return;
+    }
+    r->next = list->spare;
+    list->spare = r;
+    list->nspare++;
 }
 
 void request_refuse(struct request *r, enum st st, const char *detail)
@@ -144,7 +183,7 @@ static void negotiate(struct request *r)
         if (raw || f == CSE_NO_FORMAT || format_is_tree(f))
             r->pub.accept = f;
     }
-    if (!raw && r->pub.accept == FORMAT_UNKNOWN && !r->pub.observe)
+    if (!raw && r->pub.accept == FORMAT_UNKNOWN && !(r->pub.observe && r->binding->kind == CSE_HTTP))
         request_refuse(r, ST_NOT_ACCEPTABLE, "only JSON and CBOR can be answered here");
 }
 
@@ -247,8 +286,7 @@ bool response_render(enum cse_mount mount, unsigned format, const struct cse_res
     return ok;
 }
 
-/* Answer in the format asked for, else the request's, else plain JSON. */
-static unsigned answer_format(const struct request *r)
+unsigned request_answer_format(const struct request *r)
 {
     if (format_is_tree(r->pub.accept))
         return r->pub.accept;
@@ -261,7 +299,7 @@ void request_respond(struct cse_host *h, struct cse_request *req, struct cse_res
     struct request *r = (struct request *)req;
     struct rendered body;
     struct cse_response failed = {.status = ST_INTERNAL};
-    if (!response_render(req->mount, answer_format(r), rsp, &body)) {
+    if (!response_render(req->mount, request_answer_format(r), rsp, &body)) {
         body = (struct rendered){.content_format = CSE_NO_FORMAT};
         failed.sensitive = rsp->sensitive;
         cJSON_Delete(rsp->pc);
@@ -269,7 +307,8 @@ void request_respond(struct cse_host *h, struct cse_request *req, struct cse_res
         rsp = &failed;
     }
     char now[PRIMITIVE_TIME_TEXT];
-    primitive_time_print(host_time(), now);
+    if (r->originated != NULL)
+        primitive_time_print(host_time(), now);
     struct answer a = {.status = rsp->status,
                        .body = body.body,
                        .content_format = body.content_format,

@@ -1,7 +1,7 @@
 /* A request on its way from a binding (CoAP, HTTP) to the plugin and its answer on the way back: what is common to all
  * bindings. A binding fills a request in, dispatches it, and is handed exactly one answer. */
 #pragma once
-#include "cse-shim/cse_plugin.h"
+#include "cse-shim/host/host.h"
 
 #define REQUEST_MAX_PARAMS 32
 #define REQUEST_MAX_PATH 512  /* bytes, with NUL */
@@ -79,6 +79,9 @@ void request_accept(struct request *r, unsigned format); /* the next best; what 
  * primitive, parse the body and hand the request to the plugin; or answer a refusal. */
 void request_dispatch(struct request *r);
 
+/* Drop all that are in flight, and free the spare ones. */
+void requests_free(struct request_list *list);
+
 /* Give up a request that the binding answers by its own means. */
 void request_drop(struct request *r);
 
@@ -94,6 +97,9 @@ struct rendered {
     bool problem;
 };
 MUST_USE bool response_render(enum cse_mount mount, unsigned format, const struct cse_response *rsp, struct rendered *out);
+
+/* In which format a tree is answered: the one asked for, else the request's, else plain JSON. */
+unsigned request_answer_format(const struct request *r);
 
 /* Is this a format that carries JSON, or CBOR? */
 bool format_is_json(unsigned format);

@@ -19,9 +19,13 @@
 #define MAX_HEARTBEAT 15  /* seconds; within the idle time of the connection */
 #define DISCARD_FACTOR 64 /* a body up to so many times the limit is read away, so that its sender sees the 413 */
 
+/* Buffers above this size libmicrohttpd maps, and unmaps at the connection's end, so that no heap keeps what was received
+ * (a token in front of a request that was cut off). Pages that are not touched cost nothing. */
+#define MHD_MAPS_ABOVE 32768
+
 struct stream { /* one connection, as the TLS listener handed it over */
     uint64_t serial;
-    bool psk;
+    enum cse_credential cred;
     char identity[256];
     char address[ADDRESS_TEXT];
 };
@@ -170,6 +174,14 @@ static struct span header_of(const struct exchange *x, const char *name)
     return v == NULL ? span_of(NULL, 0) : span_str(v);
 }
 
+/* MHD keeps what it received until its buffer is used again, long after the connection's end, and has no hook to wipe
+ * it. The bytes lie in its own buffer: they may be overwritten where they are read. */
+static void wipe_received(struct span s)
+{
+    if (s.p != NULL)
+        OPENSSL_cleanse((void *)(uintptr_t)s.p, s.n);
+}
+
 static const char *text_header(struct request *r, const struct exchange *x, const char *name)
 {
     struct span v = header_of(x, name);
@@ -189,12 +201,19 @@ static void read_method(struct request *r, const char *method)
         request_refuse(r, ST_NOT_ALLOWED, "the method is not supported");
 }
 
+/* A browser shows its user's certificate also for what another site has it ask; that it then names in Origin. */
+static bool authenticated(const struct stream *s, const struct exchange *x)
+{
+    return s->cred == CSE_CRED_PSK || (s->cred == CSE_CRED_CERT && header_of(x, MHD_HTTP_HEADER_ORIGIN).p == NULL);
+}
+
 static void read_peer(struct request *r, const struct exchange *x)
 {
     const struct stream *s = stream_of(x);
+    bool known = authenticated(s, x);
     r->pub.peer = (struct cse_peer){.session = session_of_tls(s->serial),
-                                    .cred = s->psk ? CSE_CRED_PSK : CSE_CRED_NONE,
-                                    .identity = request_text(r, span_str(s->identity)),
+                                    .cred = known ? s->cred : CSE_CRED_NONE,
+                                    .identity = known ? request_text(r, span_str(s->identity)) : "",
                                     .address = request_text(r, span_str(s->address))};
 }
 
@@ -213,6 +232,7 @@ static void read_headers(struct request *r, const struct exchange *x)
     r->expires = text_header(r, x, "X-M2M-RET");
     r->originated = text_header(r, x, "X-M2M-OT");
     r->pub.authorization = text_header(r, x, MHD_HTTP_HEADER_AUTHORIZATION);
+    wipe_received(header_of(x, MHD_HTTP_HEADER_AUTHORIZATION));
 }
 
 static enum MHD_Result dispatch(struct exchange *x, const char *method)
@@ -275,6 +295,7 @@ static enum MHD_Result on_access(void *user, struct MHD_Connection *conn, const 
             return MHD_YES;
     } else if (*size != 0) {
         bool go_on = take_body(x, data, *size);
+        wipe_received(span_of((const uint8_t *)data, *size));
         *size = 0;
         return go_on ? MHD_YES : MHD_NO;
     }
@@ -341,7 +362,7 @@ static void on_opened(void *user, int fd, const struct tls_peer *peer)
         return;
     }
     s->serial = peer->serial;
-    s->psk = peer->psk;
+    s->cred = (enum cse_credential)peer->cred;
     snprintf(s->identity, sizeof s->identity, "%s", peer->identity);
     snprintf(s->address, sizeof s->address, "%s", peer->address);
     if (MHD_add_connection(mhd_loop_daemon(b->mhd), fd, (struct sockaddr *)&local, sizeof local.sun_family) != MHD_YES)
@@ -385,8 +406,9 @@ static struct MHD_Daemon *start_daemon(struct http_binding *b, const struct http
                             MHD_OPTION_URI_LOG_CALLBACK, on_target, b, MHD_OPTION_NOTIFY_COMPLETED, on_completed, b,
                             MHD_OPTION_NOTIFY_CONNECTION, on_connection, b, MHD_OPTION_CONNECTION_LIMIT,
                             (unsigned)cfg->tls.max_connections + 1, MHD_OPTION_CONNECTION_TIMEOUT,
-                            cfg->tls.idle_seconds, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)2 * cfg->max_header,
-                            MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
+                            cfg->tls.idle_seconds, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+                            MHD_MAPS_ABOVE + (size_t)2 * cfg->max_header, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+                            MHD_OPTION_END);
 }
 
 struct http_binding *http_binding_new(struct cse_host *h, sd_event *loop, const struct http_config *cfg, char *err,
@@ -424,9 +446,9 @@ void http_binding_quiesce(struct http_binding *b)
     tls_listener_quiesce(b->tls);
 }
 
-bool http_binding_reload(struct http_binding *b, const struct http_config *cfg, char *err, size_t errlen)
+void http_binding_reload(struct http_binding *b, const struct http_config *cfg)
 {
-    return tls_listener_reload(b->tls, &cfg->tls, err, errlen);
+    tls_listener_reload(b->tls, &cfg->tls);
 }
 
 static bool free_stream(void *user, uint64_t fd, void *stream)

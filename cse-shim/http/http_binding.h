@@ -14,7 +14,7 @@ MUST_USE struct http_binding *http_binding_new(struct cse_host *h, sd_event *loo
                                                char *err, size_t errlen);
 MUST_USE bool http_binding_listen(struct http_binding *b, const char *addresses, char *err, size_t errlen);
 void http_binding_quiesce(struct http_binding *b); /* accept no further connection */
-MUST_USE bool http_binding_reload(struct http_binding *b, const struct http_config *cfg, char *err, size_t errlen);
+void http_binding_reload(struct http_binding *b, const struct http_config *cfg); /* as tls_listener_reload() */
 void http_binding_free(struct http_binding *b); /* NULL is fine */
 bool http_binding_export(struct http_binding *b, uint64_t serial, const char *label, uint8_t *out, size_t n);
 /* cse_host_ops of the same names, for event streams; ids are this binding's. */

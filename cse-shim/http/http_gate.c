@@ -1,5 +1,6 @@
 #include "cse-shim/http/http_gate.h"
 
+#include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
@@ -21,7 +22,7 @@ struct http_gate {
     size_t n;                  /* bytes of this line */
     char line[LINE_KEPT + 1];  /* its beginning */
     unsigned spaces;           /* request line */
-    char target, version[10];  /* request line: first character of its target, and its third word */
+    char version[10];          /* request line: its third word */
     size_t nversion;
     bool extension;            /* chunk line: behind the ; */
     bool has_length, chunked, has_encoding, has_host;
@@ -39,6 +40,8 @@ struct http_gate *http_gate_new(const struct http_gate_limits *l)
 
 void http_gate_free(struct http_gate *g)
 {
+    if (g != NULL)
+        OPENSSL_cleanse(g, sizeof *g);
     free(g);
 }
 
@@ -48,7 +51,7 @@ void http_gate_free(struct http_gate *g)
     "HTTP/1.1 " line "\r\nContent-Type: application/problem+json\r\nCache-Control: no-store\r\nConnection: close\r\n"    \
     "\r\n{\"type\":\"about:blank\",\"title\":\"" title "\",\"status\":" status ",\"detail\":\"" detail "\"}"
 
-enum why { MALFORMED, FRAMING, ENCODING, EXPECTATION, TOO_BIG, VERSION };
+enum why { MALFORMED, FRAMING, ENCODING, EXPECTATION, TARGET, TOO_BIG, VERSION };
 
 static bool refuse(struct http_gate *g, enum why why)
 {
@@ -57,6 +60,7 @@ static bool refuse(struct http_gate *g, enum why why)
         [FRAMING] = ANSWER("400 Bad Request", "400", "Bad request", "the length of the body is not clear"),
         [ENCODING] = ANSWER("501 Not Implemented", "501", "Not implemented", "the only transfer coding is chunked"),
         [EXPECTATION] = ANSWER("417 Expectation Failed", "417", "Expectation failed", "there is no such expectation"),
+        [TARGET] = ANSWER("414 URI Too Long", "414", "URI too long", "the target is longer than this service takes"),
         [TOO_BIG] = ANSWER("431 Request Header Fields Too Large", "431", "Request header fields too large",
                            "the request line and headers are larger than this service takes"),
         [VERSION] = ANSWER("505 HTTP Version Not Supported", "505", "HTTP version not supported",
@@ -74,17 +78,28 @@ static bool token_char(char c)
            (c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL);
 }
 
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+/* A target in origin-form, in absolute-form with our scheme, or `*` (RFC 9112 3.2); nobody takes us for a proxy. */
+static bool target_is_ours(const struct http_gate *g)
+{
+    const char *target = strchr(g->line, ' ');
+    return target != NULL && (target[1] == '/' || target[1] == '*' || strncasecmp(target + 1, "https://", 8) == 0);
+}
+
 static bool end_request_line(struct http_gate *g)
 {
+    const char *v = g->version;
     g->version[g->nversion < sizeof g->version ? g->nversion : 0] = '\0';
-    if (g->spaces != 2 || !token_char(g->line[0]))
-        return refuse(g, g->spaces == 1 && g->target == '/' ? VERSION : MALFORMED); /* HTTP/0.9 had no version */
-    if (strncmp(g->version, "HTTP/", 5) != 0)
+    if (g->spaces != 2 || strncmp(v, "HTTP/", 5) != 0 || !is_digit(v[5]) || v[6] != '.' || !is_digit(v[7]) || v[8] != '\0')
         return refuse(g, MALFORMED);
-    if (strcmp(g->version, "HTTP/1.1") != 0)
+    if (v[5] != '1' || v[7] == '0') /* a later minor version is taken as ours (RFC 9110 2.5) */
         return refuse(g, VERSION);
     g->state = IN_HEADERS;
-    return g->target == '/' || g->target == '*' || refuse(g, MALFORMED); /* nobody takes us for a proxy */
+    return target_is_ours(g) || refuse(g, MALFORMED);
 }
 
 /* The value of a header that matters, trimmed; NULL when it did not fit. */
@@ -146,7 +161,6 @@ static void next_request(struct http_gate *g)
     g->state = IN_REQUEST_LINE;
     g->head = g->headers = g->spaces = 0;
     g->nversion = 0;
-    g->target = '\0';
     g->has_length = g->chunked = g->has_encoding = g->has_host = false;
     g->length = 0;
 }
@@ -210,6 +224,7 @@ static bool end_line(struct http_gate *g)
         g->state = IN_CHUNK_LINE;
     else
         ok = end_header(g);
+    OPENSSL_cleanse(g->line, g->n < LINE_KEPT ? g->n : LINE_KEPT); /* it may have been a token */
     g->n = 0;
     return ok;
 }
@@ -223,10 +238,8 @@ static bool request_line_char(struct http_gate *g, char c)
         g->spaces++;
         return g->spaces <= 2 || refuse(g, MALFORMED);
     }
-    if (g->spaces == 0 && !token_char(c))
-        return refuse(g, MALFORMED); /* also an empty line in front */
-    if (g->spaces == 1 && g->target == '\0')
-        g->target = c;
+    if ((g->spaces == 0 && !token_char(c)) || (g->spaces == 1 && c == '#'))
+        return refuse(g, MALFORMED); /* also an empty line in front; a fragment is not sent (RFC 9110 7.1) */
     if (g->spaces == 2 && g->nversion < sizeof g->version)
         g->version[g->nversion++] = c;
     return true;
@@ -237,7 +250,9 @@ static bool within_limits(struct http_gate *g)
     bool chunk = g->state == IN_CHUNK_LINE || g->state == IN_CHUNK_END;
     if (chunk)
         return g->n < MAX_CHUNK_LINE || refuse(g, FRAMING);
-    return ++g->head <= g->max_header || refuse(g, TOO_BIG);
+    if (++g->head <= g->max_header)
+        return true;
+    return refuse(g, g->state != IN_REQUEST_LINE ? TOO_BIG : g->spaces == 1 ? TARGET : MALFORMED);
 }
 
 /* A chunk's size and extension; the first wrong byte is refused, before the library would answer the line. */

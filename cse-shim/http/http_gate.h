@@ -1,6 +1,6 @@
 /* What a client may send before the HTTP library sees it: one strict reading of RFC 9112, so that nobody in front of or
- * behind us can see other messages in the same bytes. Watches a connection's bytes as they pass: only HTTP/1.1, CRLF
- * line ends, no folded headers, no space before a colon, origin-form targets, one way of framing a body.
+ * behind us can see other messages in the same bytes. Watches a connection's bytes as they pass: HTTP/1.1 or a later
+ * 1.x, CRLF line ends, no folded headers, no space before a colon, targets of our own, one way of framing a body.
  *
  * Pure: no I/O; one of them for each connection. */
 #pragma once

@@ -72,25 +72,42 @@ static void read_param(struct request *r, struct span pair)
         request_param(r, wr_span(&name), wr_span(&value));
 }
 
+/* Leave of a target in absolute-form what follows its authority, which takes the place of Host and, as that does, decides
+ * nothing (RFC 9112 3.2.2). False: malformed (RFC 9110 4.2.2, 4.2.4). */
+static bool origin_form(struct span *target)
+{
+    static const char scheme[] = "https://";
+    size_t begin = sizeof scheme - 1, n = begin;
+    if (target->n < begin || strncasecmp((const char *)target->p, scheme, begin) != 0)
+        return target->n > 0 && target->p[0] == '/';
+    while (n < target->n && target->p[n] != '/' && target->p[n] != '?')
+        n++;
+    struct span authority = span_of(target->p + begin, n - begin);
+    *target = span_of(target->p + n, target->n - n);
+    return authority.n != 0 && authority.p[0] != ':' && memchr(authority.p, '@', authority.n) == NULL;
+}
+
+/* Everything is read, also when the request was refused already: an answer depends on whom the path belongs to. */
 void http_read_target(struct request *r, struct span target)
 {
-    struct span query = target, path = cut(&query, '?');
-    if (path.n == 0 || path.p[0] != '/') {
+    if (!origin_form(&target)) {
         request_refuse(r, ST_BAD_REQUEST, "the request target is not a path");
         return;
     }
-    path = span_of(path.p + 1, path.n - 1);
+    struct span query = target, path = cut(&query, '?');
+    path = path.n == 0 ? path : span_of(path.p + 1, path.n - 1); /* without its slash */
     if (path.n > 0 && path.p[path.n - 1] == '/')
         path.n--;
-    while (path.n > 0 && r->refusal == ST_OK) {
+    for (bool good = true; path.n > 0 && good;) {
         uint8_t segment[REQUEST_MAX_PATH];
         struct wr w = wr_of(segment, sizeof segment);
-        if (!decode(cut(&path, '/'), &w))
+        good = decode(cut(&path, '/'), &w);
+        if (!good)
             request_refuse(r, ST_BAD_REQUEST, "the path is malformed or too long");
         else
             request_segment(r, wr_span(&w));
     }
-    while (query.n > 0 && r->refusal == ST_OK)
+    while (query.n > 0)
         read_param(r, cut(&query, '&'));
 }
 

@@ -29,7 +29,7 @@ struct tls_conn {
     size_t discarded;          /* read after that */
     uint64_t origin;           /* names the address for its limit */
     bool asking;         /* something came in since something last went out */
-    char identity[TLS_IDENTITY]; /* of the PSK, once asked for */
+    char identity[TLS_IDENTITY]; /* of the PSK, once asked for; or of the certificate, once it was checked */
     char address[ADDRESS_TEXT];
     struct tls_buffer in, out; /* from TLS to plain, from plain to TLS */
 };
@@ -41,5 +41,5 @@ MUST_USE bool tls_pump(struct tls_conn *c);
 /* Watch for exactly what lets tls_pump() go on. */
 void tls_pump_watch(struct tls_conn *c);
 
-/* A context with our versions, suites and certificate. NULL with one line in err. */
-MUST_USE SSL_CTX *tls_context_new(const struct tls_config *cfg, char *err, size_t errlen);
+/* A context with our versions and suites; certificates are chosen for each connection. NULL: OpenSSL lacks something. */
+MUST_USE SSL_CTX *tls_context_new(void);

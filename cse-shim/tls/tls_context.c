@@ -1,8 +1,5 @@
 #include "cse-shim/tls/internal.h"
 
-#include <openssl/err.h>
-#include <stdio.h>
-
 /* PSK first: a peer that offers one wants to be known by it. The CBC suites are those that TS-0003 10.2.2 and 10.2.3
  * mandate for servers; the level is explicit because distributions change the default. */
 #define TLS12_SUITES                                                                                                   \
@@ -25,39 +22,25 @@ static int alpn(SSL *ssl, const unsigned char **out, unsigned char *outlen, cons
     return SSL_TLSEXT_ERR_OK;
 }
 
-static bool set_up(SSL_CTX *ctx, const struct tls_config *cfg)
+static bool set_up(SSL_CTX *ctx)
 {
+    static const unsigned char context[] = "https"; /* OpenSSL wants one where clients' certificates are asked for */
     /* No tickets, no session cache: a resumed session would carry an identity that may have been revoked since. */
     SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION |
-                                 SSL_OP_CIPHER_SERVER_PREFERENCE);
+                                 SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_CLEANSE_PLAINTEXT);
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_set_alpn_select_cb(ctx, alpn, NULL);
     return SSL_CTX_set_num_tickets(ctx, 0) == 1 && SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) == 1 &&
            SSL_CTX_set_cipher_list(ctx, TLS12_SUITES) == 1 && SSL_CTX_set_ciphersuites(ctx, TLS13_SUITES) == 1 &&
-           SSL_CTX_use_certificate_chain_file(ctx, cfg->certificate) == 1 &&
-           SSL_CTX_use_PrivateKey_file(ctx, cfg->private_key, SSL_FILETYPE_PEM) == 1 &&
-           SSL_CTX_check_private_key(ctx) == 1;
+           SSL_CTX_set_session_id_context(ctx, context, sizeof context - 1) == 1;
 }
 
-bool tls_config_check(const struct tls_config *cfg, char *err, size_t errlen)
+SSL_CTX *tls_context_new(void)
 {
-    SSL_CTX *ctx = tls_context_new(cfg, err, errlen);
-    SSL_CTX_free(ctx);
-    return ctx != NULL;
-}
-
-SSL_CTX *tls_context_new(const struct tls_config *cfg, char *err, size_t errlen)
-{
-    ERR_clear_error();
     SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
-    if (ctx != NULL && set_up(ctx, cfg))
+    if (ctx != NULL && set_up(ctx))
         return ctx;
-    unsigned long e = ERR_get_error();
-    const char *reason = ERR_reason_error_string(e);
-    snprintf(err, errlen, "https: certificate %s, private key %s: %s", cfg->certificate, cfg->private_key,
-             reason == NULL ? "cannot be used" : reason);
-    ERR_clear_error();
     SSL_CTX_free(ctx);
     return NULL;
 }

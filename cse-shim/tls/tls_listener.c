@@ -2,6 +2,7 @@
 
 #include "cse-shim/base/log.h"
 #include "cse-shim/base/map64.h"
+#include "cse-shim/coap/certs.h"
 
 #include <errno.h>
 #include <netinet/tcp.h>
@@ -20,7 +21,7 @@ struct tls_listener {
     sd_event *loop;
     SSL_CTX *ctx;
     struct tls_callbacks cb;
-    struct tls_config cfg; /* only its numbers */
+    struct tls_config cfg; /* its certificates are referenced */
     struct tls_conn *conns;
     struct map64 *by_serial;
     struct map64 *by_origin; /* number of connections, as a pointer */
@@ -165,6 +166,13 @@ static bool psk_used(const struct tls_conn *c)
     return kx == NID_kx_psk || kx == NID_kx_ecdhe_psk;
 }
 
+static enum cep_credential credential(const struct tls_conn *c)
+{
+    if (psk_used(c))
+        return CEP_CRED_PSK;
+    return SSL_get0_peer_certificate(c->ssl) != NULL ? CEP_CRED_CERT : CEP_CRED_NONE;
+}
+
 /* The handshake is done: hand out the plain stream. */
 static bool open_plain(struct tls_conn *c)
 {
@@ -182,8 +190,8 @@ static bool open_plain(struct tls_conn *c)
     }
     c->plain = pair[0];
     l->stats.handshakes--;
-    bool psk = psk_used(c);
-    struct tls_peer peer = {c->serial, psk, psk ? c->identity : "", c->address};
+    enum cep_credential cred = credential(c);
+    struct tls_peer peer = {c->serial, cred, cred != CEP_CRED_NONE ? c->identity : "", c->address};
     l->cb.opened(l->cb.user, pair[1], &peer);
     return true;
 }
@@ -364,32 +372,63 @@ static unsigned on_psk(SSL *ssl, const char *identity, unsigned char *key, unsig
     return (unsigned)n;
 }
 
-bool tls_listener_reload(struct tls_listener *l, const struct tls_config *cfg, char *err, size_t errlen)
+static int on_client_chain(int ok, X509_STORE_CTX *store)
 {
-    SSL_CTX *ctx = tls_context_new(cfg, err, errlen);
-    if (ctx == NULL)
-        return false;
-    SSL_CTX_set_psk_server_callback(ctx, on_psk);
-    SSL_CTX_free(l->ctx);
-    l->ctx = ctx;
+    SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+    struct tls_conn *c = SSL_get_ex_data(ssl, 0);
+    return certs_client(ok, store, c->identity, sizeof c->identity);
+}
+
+/* A ClientHello came: what do we show, and do we ask for something? Who has no certificate may have a token. */
+static int on_server_certs(SSL *ssl, void *unused)
+{
+    (void)unused;
+    const struct tls_conn *c = SSL_get_ex_data(ssl, 0);
+    const struct cep_certs *certs = c->listener->cfg.certs;
+    if (certs_can_verify(certs) && !certs_verify(certs, ssl, SSL_VERIFY_PEER, on_client_chain))
+        return 0;
+    return certs_use(certs, ssl, SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name));
+}
+
+void tls_listener_reload(struct tls_listener *l, const struct tls_config *cfg)
+{
+    struct cep_certs *old = l->cfg.certs;
     l->cfg = *cfg;
-    l->cfg.certificate = l->cfg.private_key = NULL;
-    return true;
+    l->cfg.certs = certs_ref(cfg->certs);
+    cep_certs_unref(old);
+    for (struct tls_conn *c = l->conns, *next; c != NULL; c = next) {
+        next = c->next;
+        if (!certs_recheck(l->cfg.certs, c->ssl))
+            conn_end(c);
+    }
+}
+
+static SSL_CTX *context_new(void)
+{
+    SSL_CTX *ctx = tls_context_new();
+    if (ctx != NULL) {
+        SSL_CTX_set_psk_server_callback(ctx, on_psk);
+        SSL_CTX_set_cert_cb(ctx, on_server_certs, NULL);
+    }
+    return ctx;
 }
 
 struct tls_listener *tls_listener_new(sd_event *loop, const struct tls_config *cfg, const struct tls_callbacks *cb,
                                       char *err, size_t errlen)
 {
     struct tls_listener *l = calloc(1, sizeof *l);
-    snprintf(err, errlen, "https: out of memory");
+    snprintf(err, errlen, "https: out of memory, or OpenSSL lacks a needed algorithm");
     if (l == NULL)
         return NULL;
     l->loop = sd_event_ref(loop);
     l->cb = *cb;
     l->by_serial = map64_new();
     l->by_origin = map64_new();
-    if (l->by_serial != NULL && l->by_origin != NULL && tls_listener_reload(l, cfg, err, errlen))
+    l->ctx = context_new();
+    if (l->by_serial != NULL && l->by_origin != NULL && l->ctx != NULL) {
+        tls_listener_reload(l, cfg);
         return l;
+    }
     tls_listener_free(l);
     return NULL;
 }
@@ -411,6 +450,7 @@ void tls_listener_free(struct tls_listener *l)
     map64_free(l->by_serial);
     map64_free(l->by_origin);
     SSL_CTX_free(l->ctx);
+    cep_certs_unref(l->cfg.certs);
     sd_event_unref(l->loop);
     free(l);
 }

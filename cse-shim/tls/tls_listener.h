@@ -2,9 +2,10 @@
  * becomes a plain stream on a socket pair with bounded buffers; whoever takes that descriptor speaks HTTP on it and
  * knows the authenticated peer. (docs/architecture.md: why not the HTTP library's own TLS.)
  *
- * Clients authenticate by PSK (TS-0003 10.2.2) or not at all: then the bearer token of the request must do. */
+ * Clients authenticate by PSK or certificate (TS-0003 10.2.2, 10.2.3) or not at all: then the bearer token of the request
+ * must do. */
 #pragma once
-#include "cse-shim/base/bytes.h"
+#include "cse-shim/coap/coap.h"
 
 #include <systemd/sd-event.h>
 
@@ -12,8 +13,8 @@ struct tls_listener;
 
 struct tls_peer {
     uint64_t serial;      /* never reused in this process */
-    bool psk;
-    const char *identity; /* PSK identity, or "" */
+    enum cep_credential cred;
+    const char *identity; /* as cep_peer.identity */
     const char *address;  /* numeric address and port */
 };
 
@@ -38,8 +39,7 @@ struct tls_callbacks {
 };
 
 struct tls_config {
-    const char *certificate;     /* PEM chain */
-    const char *private_key;     /* PEM */
+    struct cep_certs *certs;     /* to show, by SNI; with anchors, a client that has a certificate may show it */
     size_t max_connections;      /* further ones wait in the backlog */
     size_t max_per_address;      /* of them from one IPv4 address or IPv6 /64; further ones are closed at once */
     unsigned handshake_seconds;  /* a slower handshake is cut off */
@@ -57,10 +57,9 @@ void tls_listener_free(struct tls_listener *l); /* calls no callback; NULL is fi
 MUST_USE bool tls_listen(struct tls_listener *l, const char *addresses, char *err, size_t errlen);
 /* Close the listening sockets; connections go on. */
 void tls_listener_quiesce(struct tls_listener *l);
-/* Can certificate and key be used? */
-MUST_USE bool tls_config_check(const struct tls_config *cfg, char *err, size_t errlen);
-/* Read certificate and key again; on failure the old ones stay. */
-MUST_USE bool tls_listener_reload(struct tls_listener *l, const struct tls_config *cfg, char *err, size_t errlen);
+/* Take over other certificates (referenced) and limits. Connections go on, but for those of clients whose certificate
+ * would be refused now. */
+void tls_listener_reload(struct tls_listener *l, const struct tls_config *cfg);
 /* RFC 5705 exporter without context; false: no such connection. */
 MUST_USE bool tls_export(struct tls_listener *l, uint64_t serial, const char *label, uint8_t *out, size_t n);
 void tls_stats_get(const struct tls_listener *l, struct tls_stats *out);

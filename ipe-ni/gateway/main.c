@@ -44,7 +44,7 @@ static bool ext_pan_id(const struct conf *c, eui64_t *out)
     return eui64_parse(text != NULL ? text : conf_str(c, "gateway", "eui64"), out);
 }
 
-static const char *check(const struct conf *c)
+static const char *wrong_in(const struct conf *c)
 {
     eui64_t eui, ext;
     uint16_t pan;
@@ -57,6 +57,14 @@ static const char *check(const struct conf *c)
     if (!radio_known(conf_str(c, "radio", "driver")))
         return "[radio] driver names no driver";
     return stream_spec_check(conf_str(c, "egp", "line")) != NULL ? "[egp] line is none of its forms" : NULL;
+}
+
+static bool check(const struct conf *c, char *err, size_t errlen)
+{
+    const char *wrong = wrong_in(c);
+    if (wrong != NULL)
+        snprintf(err, errlen, "%s", wrong);
+    return wrong == NULL;
 }
 
 static void stop(void *user)

@@ -12,6 +12,12 @@ const struct conf_option admin_options[] = {
     {"token.*", "admin-fqdn", CONF_STRING, "!", 0, 0,
      "FQDN of the administrating stakeholder whose objects it governs"},
     {"token.*", "role", CONF_STRING, "viewer", 0, 0, "admin, installer (install codes and devices) or viewer (reads)"},
+    {"operator.*", "san", CONF_STRING, "!", 0, 0,
+     "subjectAltName of the operator's certificate, which leads to [https] trust-anchors"},
+    {"operator.*", "admin-fqdn", CONF_STRING, "!", 0, 0,
+     "FQDN of the administrating stakeholder whose objects it governs"},
+    {"operator.*", "role", CONF_STRING, "viewer", 0, 0,
+     "admin, installer (install codes and devices) or viewer (reads)"},
     {NULL, NULL, CONF_STRING, NULL, 0, 0, NULL},
 };
 
@@ -154,7 +160,7 @@ static const struct route {
     {CSE_UPDATE, "v1/applications/{id}", ADMIN, 0, NULL, application_put},
     {CSE_DELETE, "v1/applications/{id}", ADMIN, 0, NULL, application_delete},
     {CSE_RETRIEVE, "v1/credentials", READS, Q_AFTER_TEXT | Q_LIMIT, NULL, credentials_list},
-    {CSE_CREATE, "v1/credentials", ADMIN, 0, "kpmId", credential_create},
+    {CSE_CREATE, "v1/credentials", ADMIN, 0, "id", credential_create},
     {CSE_RETRIEVE, "v1/credentials/{id}", READS, 0, NULL, credential_get},
     {CSE_DELETE, "v1/credentials/{id}", ADMIN, 0, NULL, credential_delete},
     {CSE_RETRIEVE, "v1/audit", READS, Q_BEFORE | Q_LIMIT, NULL, audit_list},
@@ -282,10 +288,10 @@ static void refused(struct ask *q, const char *outcome)
 static bool authenticated(struct ask *q)
 {
     const char *code;
-    q->who = operator_find(q->a->d.vault, q->a->operators, q->req->authorization, &code);
+    q->who = operator_find(q->a->d.vault, q->a->operators, q->req, &code);
     if (q->who == NULL) {
         refused(q, code);
-        return mef_refuse(&q->r, ST_UNAUTHORIZED, code, NULL, "send Authorization: Bearer and an operator's token");
+        return mef_refuse(&q->r, ST_UNAUTHORIZED, code, NULL, "send Authorization: Bearer and an operator's token, or show an operator's certificate");
     }
     snprintf(q->actor, sizeof q->actor, "operator:%s", q->who->name);
     return true;
@@ -299,7 +305,7 @@ static const struct route *check(struct ask *q)
         return NULL;
     if ((r->roles & (int)q->who->role) == 0) {
         refused(q, "role");
-        mef_refuse(&q->r, ST_NO_PRIVILEGE, "role", NULL, "the token's role does not allow this");
+        mef_refuse(&q->r, ST_NO_PRIVILEGE, "role", NULL, "the operator's role does not allow this");
         return NULL;
     }
     if (strstr(r->pattern, "{eui64}") != NULL && !eui64_parse(q->id, &q->eui)) {

@@ -22,6 +22,7 @@ static void operator_free(struct rest_operator *o)
 {
     free(o->name);
     free(o->admin);
+    free(o->san);
     OPENSSL_cleanse(o->mac, sizeof o->mac);
     free(o);
 }
@@ -73,11 +74,28 @@ struct reading {
     bool ok;
 };
 
+static const char *take_token(const struct reading *r, const char *section, struct rest_operator *o)
+{
+    char token[MAX_TOKEN + 2];
+    size_t len = 0;
+    const char *wrong = read_token(conf_str(r->conf, section, "file"), token, &len);
+    if (wrong == NULL && !vault_mac(r->v, MAC_LABEL, span_of(token, len), o->mac))
+        wrong = "the vault does not answer";
+    OPENSSL_cleanse(token, sizeof token);
+    return wrong;
+}
+
+static const struct rest_operator *with_san(const struct rest_operator *list, const char *san)
+{
+    while (list != NULL && (list->san == NULL || strcmp(list->san, san) != 0))
+        list = list->next;
+    return list;
+}
+
 static bool fill(struct reading *r, const char *section, struct rest_operator *o)
 {
-    char fqdn[256], token[MAX_TOKEN + 2];
-    size_t len = 0;
-    const char *role = conf_str(r->conf, section, "role");
+    char fqdn[256];
+    const char *role = conf_str(r->conf, section, "role"), *san = conf_str(r->conf, section, "san");
     for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
         if (strcmp(role, roles[i].name) == 0)
             o->role = roles[i].role;
@@ -89,17 +107,20 @@ static bool fill(struct reading *r, const char *section, struct rest_operator *o
         snprintf(r->err, r->errlen, "[%s] admin-fqdn: not an FQDN", section);
         return false;
     }
-    const char *wrong = read_token(conf_str(r->conf, section, "file"), token, &len);
-    if (wrong == NULL && !vault_mac(r->v, MAC_LABEL, span_of(token, len), o->mac))
-        wrong = "the vault does not answer";
-    OPENSSL_cleanse(token, sizeof token);
+    const char *wrong = san == NULL ? take_token(r, section, o) : NULL;
     if (wrong != NULL) {
         snprintf(r->err, r->errlen, "[%s] file: %s", section, wrong);
         return false;
     }
+    if (san != NULL && (san[0] == '\0' || strpbrk(san, "* \"") != NULL || with_san(r->list, san) != NULL)) {
+        snprintf(r->err, r->errlen, "[%s] san: an exact URI or DNS name, without wildcard, of one operator", section);
+        return false;
+    }
+    snprintf(r->err, r->errlen, "out of memory");
     o->name = strdup(strchr(section, '.') + 1);
     o->admin = strdup(fqdn);
-    return o->name != NULL && o->admin != NULL;
+    o->san = san != NULL ? strdup(san) : NULL;
+    return o->name != NULL && o->admin != NULL && (san == NULL || o->san != NULL);
 }
 
 static bool read_section(void *user, const char *section)
@@ -121,6 +142,8 @@ bool operators_read(struct vault *v, const struct conf *conf, struct rest_operat
 {
     struct reading r = {v, conf, NULL, err, errlen, true};
     conf_sections(conf, "token.", read_section, &r);
+    if (r.ok)
+        conf_sections(conf, "operator.", read_section, &r);
     if (!r.ok) {
         operators_free(r.list);
         return false;
@@ -129,20 +152,29 @@ bool operators_read(struct vault *v, const struct conf *conf, struct rest_operat
     return true;
 }
 
-const struct rest_operator *operator_find(struct vault *v, const struct rest_operator *list, const char *authorization,
-                                          const char **code)
+static const struct rest_operator *certified(const struct rest_operator *list, const struct cse_request *req)
+{
+    if (req->binding != CSE_HTTP || req->peer.cred != CSE_CRED_CERT)
+        return NULL;
+    return with_san(list, req->peer.identity);
+}
+
+const struct rest_operator *operator_find(struct vault *v, const struct rest_operator *list,
+                                          const struct cse_request *req, const char **code)
 {
     uint8_t mac[32];
     const struct rest_operator *found = NULL;
     *code = "no-token";
-    if (authorization == NULL || strncasecmp(authorization, "Bearer ", 7) != 0)
+    if (req->authorization == NULL)
+        return certified(list, req);
+    if (strncasecmp(req->authorization, "Bearer ", 7) != 0)
         return NULL;
     *code = "bad-token";
-    const char *token = authorization + 7;
+    const char *token = req->authorization + 7;
     if (strlen(token) > MAX_TOKEN || !vault_mac(v, MAC_LABEL, span_str(token), mac))
         return NULL;
     for (; list != NULL; list = list->next) /* all of them: the time tells nothing */
-        if (CRYPTO_memcmp(mac, list->mac, sizeof mac) == 0)
+        if (list->san == NULL && CRYPTO_memcmp(mac, list->mac, sizeof mac) == 0)
             found = list;
     OPENSSL_cleanse(mac, sizeof mac);
     return found;

@@ -231,7 +231,7 @@ static bool add_row(void *user, struct span key, struct span val)
 cJSON *audit_page(struct audit *a, const char *admin, uint64_t before, unsigned limit)
 {
     struct seq_key k = seq_key(before);
-    struct span after = before == 0 ? (struct span){0} : span_of(k.b, sizeof k.b);
+    struct span after = before == 0 ? span_of(NULL, 0) : span_of(k.b, sizeof k.b);
     struct page p = {cJSON_CreateArray(), span_str(admin), limit > PAGE_MAX ? PAGE_MAX : limit, false};
     if (p.array == NULL || p.left == 0)
         return p.array;

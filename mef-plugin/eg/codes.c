@@ -38,6 +38,8 @@ static bool read_shared(struct eg *e, const char *admin, const cJSON *in, struct
         !input_list(in, "gateways", EG_MAX_GATEWAYS, take_gateway, &x, r) ||
         !input_time(in, "expiresAt", &c->expires, r))
         return false;
+    if (c->expires != 0 && c->expires <= eg_time(e))
+        return mef_refuse(r, ST_BAD_REQUEST, "past", "expiresAt", "the time has passed");
     c->admin = strdup(admin);
     c->application = application != NULL ? strdup(application) : NULL;
     return (c->admin != NULL && (application == NULL || c->application != NULL)) ||
@@ -140,16 +142,51 @@ static cJSON *code_json(struct eg *e, const struct device *d)
     return o;
 }
 
+static bool registration_put(struct eg *e, eui64_t eui, struct span row)
+{
+    struct registration *old = map64_get(e->codes, eui), *r = malloc(sizeof *r + row.n);
+    if (r == NULL || !map64_put(e->codes, eui, r)) {
+        free(r);
+        return false;
+    }
+    r->n = (uint16_t)row.n;
+    memcpy(r->row, row.p, row.n);
+    free(old);
+    return true;
+}
+
+bool registration_own(const void *registration, const char *admin)
+{
+    const struct registration *r = registration;
+    return span_eq(code_admin(span_of(r->row, r->n)), span_str(admin));
+}
+
+struct code *code_find(struct eg *e, eui64_t eui)
+{
+    const struct registration *r = map64_get(e->codes, eui);
+    struct code *c = r != NULL ? calloc(1, sizeof *c) : NULL;
+    if (c == NULL || code_decode(span_of(r->row, r->n), c))
+        return c;
+    code_discard(c);
+    return NULL;
+}
+
+/* In memory, too; there what cannot be kept ends the process, for what was committed beside it is true. */
 static void store_code(struct device *d, struct store_txn *t)
 {
+    struct eg *e = d->eg;
     uint8_t kb[8], vb[EG_MAX_ROW];
     struct wr w = wr_of(vb, sizeof vb);
     code_encode(d->code, &w);
     store_put(t, STORE_INSTALL_CODE, eui_key(d->eui, kb), wr_span(&w));
+    if (!registration_put(e, d->eui, wr_span(&w)))
+        e->d.ops->fatal(e->d.host, "out of memory in the middle of a change");
 }
 
-static void code_discard(struct code *c)
+void code_discard(struct code *c)
 {
+    if (c == NULL)
+        return;
     code_free(c);
     free(c);
 }
@@ -187,7 +224,7 @@ static bool replace_code(struct eg *e, struct store_txn *t, struct device *d, st
     }
     if (old == NULL) {
         c->created = eg_time(e);
-        e->ncodes++;
+        e->codeless--;
         return true;
     }
     c->created = old->created;
@@ -207,7 +244,7 @@ static void put_code(struct eg *e, struct store_txn *t, const char *actor, eui64
                      struct mef_result *r)
 {
     struct device *d = device_find(e, eui);
-    bool is_new = d == NULL || d->code == NULL;
+    bool is_new = d == NULL || d->code == NULL, made = d == NULL;
     if (!is_new && same_code(e, d->code, c)) {
         refuse_code(e, t, c);
         r->st = ST_OK;
@@ -220,7 +257,8 @@ static void put_code(struct eg *e, struct store_txn *t, const char *actor, eui64
                    "the device is enrolled; add ?replace=true to replace its code");
         return;
     }
-    if (d == NULL && (d = device_new(e, eui, c->admin)) == NULL) {
+    bool room = map64_count(e->codes) + e->codeless < e->max_devices;
+    if (d == NULL && (!room || (d = device_new(e, eui, c->admin, NULL)) == NULL)) {
         refuse_code(e, t, c);
         mef_refuse(r, ST_UNAVAILABLE, "too-many", NULL, "the configured number of devices is reached");
         return;
@@ -228,6 +266,8 @@ static void put_code(struct eg *e, struct store_txn *t, const char *actor, eui64
     if (!replace_code(e, t, d, c, r))
         return;
     store_code(d, t);
+    if (made)
+        device_woken(d);
     eg_gauges(e);
     eg_audit(e, t, d->row.admin, actor, "install-code.put", eui, "ok");
     if (!is_new)
@@ -298,7 +338,8 @@ void eg_code_delete(struct eg *e, struct store_txn *t, const char *admin, const 
     struct code *c = d->code;
     vault_id key = c->key;
     d->code = NULL;
-    e->ncodes--;
+    e->codeless++;
+    free(map64_del(e->codes, eui));
     pending_drop_all(d, t, WHY_CODE_CHANGED);
     device_release_link_key(d, t, key);
     store_del(t, STORE_INSTALL_CODE, eui_key(eui, kb));
@@ -318,16 +359,10 @@ cJSON *eg_code_get(struct eg *e, const char *admin, eui64_t eui)
     return d != NULL ? code_json(e, d) : NULL;
 }
 
-static bool is_own(const void *object, const char *admin)
-{
-    const struct device *d = object;
-    return d->code != NULL && strcmp(d->row.admin, admin) == 0;
-}
-
 cJSON *eg_code_list(struct eg *e, const char *admin, eui64_t after, unsigned limit)
 {
-    static const struct listing listing = {is_own, eg_code_get};
-    return eg_list(e, e->devices, &listing, admin, after, limit);
+    const struct listing listing = {{{e->codes, registration_own}}, eg_code_get};
+    return eg_list(e, &listing, admin, after, limit);
 }
 
 /* --- loading ------------------------------------------------------------------------------------------------------ */
@@ -342,16 +377,10 @@ static bool load_code(void *user, struct span key, struct span val)
     struct loading *l = user;
     struct rd r = rd_of(key);
     eui64_t eui;
-    struct code *c = calloc(1, sizeof *c);
-    struct device *d = NULL;
-    l->ok = c != NULL && rd_be64(&r, &eui) && rd_end(&r) && code_decode(val, c) && vault_has(l->e->d.vault, c->key) &&
-            (d = device_new(l->e, eui, c->admin)) != NULL;
-    if (l->ok) {
-        d->code = c;
-        l->e->ncodes++;
-    } else if (c != NULL) {
-        code_discard(c);
-    }
+    struct code c = {0};
+    l->ok = rd_be64(&r, &eui) && rd_end(&r) && code_decode(val, &c) && vault_has(l->e->d.vault, c.key) &&
+            registration_put(l->e, eui, val);
+    code_free(&c);
     return l->ok;
 }
 
@@ -360,4 +389,18 @@ enum st codes_load(struct eg *e)
     struct loading l = {e, true};
     enum st st = store_each(e->d.store, STORE_INSTALL_CODE, load_code, &l);
     return st == ST_OK && !l.ok ? ST_INTERNAL : st;
+}
+
+static bool free_registration(void *user, uint64_t key, void *value)
+{
+    (void)user, (void)key;
+    free(value);
+    return true;
+}
+
+void codes_free(struct eg *e)
+{
+    if (e->codes != NULL)
+        map64_each(e->codes, free_registration, NULL);
+    map64_free(e->codes);
 }

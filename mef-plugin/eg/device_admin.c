@@ -23,16 +23,16 @@ cJSON *eg_device_get(struct eg *e, const char *admin, eui64_t eui)
     return o;
 }
 
-static bool is_own(const void *object, const char *admin)
+static bool is_own_codeless(const void *object, const char *admin)
 {
     const struct device *d = object;
-    return strcmp(d->row.admin, admin) == 0;
+    return d->code == NULL && strcmp(d->row.admin, admin) == 0;
 }
 
 cJSON *eg_device_list(struct eg *e, const char *admin, eui64_t after, unsigned limit)
 {
-    static const struct listing listing = {is_own, eg_device_get};
-    return eg_list(e, e->devices, &listing, admin, after, limit);
+    const struct listing listing = {{{e->codes, registration_own}, {e->devices, is_own_codeless}}, eg_device_get};
+    return eg_list(e, &listing, admin, after, limit);
 }
 
 /* --- actions ------------------------------------------------------------------------------------------------------ */
@@ -112,7 +112,7 @@ static bool load_device(void *user, struct span key, struct span val)
     struct device *d = NULL;
     l->ok = rd_be64(&r, &eui) && rd_end(&r) && device_decode(val, &row) &&
             (!row.has_current || vault_has(e->d.vault, row.current.network_key)) && has_keys(e, row.pending) &&
-            ((d = device_find(e, eui)) != NULL || (d = device_new(e, eui, row.admin)) != NULL);
+            ((d = device_find(e, eui)) != NULL || (d = device_new(e, eui, row.admin, NULL)) != NULL);
     if (!l->ok) {
         device_row_free(&row);
         return false;

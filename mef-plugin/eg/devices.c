@@ -9,24 +9,57 @@
 
 #define SUID_ESDATA 24 /* TS-0004 6.3.4.2.39 */
 
-struct device *device_find(struct eg *e, eui64_t eui)
+/* Nothing is known of the device that its registration does not say, and nobody waits for anything of it. */
+static bool is_plain(const struct device *d)
 {
-    return map64_get(e->devices, eui);
+    const struct device_row *row = &d->row;
+    return d->code != NULL && !row->has_current && !row->revoked && row->pending == NULL && row->reason == WHY_NONE &&
+           row->rearm_until == 0 && row->last_seen == 0 && d->timer == 0 && d->frames == NULL && d->nobservers == 0 &&
+           d->ntickets == 0 && d->seq <= store_durable(d->eg->d.store);
 }
 
-struct device *device_new(struct eg *e, eui64_t eui, const char *admin)
+/* The next place in the ring; whoever had it goes, if he is as he came. No call of the loop finds EG_WOKEN devices, so
+ * none that is being worked on. */
+void device_woken(struct device *d)
 {
-    struct device *d = map64_count(e->devices) < e->max_devices ? calloc(1, sizeof *d) : NULL;
-    if (d == NULL)
-        return NULL;
-    d->eg = e;
-    d->eui = eui;
-    d->row.admin = strdup(admin);
-    if (d->row.admin == NULL || !map64_put(e->devices, eui, d)) {
-        device_row_free(&d->row);
+    struct eg *e = d->eg;
+    size_t at = e->next_woken;
+    struct device *old = e->woken[at] != 0 ? map64_get(e->devices, e->woken[at]) : NULL;
+    if (old != NULL && old->woken == at + 1) {
+        old->woken = 0;
+        if (is_plain(old))
+            device_drop(e, old);
+    }
+    e->woken[at] = d->eui;
+    d->woken = at + 1;
+    e->next_woken = (at + 1) % EG_WOKEN;
+}
+
+struct device *device_find(struct eg *e, eui64_t eui)
+{
+    struct device *d = map64_get(e->devices, eui);
+    struct code *c = d == NULL ? code_find(e, eui) : NULL;
+    return c == NULL ? d : device_new(e, eui, c->admin, c);
+}
+
+struct device *device_new(struct eg *e, eui64_t eui, const char *admin, struct code *c)
+{
+    struct device *d = calloc(1, sizeof *d);
+    char *copy = strdup(admin);
+    if (d == NULL || copy == NULL || !map64_put(e->devices, eui, d)) {
+        code_discard(c);
+        free(copy);
         free(d);
         return NULL;
     }
+    d->eg = e;
+    d->eui = eui;
+    d->row.admin = copy;
+    d->code = c;
+    if (c != NULL)
+        device_woken(d);
+    else
+        e->codeless++;
     return d;
 }
 
@@ -37,9 +70,7 @@ void device_free(struct device *d)
     observers_drop(d);
     for (size_t i = 0; i < EG_TICKETS; i++)
         free(d->tickets[i].principal);
-    if (d->code != NULL)
-        code_free(d->code);
-    free(d->code);
+    code_discard(d->code);
     free(d->frames);
     device_row_free(&d->row);
     free(d);
@@ -48,6 +79,7 @@ void device_free(struct device *d)
 void device_drop(struct eg *e, struct device *d)
 {
     map64_del(e->devices, d->eui);
+    e->codeless -= d->code == NULL;
     device_free(d);
 }
 
@@ -211,8 +243,9 @@ void device_changed(struct device *d)
 }
 
 struct change {
-    struct eg *e;
+    struct eg *e; /* NULL: closed before the posted call ran */
     eui64_t device;
+    struct change *next; /* posted later, not yet run */
 };
 
 static void change_durable(void *user, enum st st)
@@ -228,7 +261,11 @@ static void change_durable(void *user, enum st st)
 static void change_committed(void *user)
 {
     struct change *c = user;
-    struct store_txn *t = store_begin(c->e->d.store);
+    struct store_txn *t = NULL;
+    if (c->e != NULL) {
+        c->e->changes = c->next; /* calls run in the order posted: it is the first one */
+        t = store_begin(c->e->d.store);
+    }
     if (t != NULL)
         store_commit(t, change_durable, c);
     else
@@ -237,11 +274,20 @@ static void change_committed(void *user)
 
 void device_changed_later(struct device *d)
 {
-    struct change *c = calloc(1, sizeof *c);
+    struct change *c = calloc(1, sizeof *c), **end = &d->eg->changes;
     if (c == NULL)
         return;
-    *c = (struct change){d->eg, d->eui};
+    *c = (struct change){d->eg, d->eui, NULL};
+    while (*end != NULL)
+        end = &(*end)->next;
+    *end = c;
     d->eg->d.ops->post(d->eg->d.host, change_committed, c);
+}
+
+void changes_forget(struct eg *e)
+{
+    for (struct change *c = e->changes; c != NULL; c = c->next)
+        c->e = NULL;
 }
 
 /* --- AEs ---------------------------------------------------------------------------------------------------------- */

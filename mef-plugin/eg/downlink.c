@@ -54,7 +54,7 @@ static void ticket_durable(void *user, enum st st)
     struct device *d = device_find(x->e, x->device);
     struct gateway *g = gateway_find(x->e, x->gateway);
     if (st == ST_CONFLICT && g != NULL)
-        gateway_lose(g);
+        gateway_commit_failed(x->e, g, st);
     if (st != ST_OK || d == NULL) {
         eg_respond(x->e, x->req, ST_UNAVAILABLE, NULL);
     } else {
@@ -72,25 +72,49 @@ static void ticket_durable(void *user, enum st st)
     free(x);
 }
 
-/* {"count": 1..16}; no body: 1. */
+/* The next byte, when it is one of these. */
+static bool take_one(struct rd *r, const char *set, uint8_t *c)
+{
+    return r->n > 0 && r->p[0] != '\0' && strchr(set, r->p[0]) != NULL && rd_u8(r, c);
+}
+
+static void skip_blanks(struct rd *r)
+{
+    uint8_t c;
+    while (take_one(r, " \t\r\n", &c))
+        ;
+}
+
+static bool read_word(struct rd *r, const char *word)
+{
+    struct span s;
+    skip_blanks(r);
+    return rd_span(r, strlen(word), &s) && span_eq(s, span_str(word));
+}
+
+/* A number as JSON writes it: no sign, no leading zero, and none of the other forms that nobody needs for 1 to 16. */
+static bool read_number(struct rd *r, uint8_t *out)
+{
+    uint8_t c;
+    unsigned v = 0;
+    skip_blanks(r);
+    while (v <= MAX_COUNT && take_one(r, v == 0 ? "123456789" : "0123456789", &c))
+        v = v * 10 + (unsigned)(c - '0');
+    *out = (uint8_t)v;
+    return v >= 1 && v <= MAX_COUNT;
+}
+
+/* {"count": 1..16}; no body: 1. Read to the letter here, because cJSON takes 01 for a number as well. */
 static bool read_count(struct span body, uint8_t *count)
 {
+    struct rd r = rd_of(body);
     *count = 1;
     if (body.n == 0)
         return true;
-    const char *text = (const char *)body.p, *end = text;
-    cJSON *in = body.n <= MAX_BODY ? cJSON_ParseWithLengthOpts(text, body.n, &end, false) : NULL;
-    static const char *const names[] = {"count", NULL};
-    struct mef_result r;
-    const cJSON *j = in != NULL && input_members(in, names, &r) ? cJSON_GetObjectItemCaseSensitive(in, "count") : NULL;
-    while (end < text + body.n && strchr(" \t\r\n", *end) != NULL && *end != '\0')
-        end++;
-    bool ok = end == text + body.n && j != NULL && cJSON_IsNumber(j) && j->valuedouble >= 1 && j->valuedouble <= MAX_COUNT &&
-              j->valuedouble == (uint8_t)j->valuedouble;
-    if (ok)
-        *count = (uint8_t)j->valuedouble;
-    cJSON_Delete(in);
-    return ok;
+    bool ok = body.n <= MAX_BODY && read_word(&r, "{") && read_word(&r, "\"count\"") && read_word(&r, ":") &&
+              read_number(&r, count) && read_word(&r, "}");
+    skip_blanks(&r);
+    return ok && rd_end(&r);
 }
 
 static enum st grant(struct eg *e, struct device *d, struct gateway *g, struct granting *x)
@@ -169,7 +193,16 @@ static struct ticket *ticket_with(struct device *d, const char *principal, uint3
 struct handing { /* a frame on its way to the gateway */
     struct eg *e;
     struct cse_request *req;
+    struct handing *next, **link;
 };
+
+static void handing_free(struct handing *x)
+{
+    *x->link = x->next;
+    if (x->next != NULL)
+        x->next->link = x->link;
+    free(x);
+}
 
 static void handed_over(void *user, enum st st, struct span body)
 {
@@ -178,7 +211,13 @@ static void handed_over(void *user, enum st st, struct span body)
     bool ok = st == ST_OK || st == ST_UPDATED;
     eg_count(x->e, ok ? "eg_downlink_total" : "eg_downlink_failed_total");
     eg_respond(x->e, x->req, ok ? ST_UPDATED : ST_UNREACHABLE, ok ? NULL : "gateway-not-reached");
-    free(x);
+    handing_free(x);
+}
+
+void downlinks_end(struct eg *e)
+{
+    while (e->handings != NULL)
+        handed_over(e->handings, ST_UNREACHABLE, span_of(NULL, 0));
 }
 
 /* NULL: an application frame, sealed under the device's current key as by its gateway; else what is wrong. */
@@ -216,13 +255,16 @@ static bool hand_over(struct eg *e, struct device *d, struct cse_request *req)
     struct handing *x = g != NULL && !g->lost ? calloc(1, sizeof *x) : NULL;
     if (x == NULL)
         return false;
-    *x = (struct handing){e, req};
+    *x = (struct handing){e, req, e->handings, &e->handings};
+    if (x->next != NULL)
+        x->next->link = &x->next;
+    e->handings = x;
     struct egp_message m = eg_message(EGP_DOWNLINK, e->next_transaction++, a->gateway, d->eui);
     m.u.frame = (struct egp_frame){
         .hop = a->next_hop, .indirect = (a->capability & CAPABILITY_RX_ON_IDLE) == 0, .nwk_frame = req->body};
     if (eg_send(e, g, &m, handed_over, x))
         return true;
-    free(x);
+    handing_free(x);
     return false;
 }
 

@@ -39,8 +39,8 @@ void eg_count(struct eg *e, const char *metric)
 void eg_gauges(struct eg *e)
 {
     e->d.ops->gauge(e->d.host, "eg_gateways", (int64_t)map64_count(e->gateways));
-    e->d.ops->gauge(e->d.host, "eg_devices", (int64_t)map64_count(e->devices));
-    e->d.ops->gauge(e->d.host, "eg_install_codes", (int64_t)e->ncodes);
+    e->d.ops->gauge(e->d.host, "eg_devices", (int64_t)(map64_count(e->codes) + e->codeless));
+    e->d.ops->gauge(e->d.host, "eg_install_codes", (int64_t)map64_count(e->codes));
     e->d.ops->gauge(e->d.host, "eg_observations", (int64_t)map64_count(e->observers));
 }
 
@@ -119,7 +119,7 @@ void eg_audit(struct eg *e, struct store_txn *t, const char *admin, const char *
 /* --- pages -------------------------------------------------------------------------------------------------------- */
 
 struct page {
-    const struct listing *l;
+    bool (*own)(const void *object, const char *admin);
     const char *admin;
     uint64_t *keys, after;
     size_t n, limit;
@@ -129,7 +129,7 @@ struct page {
 static bool page_visit(void *user, uint64_t key, void *value)
 {
     struct page *p = user;
-    if (key <= p->after || (p->n == p->limit && key > p->keys[p->n - 1]) || !p->l->own(value, p->admin))
+    if (key <= p->after || (p->n == p->limit && key > p->keys[p->n - 1]) || !p->own(value, p->admin))
         return true;
     size_t i = p->n < p->limit ? p->n++ : p->n - 1;
     for (; i > 0 && p->keys[i - 1] > key; i--)
@@ -138,16 +138,20 @@ static bool page_visit(void *user, uint64_t key, void *value)
     return true;
 }
 
-cJSON *eg_list(struct eg *e, const struct map64 *m, const struct listing *l, const char *admin, eui64_t after,
-               size_t limit)
+cJSON *eg_list(struct eg *e, const struct listing *l, const char *admin, eui64_t after, size_t limit)
 {
-    size_t count = map64_count(m);
-    struct page p = {.l = l, .admin = admin, .after = after, .limit = limit < count ? limit : count};
+    size_t count = 0;
+    for (size_t i = 0; i < 2; i++)
+        count += l->tables[i].map != NULL ? map64_count(l->tables[i].map) : 0;
+    struct page p = {.admin = admin, .after = after, .limit = limit < count ? limit : count};
     cJSON *list = cJSON_CreateArray();
     p.keys = p.limit == 0 ? NULL : calloc(p.limit, sizeof *p.keys);
-    if (p.keys != NULL)
-        map64_each(m, page_visit, &p);
-    for (size_t i = 0; i < p.n; i++)
+    for (size_t i = 0; i < 2 && p.keys != NULL; i++) {
+        p.own = l->tables[i].own;
+        if (l->tables[i].map != NULL)
+            map64_each(l->tables[i].map, page_visit, &p);
+    }
+    for (size_t i = 0; p.keys != NULL && i < p.n; i++)
         cJSON_AddItemToArray(list, l->get(e, admin, p.keys[i]));
     free(p.keys);
     return list;
@@ -201,6 +205,12 @@ static struct gateway *bound_gateway(struct eg *e, const struct cse_peer *peer, 
 static bool format_fits(unsigned said, unsigned ours)
 {
     return said == CSE_NO_FORMAT || said == ours;
+}
+
+/* What is JSON here is a tree, which the host writes as CBOR as well. */
+static bool answer_fits(unsigned asked, unsigned ours)
+{
+    return format_fits(asked, ours) || (ours == EG_FORMAT_JSON && asked == EG_FORMAT_CBOR);
 }
 
 static void on_message(struct eg *e, struct cse_request *req)
@@ -268,7 +278,7 @@ static void on_resource(struct eg *e, struct cse_request *req, const char *path)
             fn = routes[i].post;
         if (fn == NULL)
             eg_respond(e, req, ST_NOT_ALLOWED, NULL);
-        else if (req->op == CSE_RETRIEVE && !format_fits(req->accept, routes[i].format))
+        else if (req->op == CSE_RETRIEVE && !answer_fits(req->accept, routes[i].format))
             eg_respond(e, req, ST_NOT_ACCEPTABLE, NULL);
         else if (req->op == CSE_CREATE && !format_fits(req->content_format, routes[i].format))
             eg_respond(e, req, ST_UNSUPPORTED_MEDIA, NULL);
@@ -342,8 +352,9 @@ struct eg *eg_open(const struct eg_deps *d, char *err, size_t errlen)
     e->gateways = map64_new();
     e->devices = map64_new();
     e->observers = map64_new();
+    e->codes = map64_new();
     const char *what = "out of memory";
-    bool ok = e->gateways != NULL && e->devices != NULL && e->observers != NULL &&
+    bool ok = e->gateways != NULL && e->devices != NULL && e->observers != NULL && e->codes != NULL &&
               d->ops->random(d->host, &e->next_transaction, sizeof e->next_transaction) &&
               d->ops->random(d->host, &e->owner, sizeof e->owner);
     if (ok) {
@@ -397,12 +408,15 @@ void eg_close(struct eg *e)
 {
     if (e == NULL)
         return;
+    downlinks_end(e);
     if (e->devices != NULL) {
         save(e);
         map64_each(e->devices, close_device, NULL);
     }
     if (e->gateways != NULL)
         map64_each(e->gateways, close_gateway, NULL);
+    codes_free(e);
+    changes_forget(e);
     map64_free(e->devices);
     map64_free(e->gateways);
     map64_free(e->observers);

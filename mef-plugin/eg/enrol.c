@@ -67,9 +67,8 @@ static int digits_apart(eui64_t a, eui64_t b)
 static bool nearest_visit(void *user, uint64_t key, void *value)
 {
     struct nearest *n = user;
-    const struct device *d = value;
     int distance = digits_apart(key, n->wanted);
-    if (distance < n->distance && d->code != NULL && strcmp(d->row.admin, n->admin) == 0) {
+    if (distance < n->distance && registration_own(value, n->admin)) {
         n->distance = distance;
         n->found = key;
     }
@@ -80,8 +79,8 @@ static bool nearest_visit(void *user, uint64_t key, void *value)
 static void describe_unknown(struct eg *e, const char *admin, eui64_t eui, char *out, size_t cap)
 {
     struct nearest n = {.admin = admin, .wanted = eui, .distance = 3};
-    if (map64_count(e->devices) <= 10000 && bucket_take(&e->nearest_rate, eg_now(e), 4, 8, 1))
-        map64_each(e->devices, nearest_visit, &n);
+    if (map64_count(e->codes) <= 10000 && bucket_take(&e->nearest_rate, eg_now(e), 4, 8, 1))
+        map64_each(e->codes, nearest_visit, &n);
     if (n.found != 0)
         snprintf(out, cap, "%s nearest=%016" PRIx64, egp_reason_name(EGP_UNKNOWN_DEVICE), n.found);
     else
@@ -185,8 +184,7 @@ static void answer_durable(void *user, enum st st)
         if (d != NULL && x->opened)
             device_changed(d);
     } else {
-        if (g != NULL)
-            gateway_lose(g);
+        gateway_commit_failed(e, g, st);
         count_refusal(e, EGP_UNAVAILABLE);
         respond_reason(e, x->req, &x->env, EGP_UNAVAILABLE, ST_UPDATED);
     }

@@ -17,10 +17,14 @@ static struct gateway *find_own(struct eg *e, const char *admin, eui64_t eui)
     return g != NULL && strcmp(g->row.admin, admin) == 0 ? g : NULL;
 }
 
-void gateway_lose(struct gateway *g)
+void gateway_commit_failed(struct eg *e, struct gateway *g, enum st st)
 {
-    g->lost = true;
-    log_event(LOG_ERROR, "eg.gateway-lost", "gateway=%016" PRIx64, g->eui);
+    if (st != ST_CONFLICT) {
+        e->d.ops->fatal(e->d.host, "what was sent could not be stored");
+    } else if (g != NULL) {
+        g->lost = true;
+        log_event(LOG_ERROR, "eg.gateway-lost", "gateway=%016" PRIx64, g->eui);
+    }
 }
 
 void gateway_free(struct gateway *g)
@@ -112,7 +116,7 @@ static bool read_row(struct eg *e, const char *admin, const cJSON *in, struct ga
         !input_list(in, "applications", EG_MAX_PANS, take_application, row, r) || !read_form(in, row, r))
         return false;
     if (identity == NULL)
-        return mef_refuse(r, ST_BAD_REQUEST, "missing", "identity", "the KpmID of the gateway's credential");
+        return mef_refuse(r, ST_BAD_REQUEST, "missing", "identity", "the KpmID or subjectAltName of the gateway's credential");
     if (mef_credential_role(e->d.mef, admin, identity) != MEF_ROLE_GATEWAY)
         return mef_refuse(r, ST_UNACCEPTABLE, "not-a-gateway-credential", "identity",
                           "no credential of a gateway has this identity");
@@ -243,8 +247,8 @@ static bool is_own(const void *object, const char *admin)
 
 cJSON *eg_gateway_list(struct eg *e, const char *admin)
 {
-    static const struct listing listing = {is_own, eg_gateway_get};
-    return eg_list(e, e->gateways, &listing, admin, 0, e->max_gateways);
+    const struct listing listing = {{{e->gateways, is_own}}, eg_gateway_get};
+    return eg_list(e, &listing, admin, 0, e->max_gateways);
 }
 
 /* --- loading ------------------------------------------------------------------------------------------------------ */

@@ -8,7 +8,8 @@
 #define EG_FORMAT_OCTETS 42
 #define EG_FORMAT_JSON 50
 #define EG_FORMAT_CBOR 60
-#define EG_TICKETS 8 /* unspent tickets of one device */
+#define EG_TICKETS 8   /* unspent tickets of one device */
+#define EG_WOKEN 64    /* devices kept decoded of which nothing but the registration is known: few, so that they stay in the cache */
 
 /* Take n tokens that refill at `rate` a second up to `burst`; false: there are fewer. */
 MUST_USE bool bucket_take(struct bucket *b, uint64_t now, uint64_t rate, uint64_t burst, uint64_t n);
@@ -62,11 +63,14 @@ struct ticket {      /* counters handed to an AE */
     uint16_t used; /* bit i: first + i was used */
 };
 
-struct device { /* one for each registered install code, and for each enrolled device */
+/* One for each device of which more is known than its registration; of the others, which wait in `eg.codes` for their
+ * device to come, device_find makes one, and the oldest EG_WOKEN so made are dropped again when nothing became of them. */
+struct device {
     struct eg *eg;
     eui64_t eui;
     struct device_row row;
     struct code *code; /* NULL: deleted */
+    size_t woken;      /* its place in eg.woken + 1; 0: none */
     /* memory only */
     uint64_t seq;            /* the last transaction that concerns it */
     uint64_t timer;          /* ends the pending record */
@@ -84,14 +88,24 @@ struct device { /* one for each registered install code, and for each enrolled d
     uint64_t ntickets; /* granted so far */
 };
 
+struct registration { /* an install code's row, as it is in the store: a tenth of what it is when decoded */
+    uint16_t n;
+    uint8_t row[];
+};
+
 struct eg {
     struct eg_deps d;
     struct map64 *gateways, *devices, *observers;
-    size_t ncodes;
+    struct map64 *codes;      /* EUI-64 -> registration */
+    size_t codeless;          /* devices whose code was deleted */
+    eui64_t woken[EG_WOKEN];  /* ring of devices made by device_find */
+    size_t next_woken;
     uint64_t next_transaction; /* of messages to gateways; begins at a random number */
     uint64_t next_serial;      /* of stored responses */
     uint64_t owner;            /* names this process in epoch rows; random */
     struct bucket nearest_rate;
+    struct change *changes; /* to be told later, first one first: calls that the host still holds */
+    struct handing *handings; /* frames on their way to gateways */
     /* configuration */
     bool allow_short;
     int64_t pending_ms, rearm_ms, key_lifetime_ms, exchange_ms;
@@ -120,13 +134,15 @@ bool eg_send(struct eg *e, struct gateway *g, const struct egp_message *m,
              void (*done)(void *user, enum st st, struct span body), void *user);
 void eg_audit(struct eg *e, struct store_txn *t, const char *admin, const char *actor, const char *action,
               eui64_t object, const char *outcome);
-/* The admin's objects with the `limit` smallest keys above `after`, ascending, found in one pass. */
+/* The admin's objects with the `limit` smallest keys above `after`, ascending, found in one pass of each table. */
 struct listing {
-    bool (*own)(const void *object, const char *admin);
+    struct {
+        const struct map64 *map; /* NULL: no second table */
+        bool (*own)(const void *object, const char *admin);
+    } tables[2];
     cJSON *(*get)(struct eg *e, const char *admin, eui64_t eui);
 };
-cJSON *eg_list(struct eg *e, const struct map64 *m, const struct listing *l, const char *admin, eui64_t after,
-               size_t limit);
+cJSON *eg_list(struct eg *e, const struct listing *l, const char *admin, eui64_t after, size_t limit);
 
 /* --- gateways.c --------------------------------------------------------------------------------------------------- */
 struct gateway *gateway_find(struct eg *e, eui64_t eui);
@@ -134,9 +150,10 @@ struct gateway *gateway_find(struct eg *e, eui64_t eui);
 MUST_USE bool gateway_heard(struct eg *e, struct gateway *g, uint64_t session);
 void gateway_expect(const struct gateway *g, struct store_txn *t); /* ..still ours when t commits */
 MUST_USE enum st gateways_load(struct eg *e);
-/* Another replica took it: nothing is answered from memory until the next start reads it anew (taking a gateway over at
- * run time comes with the shared store). */
-void gateway_lose(struct gateway *g);
+/* A transaction that expected the gateway failed. ST_CONFLICT: another replica took it, and nothing is answered from memory
+ * until the next start reads it anew (taking a gateway over at run time comes with the shared store). Otherwise the store
+ * could not keep what memory has: the end. g: NULL if it is gone. */
+void gateway_commit_failed(struct eg *e, struct gateway *g, enum st st);
 void gateway_free(struct gateway *g);
 
 /* --- transactions.c ----------------------------------------------------------------------------------------------- */
@@ -149,8 +166,11 @@ void transactions_delete(struct gateway *g, struct store_txn *t);
 MUST_USE enum st transactions_load(struct eg *e);
 
 /* --- devices.c ---------------------------------------------------------------------------------------------------- */
-struct device *device_find(struct eg *e, eui64_t eui);
-struct device *device_new(struct eg *e, eui64_t eui, const char *admin); /* in the map; NULL: out of memory */
+struct device *device_find(struct eg *e, eui64_t eui); /* NULL: unknown, or out of memory */
+/* Into the map, with its registration, which is taken over (NULL: none). NULL: out of memory. */
+struct device *device_new(struct eg *e, eui64_t eui, const char *admin, struct code *c);
+/* Of a device just made: as long as nothing but its registration is known of it, it may be dropped again later. */
+void device_woken(struct device *d);
 void device_drop(struct eg *e, struct device *d);                        /* out of the map, and freed */
 void device_free(struct device *d);
 enum egp_device_state device_state(struct eg *e, const struct device *d);
@@ -169,6 +189,7 @@ void device_forget_key(struct device *d, struct store_txn *t, enum device_reason
 /* Tell observers and the gateway the state, now, which is durable; or once what the loop does now is durable. */
 void device_changed(struct device *d);
 void device_changed_later(struct device *d);
+void changes_forget(struct eg *e); /* at the end: what was posted runs, and finds nothing */
 cJSON *device_json(struct eg *e, const struct device *d);
 MUST_USE enum st devices_load(struct eg *e);
 /* May this peer use the device's resources? ST_OK: *d and *p are set. */
@@ -190,6 +211,10 @@ void pending_unwatch(struct device *d);
 
 /* --- codes.c ------------------------------------------------------------------------------------------------------ */
 MUST_USE enum st codes_load(struct eg *e);
+struct code *code_find(struct eg *e, eui64_t eui); /* decoded, the caller's; NULL: none, or out of memory */
+void code_discard(struct code *c);
+bool registration_own(const void *registration, const char *admin);
+void codes_free(struct eg *e);
 
 /* --- observers.c -------------------------------------------------------------------------------------------------- */
 /* Accept the observation req asks for; false: too many, or not possible (answer as a plain GET then). */
@@ -251,3 +276,5 @@ void uplink_frame(struct eg *e, struct gateway *g, struct cse_request *req, cons
 void frames_retrieve(struct eg *e, struct cse_request *req, eui64_t eui);
 void downlink_ticket(struct eg *e, struct cse_request *req, eui64_t eui);
 void downlink_frame(struct eg *e, struct cse_request *req, eui64_t eui);
+/* Answer the AEs whose frames no gateway has answered for: the process ends, and the host will not call back. */
+void downlinks_end(struct eg *e);

@@ -171,8 +171,8 @@ static void posting_durable(void *user, enum st st)
     struct posting *p = user;
     struct eg *e = p->e;
     struct gateway *g = gateway_find(e, p->gateway);
-    if (st != ST_OK && g != NULL)
-        gateway_lose(g);
+    if (st != ST_OK)
+        gateway_commit_failed(e, g, st);
     for (size_t i = 0; st == ST_OK && g != NULL && i < p->n; i++) {
         struct own_frame *f = &p->frames[i];
         f->transaction = e->next_transaction++;

@@ -142,6 +142,15 @@ bool code_decode(struct span in, struct code *c)
            get_time(&r, &c->expires) && get_time(&r, &c->created) && rd_end(&r);
 }
 
+struct span code_admin(struct span row)
+{
+    struct rd r = rd_of(row);
+    struct span admin = {0};
+    uint16_t n;
+    bool ok = get_version(&r) && rd_be16(&r, &n) && rd_span(&r, n, &admin);
+    return ok ? admin : (struct span){0};
+}
+
 void code_free(struct code *c)
 {
     free(c->admin);

@@ -96,6 +96,7 @@ struct stored_response {
 void code_encode(const struct code *c, struct wr *w);
 MUST_USE bool code_decode(struct span in, struct code *c);
 void code_free(struct code *c); /* its members */
+struct span code_admin(struct span row); /* of an encoded code that can be decoded, without the rest */
 
 void gateway_encode(const struct gateway_row *g, struct wr *w);
 MUST_USE bool gateway_decode(struct span in, struct gateway_row *g);

@@ -59,9 +59,14 @@ static bool load_row(void *user, struct span key, struct span val)
 {
     struct mef *m = user;
     struct application *a = decode(key, val);
-    if (a != NULL)
-        HASH_ADD_KEYPTR(hh, m->applications, a->key, strlen(a->key), a);
-    return a != NULL;
+    if (a == NULL)
+        return false;
+    HASH_ADD_KEYPTR(hh, m->applications, a->key, strlen(a->key), a);
+    if (!HASH_ADDED(hh, a)) {
+        application_free(a);
+        return false;
+    }
+    return true;
 }
 
 bool applications_load(struct mef *m)
@@ -171,6 +176,11 @@ static struct application *get(struct mef *m, const char *key, struct mef_result
         return NULL;
     }
     HASH_ADD_KEYPTR(hh, m->applications, a->key, strlen(a->key), a);
+    if (!HASH_ADDED(hh, a)) {
+        application_free(a);
+        mef_refuse(r, ST_UNAVAILABLE, "no-memory", NULL, NULL);
+        return NULL;
+    }
     r->st = ST_CREATED;
     return a;
 }

@@ -1,5 +1,6 @@
 /* Credentials: what a peer proves in the handshake, and whom it then is. A KpmID names one pre-shared key (Kpm); the
- * key itself is in the vault. */
+ * key itself is in the vault. A subjectAltName (SAN) is proved by a certificate; whose word is good for that, says the
+ * host's configuration. */
 #include "mef-plugin/mef/internal.h"
 #include "mef-plugin/mef/when.h"
 
@@ -7,19 +8,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define RECORD_VERSION 1
+enum { RECORD_PSK = 1, RECORD_CERTIFICATE = 2 }; /* version and kind of a record in one */
 #define KPM_BYTES 32
 #define KPM_MIN 16
 #define KPM_MAX 64
 
 struct credential {
-    char *kpm_id;
+    char *name;  /* of the credential; of a PSK its KpmID */
+    char *san;   /* of a certificate; NULL: it is a PSK */
     char *admin; /* adminFQDN */
     char *id;    /* whom it authenticates, in stored spelling */
     bool gateway;
-    vault_id key;
+    vault_id key;             /* of a PSK */
     int64_t created, expires; /* expires 0: never */
-    UT_hash_handle hh;
+    UT_hash_handle hh, hh_san;
 };
 
 static void credential_free(struct credential *c)
@@ -28,31 +30,42 @@ static void credential_free(struct credential *c)
         return;
     free(c->id);
     free(c->admin);
-    free(c->kpm_id);
+    free(c->san);
+    free(c->name);
     free(c);
 }
 
 static void encode(struct wr *w, const struct credential *c)
 {
-    wr_u8(w, RECORD_VERSION);
+    wr_u8(w, c->san != NULL ? RECORD_CERTIFICATE : RECORD_PSK);
     rec_text(w, c->admin);
     rec_text(w, c->id);
     wr_u8(w, c->gateway);
-    wr_be64(w, c->key);
+    if (c->san != NULL)
+        rec_text(w, c->san);
+    else
+        wr_be64(w, c->key);
     wr_be64(w, (uint64_t)c->created);
     wr_be64(w, (uint64_t)c->expires);
+}
+
+static bool decode_proof(struct rd *r, uint8_t kind, struct credential *c)
+{
+    if (kind == RECORD_CERTIFICATE)
+        return rec_rd_text(r, &c->san);
+    return kind == RECORD_PSK && rd_be64(r, &c->key);
 }
 
 static struct credential *decode(struct span key, struct span val)
 {
     struct credential *c = calloc(1, sizeof *c);
     struct rd r = rd_of(val);
-    uint8_t version, gateway;
+    uint8_t kind, gateway;
     uint64_t created, expires;
-    if (c == NULL || key.n == 0 || key.n > MEF_MAX_ID || (c->kpm_id = strndup((const char *)key.p, key.n)) == NULL ||
-        !rd_u8(&r, &version) || version != RECORD_VERSION || !rec_rd_text(&r, &c->admin) || !rec_rd_text(&r, &c->id) ||
-        !rd_u8(&r, &gateway) || gateway > 1 || !rd_be64(&r, &c->key) || !rd_be64(&r, &created) ||
-        !rd_be64(&r, &expires) || created > INT64_MAX || expires > INT64_MAX || !rd_end(&r)) {
+    if (c == NULL || key.n == 0 || key.n > MEF_MAX_ID || (c->name = strndup((const char *)key.p, key.n)) == NULL ||
+        !rd_u8(&r, &kind) || !rec_rd_text(&r, &c->admin) || !rec_rd_text(&r, &c->id) || !rd_u8(&r, &gateway) ||
+        gateway > 1 || !decode_proof(&r, kind, c) || !rd_be64(&r, &created) || !rd_be64(&r, &expires) ||
+        created > INT64_MAX || expires > INT64_MAX || !rd_end(&r)) {
         credential_free(c);
         return NULL;
     }
@@ -69,13 +82,26 @@ bool credential_decode(struct span key, struct span val)
     return c != NULL;
 }
 
+/* By its names into memory; false: there is none left. */
+static bool add(struct mef *m, struct credential *c)
+{
+    HASH_ADD_KEYPTR(hh, m->credentials, c->name, strlen(c->name), c);
+    if (!HASH_ADDED(hh, c) || c->san == NULL)
+        return HASH_ADDED(hh, c);
+    HASH_ADD_KEYPTR(hh_san, m->certificates, c->san, strlen(c->san), c);
+    if (!HASH_ADDED(hh_san, c))
+        HASH_DELETE(hh, m->credentials, c);
+    return HASH_ADDED(hh_san, c);
+}
+
 static bool load_row(void *user, struct span key, struct span val)
 {
     struct mef *m = user;
     struct credential *c = decode(key, val);
-    if (c != NULL)
-        HASH_ADD_KEYPTR(hh, m->credentials, c->kpm_id, strlen(c->kpm_id), c);
-    return c != NULL;
+    if (c != NULL && add(m, c))
+        return true;
+    credential_free(c);
+    return false;
 }
 
 bool credentials_load(struct mef *m)
@@ -86,6 +112,7 @@ bool credentials_load(struct mef *m)
 void credentials_free(struct mef *m)
 {
     struct credential *c = m->credentials, *next;
+    HASH_CLEAR(hh_san, m->certificates);
     HASH_CLEAR(hh, m->credentials);
     for (; c != NULL; c = next) {
         next = c->hh.next;
@@ -95,11 +122,30 @@ void credentials_free(struct mef *m)
 
 /* --- who is this? ------------------------------------------------------------------------------------------------- */
 
-static struct credential *find(const struct mef *m, const char *kpm_id)
+static struct credential *find(const struct mef *m, const char *name)
 {
     struct credential *c = NULL;
-    HASH_FIND_STR(m->credentials, kpm_id, c);
+    HASH_FIND_STR(m->credentials, name, c);
     return c;
+}
+
+static struct credential *find_certificate(const struct mef *m, const char *san)
+{
+    struct credential *c = NULL;
+    HASH_FIND(hh_san, m->certificates, san, strlen(san), c);
+    return c;
+}
+
+static struct credential *find_psk(const struct mef *m, const char *kpm_id)
+{
+    struct credential *c = find(m, kpm_id);
+    return c != NULL && c->san == NULL ? c : NULL;
+}
+
+/* What its holder is known by in a handshake. */
+static const char *identity_of(const struct credential *c)
+{
+    return c->san != NULL ? c->san : c->name;
 }
 
 static bool expired(const struct mef *m, const struct credential *c)
@@ -109,26 +155,30 @@ static bool expired(const struct mef *m, const struct credential *c)
 
 struct mef_principal mef_principal(struct mef *m, const struct cse_peer *peer)
 {
-    if (peer->cred != CSE_CRED_PSK || peer->identity == NULL)
-        return (struct mef_principal){.role = MEF_ROLE_NONE};
-    const struct credential *c = find(m, peer->identity);
+    const struct credential *c = NULL;
+    if (peer->identity != NULL && peer->cred == CSE_CRED_PSK)
+        c = find_psk(m, peer->identity);
+    else if (peer->identity != NULL && peer->cred == CSE_CRED_CERT)
+        c = find_certificate(m, peer->identity);
     if (c == NULL || expired(m, c))
         return (struct mef_principal){.role = MEF_ROLE_NONE};
     return (struct mef_principal){.role = c->gateway ? MEF_ROLE_GATEWAY : MEF_ROLE_CLIENT,
                                   .id = c->id,
-                                  .credential = c->kpm_id,
+                                  .credential = identity_of(c),
                                   .admin = c->admin};
 }
 
 size_t mef_psk(struct mef *m, const char *identity, uint8_t *key, size_t cap)
 {
-    const struct credential *c = find(m, identity);
+    const struct credential *c = find_psk(m, identity);
     return c == NULL || expired(m, c) ? 0 : vault_release(m->d.vault, c->key, key, cap);
 }
 
-enum mef_role mef_credential_role(struct mef *m, const char *admin, const char *kpm_id)
+enum mef_role mef_credential_role(struct mef *m, const char *admin, const char *identity)
 {
-    const struct credential *c = find(m, kpm_id);
+    const struct credential *c = find_psk(m, identity);
+    if (c == NULL)
+        c = find_certificate(m, identity);
     if (c == NULL || strcmp(c->admin, admin) != 0 || expired(m, c))
         return MEF_ROLE_NONE;
     return c->gateway ? MEF_ROLE_GATEWAY : MEF_ROLE_CLIENT;
@@ -140,9 +190,10 @@ static cJSON *to_json(const struct credential *c)
 {
     char when[WHEN_TEXT];
     cJSON *o = cJSON_CreateObject();
-    cJSON_AddStringToObject(o, "kpmId", c->kpm_id);
+    cJSON_AddStringToObject(o, "id", c->name);
+    cJSON_AddStringToObject(o, c->san != NULL ? "san" : "kpmId", identity_of(c));
     cJSON_AddStringToObject(o, "for", c->id);
-    cJSON_AddStringToObject(o, "kind", "psk");
+    cJSON_AddStringToObject(o, "kind", c->san != NULL ? "certificate" : "psk");
     cJSON_AddStringToObject(o, "role", c->gateway ? "gateway" : "client");
     when_print_rfc3339(c->created, when);
     cJSON_AddStringToObject(o, "createdAt", when);
@@ -152,24 +203,35 @@ static cJSON *to_json(const struct credential *c)
     return o;
 }
 
-enum { FOR, KIND, KPM, EXPIRES, MEMBERS };
+enum { FOR, KIND, KPM, SAN, EXPIRES, MEMBERS };
 static const struct attr members[MEMBERS] = {
     [FOR] = {"for", ATTR_TEXT, ATTR_MAN, ATTR_NP, MEF_MAX_ID},
     [KIND] = {"kind", ATTR_TEXT, ATTR_MAN, ATTR_NP, 16},
     [KPM] = {"kpm", ATTR_TEXT, ATTR_OPT, ATTR_NP, 2 * KPM_MAX},
+    [SAN] = {"san", ATTR_TEXT, ATTR_OPT, ATTR_NP, MEF_MAX_ID},
     [EXPIRES] = {"expiresAt", ATTR_DATE, ATTR_OPT, ATTR_NP, 0},
 };
 
-/* Check everything but the key. */
-static bool check(struct mef *m, const cJSON *in, struct attr_value v[MEMBERS], char id[MEF_ID], enum id_kind *kind,
-                  struct mef_result *r)
+static bool check_kind(const struct attr_value v[MEMBERS], bool *certificate, struct mef_result *r)
 {
-    if (!attrs_read(members, MEMBERS, in, true, v, r))
-        return false;
-    if (strcmp(v[KIND].text, "certificate") == 0 || strcmp(v[KIND].text, "rpk") == 0)
-        return mef_refuse(r, ST_NOT_IMPLEMENTED, "not-implemented", "kind", "only credentials of kind psk are served");
-    if (strcmp(v[KIND].text, "psk") != 0)
+    if (strcmp(v[KIND].text, "rpk") == 0)
+        return mef_refuse(r, ST_NOT_IMPLEMENTED, "not-implemented", "kind",
+                          "raw public keys are not served: OpenSSL 3.0 has no RFC 7250");
+    *certificate = strcmp(v[KIND].text, "certificate") == 0;
+    if (!*certificate && strcmp(v[KIND].text, "psk") != 0)
         return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "kind", "psk, certificate or rpk");
+    if (*certificate && v[KPM].present)
+        return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "kpm", "a certificate has no pre-shared key");
+    return *certificate || !v[SAN].present ||
+           mef_refuse(r, ST_BAD_REQUEST, "bad-value", "san", "a pre-shared key has no subjectAltName");
+}
+
+/* Check everything but what proves the identity. */
+static bool check(struct mef *m, const cJSON *in, struct attr_value v[MEMBERS], char id[MEF_ID], enum id_kind *kind,
+                  bool *certificate, struct mef_result *r)
+{
+    if (!attrs_read(members, MEMBERS, in, true, v, r) || !check_kind(v, certificate, r))
+        return false;
     *kind = mef_id(m, v[FOR].text, id);
     /* The MEF's own FQDN is the source of the keys it publishes: nobody else may be it. */
     if (*kind == ID_NONE || strcmp(id, m->fqdn) == 0)
@@ -200,19 +262,71 @@ static bool make_key(struct mef *m, struct store_txn *t, const struct attr_value
     return st == ST_OK || mef_refuse(r, st, "bad-value", "kpm", "the vault does not take this key");
 }
 
-static struct credential *credential_new(struct mef *m, const char *admin, const char *id, bool gateway,
-                                         int64_t expires)
+static struct credential *credential_new(struct mef *m, const char *admin, const char *id, const char *san)
 {
     char hex[25];
     struct credential *c = calloc(1, sizeof *c);
-    if (c == NULL || !mef_random_hex(m, 12, hex) || asprintf(&c->kpm_id, "%s@%s", hex, m->fqdn) < 0 ||
-        (c->admin = strdup(admin)) == NULL || (c->id = strdup(id)) == NULL) {
+    if (c == NULL || !mef_random_hex(m, 12, hex) || asprintf(&c->name, "%s@%s", hex, m->fqdn) < 0 ||
+        (c->admin = strdup(admin)) == NULL || (c->id = strdup(id)) == NULL ||
+        (san != NULL && (c->san = strdup(san)) == NULL)) {
         credential_free(c);
         return NULL;
     }
-    c->gateway = gateway;
-    c->created = mef_now(m);
-    c->expires = expires;
+    return c;
+}
+
+/* Into store, trail and answer. */
+static void keep(struct mef *m, struct store_txn *t, const char *actor, struct credential *c, struct mef_result *r)
+{
+    struct wr w = wr_of(m->record, sizeof m->record);
+    encode(&w, c);
+    store_put(t, STORE_CREDENTIAL, span_str(c->name), wr_span(&w));
+    mef_audit(m, t, c->admin, actor, "credential.create", c->name);
+    r->st = ST_CREATED;
+    r->body = to_json(c);
+}
+
+/* One name, one holder, whoever registered it: what a handshake proves must say who it is. It is not told whose it is. */
+static bool check_san(const struct mef *m, const struct attr_value *given, enum id_kind kind, const char *id,
+                      const char **san, struct mef_result *r)
+{
+    *san = given->present ? given->text : id; /* TS-0003 10.1: certificates of AEs bear the AE-ID, those of MAFs the FQDN */
+    if (!given->present && kind == ID_GATEWAY)
+        return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "san", "a gateway has no name of its own: give the certificate's");
+    for (const char *p = *san; *p != '\0'; p++)
+        if (*p <= ' ' || *p > '~' || *p == '*' || *p == '"')
+            return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "san", "an exact URI or DNS name, without wildcard");
+    return (**san != '\0' || mef_refuse(r, ST_BAD_REQUEST, "bad-value", "san", "an exact URI or DNS name")) &&
+           ((find_certificate(m, *san) == NULL && find(m, *san) == NULL) ||
+            mef_refuse(r, ST_EXISTS, "exists", "san", "this name is bound already"));
+}
+
+static struct credential *make_psk(struct mef *m, struct store_txn *t, const char *admin, const char *id,
+                                   const struct attr_value *given, char kpm[2 * KPM_MAX + 1], struct mef_result *r)
+{
+    vault_id key = 0;
+    if (!make_key(m, t, given, &key, r))
+        return NULL;
+    struct credential *c = credential_new(m, admin, id, NULL);
+    if (c == NULL || !vault_release_hex(m->d.vault, key, kpm, 2 * KPM_MAX + 1)) {
+        vault_delete(m->d.vault, t, key);
+        credential_free(c);
+        mef_refuse(r, ST_UNAVAILABLE, "no-memory", NULL, NULL);
+        return NULL;
+    }
+    c->key = key;
+    return c;
+}
+
+static struct credential *make_certificate(struct mef *m, const char *admin, const char *id, enum id_kind kind,
+                                           const struct attr_value *given, struct mef_result *r)
+{
+    const char *san;
+    if (!check_san(m, given, kind, id, &san, r))
+        return NULL;
+    struct credential *c = credential_new(m, admin, id, san);
+    if (c == NULL)
+        mef_refuse(r, ST_UNAVAILABLE, "no-memory", NULL, NULL);
     return c;
 }
 
@@ -220,56 +334,61 @@ void mef_credential_create(struct mef *m, struct store_txn *t, const char *admin
                            struct mef_result *r)
 {
     struct attr_value v[MEMBERS];
-    char id[MEF_ID] = "", kpm[2 * KPM_MAX + 1];
+    char id[MEF_ID] = "", kpm[2 * KPM_MAX + 1] = "";
     enum id_kind kind = ID_NONE;
-    vault_id key = 0;
-    if (!check(m, in, v, id, &kind, r) || !make_key(m, t, &v[KPM], &key, r))
+    bool certificate = false;
+    if (!check(m, in, v, id, &kind, &certificate, r))
         return;
-    struct credential *c = credential_new(m, admin, id, kind == ID_GATEWAY, v[EXPIRES].number);
-    if (c == NULL || !vault_release_hex(m->d.vault, key, kpm, sizeof kpm)) {
-        vault_delete(m->d.vault, t, key);
+    struct credential *c = certificate ? make_certificate(m, admin, id, kind, &v[SAN], r)
+                                       : make_psk(m, t, admin, id, &v[KPM], kpm, r);
+    if (c == NULL)
+        return;
+    c->gateway = kind == ID_GATEWAY;
+    c->created = mef_now(m);
+    c->expires = v[EXPIRES].number;
+    if (!add(m, c)) {
+        OPENSSL_cleanse(kpm, sizeof kpm);
+        if (!certificate)
+            vault_delete(m->d.vault, t, c->key);
         credential_free(c);
         mef_refuse(r, ST_UNAVAILABLE, "no-memory", NULL, NULL);
         return;
     }
-    c->key = key;
-    HASH_ADD_KEYPTR(hh, m->credentials, c->kpm_id, strlen(c->kpm_id), c);
-    struct wr w = wr_of(m->record, sizeof m->record);
-    encode(&w, c);
-    store_put(t, STORE_CREDENTIAL, span_str(c->kpm_id), wr_span(&w));
-    mef_audit(m, t, admin, actor, "credential.create", c->kpm_id);
-    r->st = ST_CREATED;
-    r->body = to_json(c);
-    cJSON_AddStringToObject(r->body, "kpm", kpm);
+    keep(m, t, actor, c, r);
+    if (!certificate)
+        cJSON_AddStringToObject(r->body, "kpm", kpm);
+    r->sensitive = !certificate;
     OPENSSL_cleanse(kpm, sizeof kpm);
-    r->sensitive = true;
 }
 
-static struct credential *find_of(const struct mef *m, const char *admin, const char *kpm_id)
+static struct credential *find_of(const struct mef *m, const char *admin, const char *name)
 {
-    struct credential *c = find(m, kpm_id);
+    struct credential *c = find(m, name);
     return c != NULL && strcmp(c->admin, admin) == 0 ? c : NULL;
 }
 
-void mef_credential_delete(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *kpm_id,
+void mef_credential_delete(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *name,
                            struct mef_result *r)
 {
-    struct credential *c = find_of(m, admin, kpm_id);
+    struct credential *c = find_of(m, admin, name);
     if (c == NULL) {
         mef_refuse(r, ST_NOT_FOUND, "not-found", NULL, "there is no such credential");
         return;
     }
-    mef_audit(m, t, admin, actor, "credential.delete", c->kpm_id);
-    vault_delete(m->d.vault, t, c->key);
-    store_del(t, STORE_CREDENTIAL, span_str(c->kpm_id));
+    mef_audit(m, t, admin, actor, "credential.delete", c->name);
+    store_del(t, STORE_CREDENTIAL, span_str(c->name));
+    if (c->san != NULL)
+        HASH_DELETE(hh_san, m->certificates, c);
+    else
+        vault_delete(m->d.vault, t, c->key);
     HASH_DEL(m->credentials, c);
     credential_free(c);
     r->st = ST_DELETED;
 }
 
-cJSON *mef_credential_get(struct mef *m, const char *admin, const char *kpm_id)
+cJSON *mef_credential_get(struct mef *m, const char *admin, const char *name)
 {
-    const struct credential *c = find_of(m, admin, kpm_id);
+    const struct credential *c = find_of(m, admin, name);
     return c == NULL ? NULL : to_json(c);
 }
 
@@ -279,7 +398,7 @@ cJSON *mef_credential_list(struct mef *m, const char *admin, const char *after, 
     cJSON *list = page_open(&page, after, limit) ? cJSON_CreateArray() : NULL;
     for (const struct credential *c = m->credentials; list != NULL && c != NULL; c = c->hh.next)
         if (strcmp(c->admin, admin) == 0)
-            page_offer(&page, c->kpm_id);
+            page_offer(&page, c->name);
     for (size_t i = 0; i < page.n; i++)
         cJSON_AddItemToArray(list, to_json(find(m, page.v[i])));
     page_close(&page);

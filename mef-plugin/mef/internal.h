@@ -8,6 +8,8 @@
 
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
+/* Whether HASH_ADD found the memory it needed: what it could not add belongs to no table. */
+#define HASH_ADDED(hh, element) ((element)->hh.tbl != NULL)
 
 #define MEF_MAX_ID 255 /* bytes of an M2M-ID, FQDN or gateway name */
 #define MEF_ID (MEF_MAX_ID + 1)
@@ -28,7 +30,8 @@ struct mef {
     int64_t max_key_ms, max_registration_ms;
     size_t max_resources, max_client_keys, max_credentials, max_applications;
     int64_t started;
-    struct credential *credentials;   /* by KpmID */
+    struct credential *credentials;   /* by name; of a PSK its KpmID */
+    struct credential *certificates;  /* those of them that are proved by certificate, by SAN */
     struct application *applications; /* by "adminFQDN/name" */
     struct res_index *resources;
     struct map64 *exported; /* sessions whose exporter output became a key */

@@ -48,14 +48,15 @@ size_t mef_psk(struct mef *m, const char *identity, uint8_t *key, size_t cap);
 /* Each *_json function takes the request body and gives the response body; on failure it sets code/field/detail in rsp
  * (static strings). They add to the transaction and change memory; the caller commits and then answers. */
 struct mef_result { enum st st; cJSON *body; const char *code, *field, *detail; bool sensitive; const char *location; };
-/* {"for":ID,"kind":"psk","kpm"?:hex,"expiresAt"?} -> {"kpmId","kpm",..}. For a gateway: {"for":"gateway:<name or EUI-64>"}.*/
+/* {"for":ID,"kind":"psk","kpm"?:hex,"expiresAt"?} -> {"id","kpmId","kpm",..}; {"for":ID,"kind":"certificate","san"?,
+ * "expiresAt"?} -> {"id","san",..}. For a gateway: {"for":"gateway:<name or EUI-64>"}. */
 void mef_credential_create(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const cJSON *in, struct mef_result *r);
-void mef_credential_delete(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *kpm_id, struct mef_result *r);
-/* Never the key. Lists page by KpmID and by name: at most `limit` above `after` ("": from the start). */
+void mef_credential_delete(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *id, struct mef_result *r);
+/* Never the key. Lists page by id and by name: at most `limit` above `after` ("": from the start). */
 cJSON *mef_credential_list(struct mef *m, const char *admin, const char *after, unsigned limit);
-cJSON *mef_credential_get(struct mef *m, const char *admin, const char *kpm_id);  /* NULL: none */
-/* The role a credential's identity has; for binding gateways. */
-enum mef_role mef_credential_role(struct mef *m, const char *admin, const char *kpm_id);
+cJSON *mef_credential_get(struct mef *m, const char *admin, const char *id);  /* NULL: none */
+/* The role a credential's identity (KpmID, SAN) has; for binding gateways. */
+enum mef_role mef_credential_role(struct mef *m, const char *admin, const char *identity);
 
 /* --- applications ------------------------------------------------------------------------------------------------- */
 void mef_application_put(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *name, const cJSON *in, struct mef_result *r);

@@ -141,7 +141,11 @@ static struct label *label_get(struct res_index *x, const char *text)
         return NULL;
     }
     HASH_ADD_KEYPTR(hh, x->labels, l->text, strlen(l->text), l);
-    return l;
+    if (HASH_ADDED(hh, l))
+        return l;
+    free(l->text);
+    free(l);
+    return NULL;
 }
 
 static bool index_labels(struct res_index *x, struct res *r)
@@ -194,6 +198,11 @@ static bool count_key(struct res_index *x, const char *registrant)
             return false;
         }
         HASH_ADD_KEYPTR(hh, x->sources, s->registrant, strlen(s->registrant), s);
+        if (!HASH_ADDED(hh, s)) {
+            free(s->registrant);
+            free(s);
+            return false;
+        }
     }
     s->keys++;
     return true;
@@ -218,8 +227,19 @@ static bool index_add(struct res_index *x, struct res *r)
         return false;
     }
     HASH_ADD_STR(x->by_id, ri, r);
-    if (r->ty == MEF_TY_CLIENT_REG)
+    bool added = HASH_ADDED(hh, r);
+    if (added && r->ty == MEF_TY_CLIENT_REG) {
         HASH_ADD_KEYPTR(hh_registrant, x->by_registrant, r->registrant, strlen(r->registrant), r);
+        added = HASH_ADDED(hh_registrant, r);
+        if (!added)
+            HASH_DEL(x->by_id, r); /* NOLINT(clang-analyzer-*) */
+    }
+    if (!added) {
+        if (r->ty == MEF_TY_KEY_REG)
+            discount_key(x, r->registrant);
+        unindex_labels(x, r);
+        return false;
+    }
     DL_PREPEND(x->newest, r);
     x->count++;
     return true;
@@ -399,24 +419,30 @@ void res_each(const struct mef *m, const struct strings *labels, bool (*fn)(void
         ;
 }
 
+/* `name` is a literal: no copy of it is needed. */
+static void add_text(cJSON *o, const char *name, const char *value)
+{
+    cJSON_AddItemToObjectCS(o, name, cJSON_CreateString(value));
+}
+
 cJSON *res_json(const struct mef *m, const struct res *r)
 {
     char when[WHEN_TEXT];
     cJSON *o = cJSON_CreateObject();
-    cJSON_AddNumberToObject(o, M2M_SN_RESOURCE_TYPE, r->ty);
-    cJSON_AddStringToObject(o, M2M_SN_RESOURCE_ID, r->ri);
-    cJSON_AddStringToObject(o, M2M_SN_RESOURCE_NAME, r->ri);
-    cJSON_AddStringToObject(o, M2M_SN_PARENT_ID, m->base);
+    cJSON_AddItemToObjectCS(o, M2M_SN_RESOURCE_TYPE, cJSON_CreateNumber(r->ty));
+    add_text(o, M2M_SN_RESOURCE_ID, r->ri);
+    add_text(o, M2M_SN_RESOURCE_NAME, r->ri);
+    add_text(o, M2M_SN_PARENT_ID, m->base);
     when_print_m2m(r->created, when);
-    cJSON_AddStringToObject(o, M2M_SN_CREATION_TIME, when);
+    add_text(o, M2M_SN_CREATION_TIME, when);
     when_print_m2m(r->modified, when);
-    cJSON_AddStringToObject(o, M2M_SN_LAST_MODIFIED, when);
+    add_text(o, M2M_SN_LAST_MODIFIED, when);
     when_print_m2m(r->expires, when);
-    cJSON_AddStringToObject(o, M2M_SN_EXPIRATION, when);
+    add_text(o, M2M_SN_EXPIRATION, when);
     if (r->labels.n > 0)
-        cJSON_AddItemToObject(o, M2M_SN_LABELS, strings_json(&r->labels));
-    cJSON_AddStringToObject(o, MEF_SN_ADMIN_FQDN, r->admin);
-    cJSON_AddStringToObject(o, MEF_SN_SOURCE_ID, r->owner);
+        cJSON_AddItemToObjectCS(o, M2M_SN_LABELS, strings_json(&r->labels));
+    add_text(o, MEF_SN_ADMIN_FQDN, r->admin);
+    add_text(o, MEF_SN_SOURCE_ID, r->owner);
     return o;
 }
 

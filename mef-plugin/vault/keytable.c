@@ -110,7 +110,7 @@ void keytable_del(struct keytable *t, vault_id id)
 struct span keytable_get(const struct keytable *t, vault_id id)
 {
     const struct record *r = map64_get(t->by_id, id);
-    return r == NULL ? (struct span){0} : span_of(r->row, r->n);
+    return r == NULL ? span_of(NULL, 0) : span_of(r->row, r->n);
 }
 
 size_t keytable_count(const struct keytable *t) { return map64_count(t->by_id); }

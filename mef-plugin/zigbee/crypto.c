@@ -60,6 +60,13 @@ void zb_crypto_free(struct zb_crypto *c)
     free(c);
 }
 
+/* A context keeps its last key, as the key's schedule, until the next one: put one in its place that is no secret. */
+static bool forget(EVP_CIPHER_CTX *x)
+{
+    static const uint8_t none[ZB_KEY];
+    return EVP_CipherInit_ex(x, NULL, NULL, none, NULL, -1) == 1;
+}
+
 /* One step of Matyas-Meyer-Oseas: H = E(H, M) xor M. */
 static bool mmo_block(struct zb_crypto *c, uint8_t h[ZB_KEY], const uint8_t m[ZB_KEY])
 {
@@ -103,7 +110,10 @@ static enum zb_err mmo(struct zb_crypto *c, const uint8_t *prefix, struct span i
 
 enum zb_err zb_mmo(struct zb_crypto *c, struct span in, uint8_t out[ZB_KEY])
 {
-    return mmo(c, NULL, in, out);
+    enum zb_err e = mmo(c, NULL, in, out);
+    /* The context holds the state before the last block. Of an install code that block is its CRC: 2^16 tries to the
+     * link key. (The keyed hash leaves no such state: its last block is a hash that nobody knows.) */
+    return forget(c->block) ? e : ZB_INTERNAL;
 }
 
 enum zb_err zb_keyed_hash(struct zb_crypto *c, const uint8_t key[ZB_KEY], struct span in, uint8_t out[ZB_KEY])
@@ -149,6 +159,7 @@ enum zb_err zb_ccm_seal(struct zb_crypto *c, const uint8_t key[ZB_KEY], const ui
               (aad.n == 0 || EVP_EncryptUpdate(x, NULL, &n, aad.p, (int)aad.n) == 1) &&
               EVP_EncryptUpdate(x, out, &n, text, (int)in.n) == 1 &&
               EVP_CIPHER_CTX_ctrl(x, EVP_CTRL_AEAD_GET_TAG, (int)mic_len, out + in.n) == 1;
+    ok = forget(x) && ok;
     return ok ? ZB_OK : ZB_INTERNAL;
 }
 
@@ -168,9 +179,10 @@ enum zb_err zb_ccm_open(struct zb_crypto *c, const uint8_t key[ZB_KEY], const ui
               EVP_DecryptInit_ex(x, NULL, NULL, key, nonce) == 1 &&
               EVP_DecryptUpdate(x, NULL, &n, NULL, (int)len) == 1 &&
               (aad.n == 0 || EVP_DecryptUpdate(x, NULL, &n, aad.p, (int)aad.n) == 1);
-    if (!ok)
+    bool good = ok && EVP_DecryptUpdate(x, len != 0 ? out : spare, &n, in.p, (int)len) == 1;
+    if (!forget(x) || !ok)
         return ZB_INTERNAL;
-    if (EVP_DecryptUpdate(x, len != 0 ? out : spare, &n, in.p, (int)len) == 1)
+    if (good)
         return ZB_OK;
     if (len != 0)
         OPENSSL_cleanse(out, len);

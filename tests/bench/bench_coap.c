@@ -1,16 +1,15 @@
-/* What the CoAP endpoint costs a server, and how it stands a flood. Driven by coap.py.
- *   bench_coap server                                  DTLS-PSK on a free port of 127.0.0.1, printed; until killed
- *   bench_coap load PORT PID SESSIONS SECONDS          GET /time over so many live sessions, 32 requests at a time
- *   bench_coap flood PORT PID COUNT RATE               ClientHellos without a cookie, RATE a second (0: none, for
+/* How the CoAP endpoint stands a flood. Driven by flood.py.
+ *   bench_coap server [HOST]                           DTLS-PSK on a free port of that address, printed; until killed
+ *   bench_coap flood HOST PORT PID COUNT RATE          ClientHellos without a cookie, RATE a second (0: none, for
  *                                                      COUNT/1,000 s), while handshakes and requests go on
- * A flood is watched for at least three seconds. PID is the server's: processor time and memory are read from /proc. Prints one JSON object. */
-#include "cse-shim/coap/coap.h"
+ * A flood is watched for at least three seconds.  Prints one JSON
+ * object. */
+#include "tests/bench/load.h"
 
+#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 #define AT_ONCE 32
@@ -18,24 +17,12 @@
 #define KEY "0123456789abcdef"
 
 struct bench {
-    sd_event *loop;
-    struct cep_endpoint *ep;
-    struct cep_session **sessions;
-    uint16_t port;
-    size_t want, made, opened, closed, next, flying;
-    uint64_t answers, failures;
-    bool loading;
+    struct load load;
+    struct load_options options;
     double started, slowest; /* of the handshake going on */
     struct cep_session *newcomer;
     uint64_t newcomer_serial, handshakes;
 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
 
 /* --- the server --- */
 
@@ -46,167 +33,49 @@ static void on_request(void *user, struct cep_exchange *ex, const struct cep_mes
     cep_respond(ex, &(struct cep_message){.code = CEP_CODE(2, 5), .payload = span_str("Nov 21 10:47:21")}, false);
 }
 
-static size_t on_psk(void *user, const char *identity, uint8_t *key, size_t cap)
+static void on_psk(void *user, uint64_t session, const char *identity)
 {
-    (void)user;
     (void)identity;
-    memcpy(key, KEY, cap < 16 ? 0 : 16);
-    return 16;
+    cep_psk(*(struct cep_endpoint **)user, session, (const uint8_t *)KEY, 16);
 }
 
-static int serve(void)
+static int serve(const char *host)
 {
     sd_event *loop;
     uint16_t port;
-    struct cep_callbacks cb = {.request = on_request, .psk = on_psk};
+    struct cep_endpoint *ep = NULL;
+    struct cep_callbacks cb = {.user = &ep, .request = on_request, .psk = on_psk};
     struct cep_config cfg = {.max_sessions = 20000};
-    struct cep_endpoint *ep = sd_event_new(&loop) < 0 ? NULL : cep_endpoint_new(loop, &cfg, &cb);
-    if (ep == NULL || cep_listen(ep, "127.0.0.1", 0, true, &port) != 0)
+    if (sd_event_new(&loop) >= 0)
+        ep = cep_endpoint_new(loop, &cfg, &cb);
+    if (ep == NULL || cep_listen(ep, host, 0, true, &port) != 0)
         return 1;
     printf("%u\n", port);
     fflush(stdout);
     return sd_event_loop(loop) < 0;
 }
 
-/* --- what the kernel knows of the server --- */
-
-static double cpu_seconds(const char *pid)
-{
-    char path[64];
-    unsigned long long ns = 0;
-    snprintf(path, sizeof path, "/proc/%s/schedstat", pid);
-    FILE *f = fopen(path, "r");
-    if (f == NULL || fscanf(f, "%llu", &ns) != 1)
-        fprintf(stderr, "cannot read %s\n", path);
-    if (f != NULL)
-        fclose(f);
-    return (double)ns / 1e9;
-}
-
-static double resident_kib(const char *pid)
-{
-    char path[64];
-    unsigned long pages = 0;
-    snprintf(path, sizeof path, "/proc/%s/statm", pid);
-    FILE *f = fopen(path, "r");
-    if (f == NULL || fscanf(f, "%*u %lu", &pages) != 1)
-        fprintf(stderr, "cannot read %s\n", path);
-    if (f != NULL)
-        fclose(f);
-    return (double)pages * (double)sysconf(_SC_PAGESIZE) / 1024;
-}
-
-/* --- the load --- */
-
-static struct cep_session *dial(struct bench *b)
-{
-    int err;
-    return cep_connect(b->ep, "127.0.0.1", b->port, "bench", span_str(KEY), &err);
-}
-
-static void ask_next(struct bench *b);
-
-static void on_answer(void *user, enum st st, const struct cep_message *rsp)
-{
-    struct bench *b = user;
-    b->flying--;
-    if (st == ST_OK && rsp->code == CEP_CODE(2, 5))
-        b->answers++;
-    else
-        b->failures++;
-    ask_next(b);
-}
-
-static void ask_next(struct bench *b)
-{
-    static const struct cep_option path = {11, {(const uint8_t *)"time", 4}};
-    struct cep_message get = {CEP_GET, &path, 1, span_of(NULL, 0)};
-    while (b->loading && b->flying < AT_ONCE) {
-        struct cep_session *s = b->sessions[b->next++ % b->want];
-        if (cep_request(s, &get, false, false, on_answer, b) == 0) {
-            b->failures++;
-            return;
-        }
-        b->flying++;
-    }
-}
+/* --- the load beside it --- */
 
 static void on_opened(void *user, const struct cep_peer *peer)
 {
     struct bench *b = user;
-    b->opened++;
-    if (peer->serial == b->newcomer_serial) {
-        double took = now() - b->started;
-        b->slowest = took > b->slowest ? took : b->slowest;
-        b->handshakes++;
-        b->newcomer_serial = 0;
-    }
+    if (peer->serial != b->newcomer_serial)
+        return;
+    double took = load_now() - b->started;
+    b->slowest = took > b->slowest ? took : b->slowest;
+    b->handshakes++;
+    b->newcomer_serial = 0;
 }
 
-static void on_closed(void *user, uint64_t serial)
+static void make_get(struct load *l, uint64_t n, size_t i, struct cep_message *req)
 {
-    struct bench *b = user;
-    (void)serial;
-    b->closed++;
+    struct bench *b = l->user;
+    (void)n, (void)i;
+    load_get(&b->options, "time", NULL, req);
 }
 
-static void run_until(struct bench *b, double end)
-{
-    while (now() < end)
-        sd_event_run(b->loop, 2000);
-}
-
-static bool connect_all(struct bench *b)
-{
-    for (double end = now() + 300; b->opened < b->want && now() < end && b->closed == 0;) {
-        while (b->made < b->want && b->made < b->opened + AT_ONCE)
-            if ((b->sessions[b->made++] = dial(b)) == NULL)
-                return false;
-        sd_event_run(b->loop, 10000);
-    }
-    return b->opened == b->want;
-}
-
-static bool set_up(struct bench *b, const char *port, size_t sessions)
-{
-    struct rlimit files = {65536, 65536};
-    struct cep_callbacks cb = {.user = b, .opened = on_opened, .closed = on_closed};
-    setrlimit(RLIMIT_NOFILE, &files);
-    b->port = (uint16_t)atoi(port);
-    b->want = sessions;
-    b->sessions = calloc(sessions, sizeof(struct cep_session *));
-    return b->sessions != NULL && sd_event_new(&b->loop) >= 0 &&
-           (b->ep = cep_endpoint_new(b->loop, NULL, &cb)) != NULL && connect_all(b);
-}
-
-static void pause_load(struct bench *b)
-{
-    b->loading = false;
-    while (b->flying != 0)
-        sd_event_run(b->loop, 10000);
-}
-
-static int load(const char *port, const char *pid, size_t sessions, double seconds)
-{
-    struct bench b = {0};
-    double empty = resident_kib(pid);
-    if (!set_up(&b, port, sessions))
-        return 1;
-    double full = resident_kib(pid);
-    b.loading = true;
-    ask_next(&b);
-    run_until(&b, now() + seconds / 4);
-    double cpu = cpu_seconds(pid), from = now();
-    uint64_t before = b.answers;
-    run_until(&b, from + seconds);
-    cpu = cpu_seconds(pid) - cpu;
-    double n = (double)(b.answers - before), took = now() - from;
-    pause_load(&b);
-    printf("{\"sessions\": %zu, \"requests\": %.0f, \"failures\": %llu, \"per_second\": %.0f, \"cpu_us\": %.2f, "
-           "\"kib_a_session\": %.1f}\n",
-           sessions, n, (unsigned long long)b.failures, n / took, cpu / n * 1e6, (full - empty) / (double)sessions);
-    return b.failures != 0;
-}
+static bool is_content(const struct cep_message *rsp) { return rsp->code == CEP_CODE(2, 5); }
 
 /* --- the flood --- */
 
@@ -238,12 +107,16 @@ struct flood {
     uint64_t answers, largest, hello;
 };
 
-static void flood_open(struct flood *f, uint16_t port)
+static void flood_open(struct flood *f, const char *host, uint16_t port)
 {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port)};
+    struct sockaddr_in6 a6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+    bool six = inet_pton(AF_INET, host, &a.sin_addr) != 1;
+    if (six && inet_pton(AF_INET6, host, &a6.sin6_addr) != 1)
+        fprintf(stderr, "%s is no address\n", host);
     for (size_t i = 0; i < FLOODERS; i++) {
-        f->fds[i] = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
-        if (connect(f->fds[i], (struct sockaddr *)&a, sizeof a) < 0)
+        f->fds[i] = socket(six ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+        if (connect(f->fds[i], six ? (struct sockaddr *)&a6 : (struct sockaddr *)&a, six ? sizeof a6 : sizeof a) < 0)
             perror("connect");
     }
 }
@@ -269,63 +142,70 @@ static void flood_one(struct flood *f)
 static void next_newcomer(struct bench *b)
 {
     if (b->newcomer_serial != 0) {
-        double waiting = now() - b->started;
+        double waiting = load_now() - b->started;
         b->slowest = waiting > b->slowest ? waiting : b->slowest;
         return;
     }
     if (b->newcomer != NULL)
         cep_session_close(b->newcomer);
-    b->started = now();
-    b->newcomer = dial(b);
+    b->started = load_now();
+    b->newcomer = load_dial(&b->load, 0);
     b->newcomer_serial = b->newcomer != NULL ? cep_session_serial(b->newcomer) : 0;
 }
 
-static int flood(const char *port, const char *pid, uint32_t count, double rate)
+static int flood(const char *host, const char *port, const char *pid, uint32_t count, double rate)
 {
-    struct bench b = {0};
+    struct bench b = {.load = {.at_once = AT_ONCE, .make = make_get, .good = is_content, .on_opened = on_opened}};
+    struct load *l = &b.load;
     struct flood f = {0};
-    if (!set_up(&b, port, AT_ONCE))
+    l->user = &b;
+    l->port = (uint16_t)atoi(port);
+    l->pid = atoi(pid);
+    l->host = host;
+    l->creds = calloc(1, sizeof *l->creds);
+    l->ncreds = 1;
+    if (l->creds == NULL)
         return 1;
-    flood_open(&f, b.port);
-    b.loading = true;
-    ask_next(&b);
-    run_until(&b, now() + 0.5);
-    double kib = resident_kib(pid), from = now(), cpu = cpu_seconds(pid);
+    *l->creds = (struct load_credential){.identity = "bench", .key = KEY, .keylen = sizeof KEY - 1};
+    if (!load_open(l, AT_ONCE))
+        return 1;
+    flood_open(&f, host, l->port);
+    load_start(l);
+    load_run(l, load_now() + 0.5);
+    double kib = load_resident(l->pid), from = load_now(), cpu = load_cpu(l->pid);
     double seconds = count / (rate > 0 ? rate : 1000);
     seconds = seconds < 3 ? 3 : seconds;
-    uint64_t before = b.answers;
-    for (double t = from, pause = 0; t < from + seconds; t = now()) {
+    uint64_t before = l->answers;
+    for (double t = from, pause = 0; t < from + seconds || (rate > 0 && f.sent < count); t = load_now()) {
         while (rate > 0 && f.sent < count && (double)f.sent < (t - from) * rate)
             flood_one(&f);
         if (t >= pause) { /* ten newcomers a second */
             next_newcomer(&b);
             pause = t + 0.1;
         }
-        sd_event_run(b.loop, 1000);
+        sd_event_run(l->loop, 1000);
     }
-    double took = now() - from;
-    cpu = cpu_seconds(pid) - cpu;
-    uint64_t n = b.answers - before;
-    run_until(&b, now() + 0.2);
+    double took = load_now() - from;
+    cpu = load_cpu(l->pid) - cpu;
+    uint64_t n = l->answers - before;
+    load_run(l, load_now() + 0.2);
     for (size_t i = 0; i < FLOODERS; i++)
         drain(&f, f.fds[i]);
-    pause_load(&b);
+    load_pause(l);
     printf("{\"hellos\": %u, \"hello_bytes\": %llu, \"cookies\": %llu, \"largest_answer\": %llu, \"handshakes\": %llu, "
-           "\"slowest_ms\": %.1f, \"per_second\": %.0f, \"server_cpu\": %.2f, \"grown_kib\": %.0f, "
+           "\"slowest_ms\": %.1f, \"per_second\": %.0f, \"server_cpu\": %.3f, \"grown_kib\": %.0f, "
            "\"failures\": %llu}\n",
            f.sent, (unsigned long long)f.hello, (unsigned long long)f.answers, (unsigned long long)f.largest,
-           (unsigned long long)b.handshakes, b.slowest * 1e3, (double)n / took, cpu / took, resident_kib(pid) - kib,
-           (unsigned long long)b.failures);
+           (unsigned long long)b.handshakes, b.slowest * 1e3, (double)n / took, cpu / took, load_resident(l->pid) - kib,
+           (unsigned long long)l->failures);
     return 0;
 }
 
 int main(int argc, char **argv)
 {
-    if (argc == 2 && strcmp(argv[1], "server") == 0)
-        return serve();
-    if (argc == 6 && strcmp(argv[1], "load") == 0)
-        return load(argv[2], argv[3], (size_t)atoi(argv[4]), atof(argv[5]));
-    if (argc == 6 && strcmp(argv[1], "flood") == 0)
-        return flood(argv[2], argv[3], (uint32_t)atoi(argv[4]), atof(argv[5]));
+    if ((argc == 2 || argc == 3) && strcmp(argv[1], "server") == 0)
+        return serve(argc == 3 ? argv[2] : "127.0.0.1");
+    if (argc == 7 && strcmp(argv[1], "flood") == 0)
+        return flood(argv[2], argv[3], argv[4], (uint32_t)atoi(argv[5]), atof(argv[6]));
     return 2;
 }

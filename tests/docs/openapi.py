@@ -333,11 +333,13 @@ def credentials(w: Walk):
     for body, status in (({}, 400), ({"for": "C-demo"}, 400), ({"for": "no id", "kind": "psk"}, 400),
                          ({"for": FQDN, "kind": "psk"}, 400), ({"for": "C-demo", "kind": "rpk"}, 501),
                          ({"for": "C-demo", "kind": "psk", "kpm": "00"}, 400),
-                         ({"for": "C-demo", "kind": "certificate"}, 501), ({"for": "C-demo", "kind": "password"}, 400),
+                         ({"for": "C-demo", "kind": "certificate"}, 201), ({"for": "C-demo", "kind": "certificate"}, 409),
+                         ({"for": "gateway:hall", "kind": "certificate", "san": "gw.example.com"}, 201),
+                         ({"for": "gateway:hall", "kind": "certificate"}, 400), ({"for": "C-demo", "kind": "password"}, 400),
                          ({"for": "C-demo", "kind": "psk", "expiresAt": "2001-01-01T00:00:00Z"}, 400),
                          ({"for": "C-demo", "kind": "psk", "zap": 1}, 400)):
         w.ask("POST", "/v1/credentials", body, status)
-    one = path + made[0]["kpmId"]
+    one = path + made[0]["id"]
     w.ask("GET", one, want=200)
     w.ask("GET", one, want=404, token=w.tokens["rival"])
     for query, status in (("", 200), ("?limit=2&after=5", 200), ("?limit=x", 400)):

@@ -11,7 +11,11 @@ import tempfile
 from pathlib import Path
 
 from common import DOCS, ROOT, main, output, program
-from stack import Stack, install_code, random_eui64
+from stack import AE_ID, Stack, install_code, random_eui64
+
+sys.path.insert(0, str(ROOT / "tests" / "secrecy"))
+from needles import Secret  # noqa: E402
+from search import Search  # noqa: E402
 
 CODEC = re.compile(r"coap_(delete_pdu|get_data|opt_\w+|option_\w+|pdu_init|pdu_parse|set_log_\w+)")
 
@@ -41,52 +45,23 @@ def compare_references(c, text: str):
             [r[0][:60] for r in shown if not re.search(r"`[\w-]+\.(c|py):|not shown: ", r[1])])
 
 
-def contains(path: Path, needles: list) -> list:
-    data = path.read_bytes()
-    return [n for n in needles if n in data]
+def look(c, what: str, search: Search, targets: dict):
+    finds = search.look(targets)
+    c.check(f"no key in {what}", [str(f) for f in search.leaks(finds)])
+    c.check("..and the search finds what is there", search.unseen(finds, targets))
 
 
-def memory(pid: int) -> bytes:
-    """All that the process may write."""
-    out = b""
-    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb") as mem:
-        for line in maps:
-            if " rw" not in line:
-                continue
-            start, end = (int(x, 16) for x in line.split()[0].split("-"))
-            if end - start > 1 << 30:
-                continue  # a sanitizer's shadow: no data
-            try:
-                mem.seek(start)
-                out += mem.read(end - start)
-            except (OSError, ValueError):
-                pass  # [vvar] and its like
-    return out
-
-
-def spellings(key: bytes) -> list:
-    return [key, key[::-1], key.hex().encode(), key.hex().upper().encode()]
-
-
-def no_key_at_rest(c, stack, secrets):
+def no_key_at_rest(c, stack, search):
+    search.add(Secret("AE-ID", AE_ID.encode(), {"*"}, {"file:mef/mef.db"}))
     places = [p for p in stack.folder.rglob("*") if p.is_file() and p.name != "kek" and p.suffix != ".psk"]
-    found = [f"{p.name} holds {name}" for p in places for name, key in secrets.items() if contains(p, spellings(key))]
-    c.check(f"no key in {len(places)} files: database, logs, configuration", found)
-    database = [p for p in places if p.name.startswith("mef.db")]
-    known = any(contains(p, [b"Cthermo"]) for p in database)
-    c.check("..and the search finds what is there", [] if known else ["the AE-ID is not found"])
+    look(c, f"{len(places)} files: database, logs, configuration", search, {f"file:{p.relative_to(stack.folder)}": f"file:{p}" for p in places})
 
 
-def no_key_in_memory(c, stack, secrets):
-    images = {p.name: memory(p.pid) for p in (stack.gateway, stack.ipe, stack.mefd)}
-    c.check("no key in the memory of zbgwd and ipe-nid", [
-        f"{program} holds {name}" for program in ("zbgwd", "ipe-nid") for name, key in secrets.items()
-        if any(s in images[program] for s in spellings(key))])
-    eui = bytes.fromhex(stack.gateway_eui)
-    kek = (stack.etc / "kek").read_bytes()
-    blind = [p for p in ("zbgwd", "ipe-nid") if not any(s in images[p] for s in spellings(eui))]
-    c.check("..and the search finds what is there: the EUI-64, and in mefd the KEK's key schedule",
-            blind + ([] if kek in images["mefd"] else ["mefd"]))
+def no_key_in_memory(c, stack, search):
+    search.add(Secret("gateway-EUI-64", bytes.fromhex(stack.gateway_eui), {"*"}, {"memory:zbgwd", "memory:ipe-nid"}),
+               Secret("KEK", (stack.etc / "kek").read_bytes(), {"memory:mefd"}, {"memory:mefd"}))
+    look(c, "the memory of zbgwd, ipe-nid and mefd", search,
+         {f"memory:{p.name}": f"mem:{p.pid}" for p in (stack.gateway, stack.ipe, stack.mefd)})
 
 
 def no_core(c, stack):
@@ -104,7 +79,7 @@ def one_tls_stack(c, build):
         c.check(f"{name} uses libcoap as codec, GnuTLS not at all", wrong)
 
 
-def joined(stack) -> dict:
+def joined(stack) -> list:
     """A device joins; what is secret from now on."""
     eui, code = random_eui64(), install_code()
     stack.start()
@@ -116,8 +91,8 @@ def joined(stack) -> dict:
     key = re.search(r"[0-9a-f]{32}", out)
     if status != 0 or key is None:
         raise AssertionError(f"mefkey get: {status} {err}")
-    return {"the network key": bytes.fromhex(key[0]), "the install code": bytes.fromhex(code[:32]),
-            "the link key": bytes.fromhex(stack.link_key(code)), "the AE's Kpm": bytes.fromhex(stack.ae["kpm"])}
+    return [Secret("network-key", bytes.fromhex(key[0])), Secret("install-code", bytes.fromhex(code[:32])),
+            Secret("link-key", bytes.fromhex(stack.link_key(code))), Secret("AE-Kpm", bytes.fromhex(stack.ae["kpm"]))]
 
 
 def run(c, build: Path):
@@ -126,16 +101,17 @@ def run(c, build: Path):
     folder = Path(tempfile.mkdtemp(prefix="mef-docs-"))
     stack = Stack(build, folder)
     try:
-        secrets = joined(stack)
+        search = Search(build / "tests" / "secrecy" / "secrecy-scan")
+        search.add(*joined(stack))
         no_core(c, stack)
         if os.geteuid() == 0:
-            no_key_in_memory(c, stack, secrets)
+            no_key_in_memory(c, stack, search)
         else:
             print("memory of other processes is looked into by root only")
         stack.stop()
         for log in stack.logs.glob("joiner*"):
             log.unlink()  # the simulated device's own
-        no_key_at_rest(c, stack, secrets)
+        no_key_at_rest(c, stack, search)
     finally:
         stack.stop()
         shutil.rmtree(folder, ignore_errors=True)

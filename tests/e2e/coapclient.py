@@ -8,7 +8,7 @@ import subprocess
 import time
 
 GET, POST, PUT, DELETE = 1, 2, 3, 4
-URI_PATH, CONTENT_FORMAT, URI_QUERY, ACCEPT, BLOCK1 = 11, 12, 15, 17, 27
+URI_PATH, CONTENT_FORMAT, URI_QUERY, ACCEPT, BLOCK2, BLOCK1 = 11, 12, 15, 17, 23, 27
 TY, RVI, FR, RQI, RSC = 267, 271, 279, 283, 307
 OCTETS, JSON, CBOR = 42, 50, 60
 
@@ -72,17 +72,17 @@ class Answer:
 class CoapClient:
     """One DTLS session. The pre-shared key stands in openssl's arguments: a test's key, of no other use."""
 
-    def __init__(self, port: int, identity: str, kpm_hex: str, timeout: float = 5):
+    def __init__(self, port: int, identity: str, kpm_hex: str, timeout: float = 5, host: str = "127.0.0.1"):
+        self.peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.inbox, outbox = os.pipe2(os.O_DIRECT)  # packets: what is written at once is read at once,
         inlet, self.outbox = os.pipe2(os.O_DIRECT)  # so that each is one DTLS record
         self.child = subprocess.Popen(
-            ["openssl", "s_client", "-dtls1_2", "-quiet", "-nocommands", "-connect", f"127.0.0.1:{port}", "-psk_identity", identity,
-             "-psk", kpm_hex, "-cipher", "PSK-AES128-CCM8:@SECLEVEL=0"],
+            ["openssl", "s_client", "-dtls1_2", "-quiet", "-nocommands", "-connect", self.peer,
+             "-psk_identity", identity, "-psk", kpm_hex, "-cipher", "PSK-AES128-CCM8:@SECLEVEL=0"],
             stdin=inlet, stdout=outbox, stderr=subprocess.PIPE)
         os.close(inlet)
         os.close(outbox)
         self.mid = secrets.randbelow(65536)
-        self.peer = f"127.0.0.1:{port}"
         self.ping(timeout)
 
     def ping(self, timeout: float):

@@ -33,19 +33,27 @@ class StackError(Exception):
     """Something the stack needs did not come up, or said no."""
 
 
-def free_port(kind: int) -> int:
-    with socket.socket(socket.AF_INET, kind) as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def ipv6() -> bool:
+def free_on(address: str, kind: int, port: int) -> bool:
     try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as s:
-            s.bind(("::1", 0))
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind) as s:
+            s.bind((address, port))
         return True
     except OSError:
         return False
+
+
+def ipv6() -> bool:
+    return free_on("::1", socket.SOCK_DGRAM, 0)
+
+
+def free_port(kind: int) -> int:
+    """Free on both loopback addresses, where there are both, and below those that the kernel gives to clients: one might
+    take it while a server is being restarted."""
+    end = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = 10000 + secrets.randbelow(max(end, 20000) - 10000)
+        if free_on("127.0.0.1", kind, port) and (not ipv6() or free_on("::1", kind, port)):
+            return port
 
 
 def write_private(path: Path, text: str) -> Path:
@@ -153,7 +161,9 @@ class Stack:
                                                free_port(socket.SOCK_STREAM))
         self.egp_port, self.medium_port = free_port(socket.SOCK_STREAM), free_port(socket.SOCK_DGRAM)
         self.etc = self.folder / "mef"
-        self.ae = self.gw_credential = None
+        self.ae = self.gw_credential = self.gw_certificate = None
+        self.launcher = []                          # what stands before mefd in its command line
+        self.ipe_options = self.zbgwd_options = ""  # further lines of [mef] and of [gateway]
 
     def program(self, name: str) -> Path:
         places = {"mefd": "cse-shim/host", "mefctl": "mef-plugin/mefctl", "ipe-nid": "ipe-ni", "zbgwd": "ipe-ni", "mefkey": "ae-client"}
@@ -169,9 +179,9 @@ class Stack:
         subprocess.run([self.program("mefctl"), "init", "--fqdn", FQDN, "--dir", self.etc], check=True, capture_output=True,
                        text=True, timeout=30)
         self.mefd_conf = self.etc / "mefd.conf"
-        coap = f"127.0.0.1:{self.coaps}" + (f", [::1]:{self.coaps}" if ipv6() else "")
+        coap, https = (f"127.0.0.1:{port}" + (f", [::1]:{port}" if ipv6() else "") for port in (self.coaps, self.https))
         changes = {("daemon", "plugin"): self.build / "mef-plugin" / "mef-plugin.so", ("coap", "listen"): coap,
-                   ("https", "listen"): f"127.0.0.1:{self.https}",
+                   ("https", "listen"): https,
                    ("status", "listen"): f"127.0.0.1:{self.status}", **(extra or {})}
         for (section, key), value in changes.items():
             set_option(self.mefd_conf, section, key, str(value))
@@ -200,6 +210,10 @@ class Stack:
     def egp(self) -> str:
         return f"tcp:127.0.0.1:{self.egp_port}"
 
+    @property
+    def ipe_line(self) -> str:
+        return f"tcp-listen:127.0.0.1:{self.egp_port}"
+
     # --- processes -----------------------------------------------------------------------------------------------------
 
     def spawn(self, name: str, argv: list, **more) -> Process:
@@ -207,8 +221,11 @@ class Stack:
         self.processes.append(p)
         return p
 
+    def spawn_mefd(self):
+        self.mefd = self.spawn("mefd", [*self.launcher, self.program("mefd"), "--config", self.mefd_conf])
+
     def start_mefd(self) -> Process:
-        self.mefd = self.spawn("mefd", [self.program("mefd"), "--config", self.mefd_conf])
+        self.spawn_mefd()
         self._until(lambda: http_status(self.status, "/readyz") == 200, self.mefd, "mefd is not ready")
         return self.mefd
 
@@ -221,21 +238,29 @@ class Stack:
     def start_zbgwd(self):
         conf = self.folder / "zbgwd.conf"
         conf.write_text(f"[gateway]\neui64 = {self.gateway_eui}\npan-id = {self.pan:04x}\nchannel = {self.channel}\n"
-                        f"[radio]\ndriver = udp:{self.medium}\n[egp]\nline = {self.egp}\n")
+                        f"{self.zbgwd_options}[radio]\ndriver = udp:{self.medium}\n[egp]\nline = {self.egp}\n")
         self.gateway = self.spawn("zbgwd", [self.program("zbgwd"), "--config", conf])
 
     def start_ipe(self):
-        psk = write_private(self.folder / "gateway.psk", self.gw_credential["kpm"] + "\n")
+        """By certificate if gw_certificate says how: {option: value}; else by PSK."""
+        credential = self.gw_certificate
+        if credential is None:
+            psk = write_private(self.folder / "gateway.psk", self.gw_credential["kpm"] + "\n")
+            credential = {"identity": self.gw_credential["kpmId"], "psk-file": psk}
         conf = self.folder / "ipe-nid.conf"
-        conf.write_text(f"[egp]\nline = tcp-listen:127.0.0.1:{self.egp_port}\n[mef]\nuri = {self.mef_uri}\n"
-                        f"identity = {self.gw_credential['kpmId']}\npsk-file = {psk}\n")
+        conf.write_text(f"[egp]\nline = {self.ipe_line}\n[mef]\nuri = {self.mef_uri}\n" +
+                        "".join(f"{key} = {value}\n" for key, value in credential.items()) + self.ipe_options)
         self.ipe = self.spawn("ipe-nid", [self.program("ipe-nid"), "--config", conf])
-        self._until(lambda: tcp_listening(self.egp_port), self.ipe, "ipe-nid does not listen")
+        if self.ipe_line.startswith("tcp-listen:"):
+            self._until(lambda: tcp_listening(self.egp_port), self.ipe, "ipe-nid does not listen")
 
     def start_gateway(self):
         """zbgwd and ipe-nid, until the Enrolment Gateway has heard of them; the gateway's credential must exist."""
         self.start_ipe()
         self.start_zbgwd()
+        self.wait_gateway()
+
+    def wait_gateway(self):
         self._until(lambda: self.must("GET", f"/v1/gateways/{self.gateway_eui}").get("connected"), self.gateway,
                     "the gateway's Hello did not arrive")
 
@@ -282,11 +307,15 @@ class Stack:
         done = subprocess.run(argv, input=text, capture_output=True, text=True, timeout=30)
         if done.returncode != 0:
             raise StackError(f"curl: {done.stderr.strip()}")
+        self.answered(method, path, done.stdout)
         payload, _, code = done.stdout.rpartition("\n")
         try:
             return int(code), json.loads(payload) if payload.strip() else {}
         except ValueError:
             return int(code), {"text": payload}
+
+    def answered(self, method: str, path: str, text: str):
+        """Hears every answer as it came."""
 
     def must(self, method: str, path: str, body=None) -> dict:
         code, answer = self.rest(method, path, body)

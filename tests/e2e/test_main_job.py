@@ -188,6 +188,11 @@ class Devices(common.StackTest):
         follow.stop()
 
 
+class DevicesWithWorkers(Devices):
+    """The same with CoAP in threads of its own."""
+    options = {**Devices.options, ("coap", "workers"): "4"}
+
+
 class Joiner(unittest.TestCase):
     """The simulated joiner's own code against the vectors: a wrong oracle is worse than none."""
 

@@ -35,13 +35,10 @@ static void on_request(void *user, struct cep_exchange *ex, const struct cep_mes
     printf("req %u %s\n", id, hex);
 }
 
-static size_t on_psk(void *user, const char *identity, uint8_t *key, size_t cap)
+static void on_psk(void *user, uint64_t session, const char *identity)
 {
     const struct peer *p = user;
-    if (strcmp(identity, p->identity) != 0 || p->key_n > cap)
-        return 0;
-    memcpy(key, p->key, p->key_n);
-    return p->key_n;
+    cep_psk(p->ep, session, p->key, strcmp(identity, p->identity) == 0 ? p->key_n : 0);
 }
 
 static void on_opened(void *user, const struct cep_peer *who)

@@ -31,17 +31,20 @@ class Row:
     transport: str     # coap:ae coap:other coap:gw https https-psk udp record:..
     send: object       # bytes, or several to be sent one after the other's answer; what the last one gets counts
     expect: str
-    known: str = ""    # what mefd answers as yet where the standard asks for `expect`
+
+
+def datagram_socket(host: str) -> socket.socket:
+    return socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
 
 
 class Relay:
     """Between a DTLS client and mefd: keeps what the client sent, and can send more from the client's address. What mefd
     answers to that is kept from the client: `openssl s_client` would wait for ever for a datagram it can use."""
 
-    def __init__(self, port: int):
-        self.front, self.back = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
-        self.front.bind(("127.0.0.1", 0))
-        self.back.connect(("127.0.0.1", port))
+    def __init__(self, host: str, port: int):
+        self.front, self.back = datagram_socket(host), datagram_socket(host)
+        self.front.bind((host, 0))
+        self.back.connect((host, port))
         self.port, self.client, self.sent, self.replies = self.front.getsockname()[1], None, [], []
         self.holding = False
         for pump in (self._up, self._down):
@@ -80,8 +83,8 @@ class Relay:
 
 
 class Engine:
-    def __init__(self, world):
-        self.world, self.sessions, self.mid = world, {}, 0x1000
+    def __init__(self, world, host: str):
+        self.world, self.host, self.sessions, self.mid = world, host, {}, 0x1000
         self.tls = ssl.create_default_context(cafile=str(world.stack.ca))
         self.tls.check_hostname = False
 
@@ -107,7 +110,7 @@ class Engine:
     def session(self, who: str) -> CoapClient:
         if who not in self.sessions:
             credential = self.world.credentials[who]
-            self.sessions[who] = CoapClient(self.world.stack.coaps, credential["kpmId"], credential["kpm"])
+            self.sessions[who] = CoapClient(self.world.stack.coaps, credential["kpmId"], credential["kpm"], host=self.host)
         return self.sessions[who]
 
     def next_mid(self) -> int:
@@ -142,11 +145,11 @@ class Engine:
     # --- DTLS ---------------------------------------------------------------------------------------------------------
 
     def datagrams(self, sends: list) -> str:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        with datagram_socket(self.host) as s:
             s.settimeout(0.15)
             said = []
             for data in sends:
-                s.sendto(data, ("127.0.0.1", self.world.stack.coaps))
+                s.sendto(data, (self.host, self.world.stack.coaps))
                 with contextlib.suppress(TimeoutError):
                     while True:
                         said.append(describe_record(s.recv(65536)))
@@ -154,9 +157,9 @@ class Engine:
 
     def record(self, make) -> str:
         """make(datagrams the client sent) -> datagrams to send from its address, into a live session."""
-        relay = Relay(self.world.stack.coaps)
+        relay = Relay(self.host, self.world.stack.coaps)
         c = self.world.credentials["ae"]
-        client = CoapClient(relay.port, c["kpmId"], c["kpm"])
+        client = CoapClient(relay.port, c["kpmId"], c["kpm"], host=self.host)
         try:
             before, relay.holding = len(relay.replies), True
             for data in make(list(relay.sent)):
@@ -175,7 +178,7 @@ class Engine:
     def https(self, sends: list) -> str:
         """Raw bytes through TLS. Reads until mefd closes, or is silent for a while after an answer."""
         got, closed = b"", False
-        with socket.create_connection(("127.0.0.1", self.world.stack.https), 5) as raw, self.tls.wrap_socket(raw) as s:
+        with socket.create_connection((self.host, self.world.stack.https), 5) as raw, self.tls.wrap_socket(raw) as s:
             with contextlib.suppress(OSError):
                 for data in sends:
                     s.sendall(data)
@@ -194,7 +197,7 @@ class Engine:
     def https_psk(self, data: bytes) -> str:
         c = self.world.credentials["ae"]
         done = subprocess.run(["openssl", "s_client", "-tls1_2", "-quiet", "-connect",
-                               f"127.0.0.1:{self.world.stack.https}",
+                               f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.world.stack.https}",
                                "-psk_identity", c["kpmId"], "-psk", c["kpm"], "-cipher", "PSK-AES128-GCM-SHA256"],
                               input=data, capture_output=True, timeout=10)
         return describe_http(done.stdout, True)

@@ -1,6 +1,6 @@
 /* The CoAP endpoint as a command, for interop tests.
  *   cep_tool server HOST PORT [IDENTITY KEY]     /echo /big /whoami /state /kept /hits /slow; plain without a key; until killed
- *   cep_tool client HOST PORT METHOD PATH [IDENTITY KEY]  body from stdin unless GET; body of the answer to stdout
+ *   cep_tool client HOST PORT METHOD PATH[?QUERY] [IDENTITY KEY]  body from stdin unless GET; body of the answer to stdout
  *   cep_tool observe HOST PORT COUNT PATH [IDENTITY KEY]  ends after COUNT notifications, one a line
  * With IDENTITY @ANCHORS, a PEM file, certificates are used; KEY is then NAME, for NAME.crt and NAME.key.
  * CEP_ACK_MS in the environment is ACK_TIMEOUT, milliseconds.
@@ -79,14 +79,11 @@ static void on_observe_end(void *user, uint64_t id)
     fprintf(stderr, "observation ended\n");
 }
 
-static size_t on_psk(void *user, const char *identity, uint8_t *key, size_t cap)
+static void on_psk(void *user, uint64_t session, const char *identity)
 {
-    struct tool *t = user;
-    size_t n = t->key != NULL ? strlen(t->key) : 0;
-    if (n == 0 || n > cap || strcmp(identity, t->identity) != 0)
-        return 0;
-    memcpy(key, t->key, n);
-    return n;
+    const struct tool *t = user;
+    bool known = t->key != NULL && strcmp(identity, t->identity) == 0;
+    cep_psk(t->ep, session, (const uint8_t *)t->key, known ? strlen(t->key) : 0);
 }
 
 static int on_tick(sd_event_source *source, uint64_t usec, void *user)
@@ -147,9 +144,10 @@ static int run_client(struct tool *t, const char *host, const char *port, const 
     t->left = (unsigned)atoi(what);
     if (req.code == CEP_POST || req.code == CEP_PUT)
         req.payload = span_of(body, fread(body, 1, sizeof body, stdin));
-    struct cep_option opt = {11, span_str(path)};
-    req.opts = &opt;
-    req.nopts = 1;
+    size_t name = strcspn(path, "?");
+    const struct cep_option opts[] = {{11, span_of(path, name)}, {15, span_str(path + name + (path[name] == '?'))}};
+    req.opts = opts;
+    req.nopts = path[name] == '?' ? 2 : 1;
     int err;
     uint16_t n = (uint16_t)atoi(port);
     struct cep_session *s = t->certs != NULL
@@ -168,7 +166,8 @@ static bool load_certs(struct tool *t)
     struct cep_certificate one = {NULL, crt, key};
     snprintf(crt, sizeof crt, "%s.crt", t->key);
     snprintf(key, sizeof key, "%s.key", t->key);
-    t->certs = cep_certs_load(&one, 1, t->identity + 1, err, sizeof err);
+    struct cep_certs_files files = {.list = &one, .n = 1, .trust_anchors = t->identity + 1};
+    t->certs = cep_certs_load(&files, err, sizeof err);
     if (t->certs == NULL)
         fprintf(stderr, "%s\n", err);
     return t->certs != NULL;

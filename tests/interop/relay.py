@@ -1,4 +1,4 @@
-"""A UDP relay that loses, doubles and reorders, by a seed: what comes of a run can be had again."""
+"""A UDP relay that loses, doubles and reorders, by a seed: what comes of a run can be had again. It can write down what passes."""
 import contextlib
 import random
 import socket
@@ -6,12 +6,13 @@ import threading
 
 
 class Relay:
-    """Clients send to (host, self.port); each has a socket of its own towards the server."""
+    """Clients send to (host, self.port); each has a socket of its own towards the server. tap(direction, data, client)
+    hears every datagram, "up" from a client or "down" to one, before its fate."""
 
-    def __init__(self, host: str, server_port: int, seed: int, loss=0.2, double=0.1, late=0.1):
+    def __init__(self, host: str, server_port: int, seed: int, loss=0.2, double=0.1, late=0.1, tap=lambda direction, data, client: None):
         self.family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.server, self.random = (host, server_port), random.Random(seed)
-        self.loss, self.double, self.late = loss, double, late
+        self.loss, self.double, self.late, self.tap = loss, double, late, tap
         self.lost = 0
         self.front = socket.socket(self.family, socket.SOCK_DGRAM)
         self.front.bind((host, 0))
@@ -44,6 +45,7 @@ class Relay:
                     back = self.backs[client] = socket.socket(self.family, socket.SOCK_DGRAM)
                     back.connect(self.server)
                     threading.Thread(target=self._down, args=(back, client), daemon=True).start()
+                self.tap("up", data, client)
                 self._fate(lambda back=self.backs[client], data=data: back.send(data))
 
     def _down(self, back, client):
@@ -56,6 +58,7 @@ class Relay:
                 return
             if not data:
                 return
+            self.tap("down", data, client)
             self._fate(lambda data=data: self.front.sendto(data, client))
 
     def close(self):

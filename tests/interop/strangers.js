@@ -1,5 +1,5 @@
 // node-coap and node-dtls-client as commands:
-//   get|put|observe HOST PORT PATH   body of put from standard input; the answer's body to standard output
+//   get|get-non|put|observe HOST PORT PATH   body of put from standard input; the answer's body to standard output
 //   dtls-get HOST PORT PATH IDENTITY KEY
 //   serve HOST                       prints its port; /kept takes PUT and gives GET, /time is observable
 "use strict";
@@ -11,7 +11,8 @@ const fail = (e) => { console.error(String(e)); process.exit(1); };
 setTimeout(() => fail("no answer"), 25000).unref();
 
 function ask(method, body, observe) {
-  const req = coap.request({ hostname: host, port: Number(port), pathname: "/" + path, method, observe });
+  const confirmable = what !== "get-non";
+  const req = coap.request({ hostname: host, port: Number(port), pathname: "/" + path, method, observe, confirmable });
   if (body !== undefined) req.setOption("Block1", Buffer.of(0x06));
   req.on("error", fail);
   req.on("response", (res) => {

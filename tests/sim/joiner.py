@@ -112,14 +112,19 @@ class Joiner:
         return f.src
 
     def poll(self, parent: int):
-        """One Data request; the frame it yields, or None."""
+        """One Data request; the frame it yields, or None. Beacons and broadcasts heard meanwhile are others'."""
         r = self.radio
         if r.short < 0xFFF8:
             psdu = struct.pack("<HBHHHB", 0x8863, r.next_seq(), r.pan, parent, r.short, 0x04)
         else:
             psdu = struct.pack("<HBHH", 0xC863, r.next_seq(), r.pan, parent) + eui_bytes(self.eui) + b"\x04"
         ack = r.send(psdu)
-        return r.receive(POLL_FRAME_WAIT) if ack is not None and ack.pending else None
+        end = time.monotonic() + (POLL_FRAME_WAIT if ack is not None and ack.pending else 0)
+        while (left := end - time.monotonic()) > 0:
+            f = r.receive(left)
+            if f is None or f.dst not in (None, BROADCAST):
+                return f
+        return None
 
     def next_frame(self, timeout: float):
         """Wait for a frame: by polling when sleepy, by listening otherwise."""
@@ -409,6 +414,7 @@ def arguments():
     p.add_argument("--reports", type=int, default=0, help="end after so many (0: go on)")
     p.add_argument("--first-report", type=float, default=0.3, metavar="SECONDS", help="wait after joining")
     p.add_argument("--linger", type=float, default=0.5, metavar="SECONDS", help="listen after the last report")
+    p.add_argument("--again", action="store_true", help="join anew when done, as after a factory reset, until SIGUSR1: then stay")
     p.add_argument("--counter", type=int, default=0, help="first outgoing NWK frame counter")
     p.add_argument("--seed", type=int, help="of sequence numbers")
     p.add_argument("--key-out", metavar="F", help="tests only: write the network key here (mode 0600)")
@@ -431,13 +437,14 @@ def main() -> int:
         print(f"joiner: {e}", file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGUSR1, lambda *_: setattr(args, "reports", 0))
     joiner = Joiner(args, key)
-    if not joiner.join():
-        event("failed")
-        return 1
-    if args.report or not args.reports:
-        return joiner.run()
-    return 0
+    while joiner.join():
+        status = joiner.run() if args.report or not args.reports else 0
+        if status or not args.again:
+            return status
+    event("failed")
+    return 1
 
 
 if __name__ == "__main__":

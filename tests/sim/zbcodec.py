@@ -50,15 +50,18 @@ def install_code_crc(code: bytes) -> bytes:
     return struct.pack("<H", crc16_reflected(code, 0xFFFF, 0xFFFF))
 
 
+def mmo_step(digest: bytes, block: bytes) -> bytes:
+    enc = Cipher(algorithms.AES(digest), modes.ECB()).encryptor()
+    return bytes(a ^ b for a, b in zip(enc.update(block), block))
+
+
 def mmo(data: bytes) -> bytes:
     """AES-128 Matyas-Meyer-Oseas hash for messages below 2^16 bits."""
     padded = data + b"\x80"
     padded += bytes((14 - len(padded)) % 16) + struct.pack(">H", 8 * len(data))
     digest = bytes(16)
     for i in range(0, len(padded), 16):
-        block = padded[i:i + 16]
-        enc = Cipher(algorithms.AES(digest), modes.ECB()).encryptor()
-        digest = bytes(a ^ b for a, b in zip(enc.update(block), block))
+        digest = mmo_step(digest, padded[i:i + 16])
     return digest
 
 

@@ -53,6 +53,8 @@ static void on_request(void *user, struct cep_exchange *ex, const struct cep_mes
         reply(ex, CEP_CODE(2, 5), span_of(&f->state, 1), false);
     } else if (span_eq(name, span_str("secret"))) {
         reply(ex, CEP_CODE(2, 5), span_str("a key"), true);
+    } else if (span_eq(name, span_str("secrets"))) {
+        reply(ex, CEP_CODE(2, 5), span_str("a long secret, in three pieces for all"), true);
     } else if (span_eq(name, span_str("big"))) {
         big(ex);
     } else if (span_eq(name, span_str("hold"))) {
@@ -62,13 +64,14 @@ static void on_request(void *user, struct cep_exchange *ex, const struct cep_mes
     }
 }
 
-static size_t on_psk(void *user, const char *identity, uint8_t *key, size_t cap)
+static void on_psk(void *user, uint64_t session, const char *identity)
 {
-    ((struct pair *)user)->psk_asked++;
-    if (strcmp(identity, "alice") != 0 || cap < 16)
-        return 0;
-    memcpy(key, "0123456789abcdef", 16);
-    return 16;
+    struct pair *f = user;
+    f->psk_asked++;
+    if (strncmp(identity, "late", 4) == 0)
+        f->late = session;
+    else
+        cep_psk(f->server, session, (const uint8_t *)"0123456789abcdef", strcmp(identity, "alice") == 0 ? 16 : 0);
 }
 
 static void on_opened(void *user, const struct cep_peer *peer)

@@ -15,6 +15,7 @@ struct pair {
     unsigned served, server_opened, server_closed, client_opened, client_closed, observe_ended, psk_asked;
     enum cep_credential last_cred; /* of the session opened last */
     uint64_t last_serial, closed_serial, observation;
+    uint64_t late; /* the session whose identity begins with "late": the test gives the key */
     struct cep_exchange *held; /* of "hold" */
     uint8_t order[64];
     uint8_t state; /* what "state" returns */
@@ -30,7 +31,8 @@ struct answer {
     enum st last_st; /* of the call after an observation's end */
 };
 
-/* Resources: echo (POST), whoami, slow (answers after 300 ms), order, state (observable), secret (sensitive), big, hold. */
+/* Resources: echo (POST), whoami, slow (answers after 300 ms), order, state (observable), secret, secrets (sensitive),
+ * big, hold. */
 struct pair *pair_new(bool secure, const char *host, const struct cep_config *cfg); /* as alice */
 struct pair *pair_new_as(bool secure, const char *host, const struct cep_config *cfg, const char *identity,
                          const char *key);

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -42,6 +43,7 @@ static void write_pem(const struct pki_names *n, X509 *cert, EVP_PKEY *key)
     fclose(f);
     f = fopen(n->key, "w");
     assert_non_null(f);
+    assert_int_equal(fchmod(fileno(f), 0600), 0);
     assert_int_equal(PEM_write_PrivateKey(f, key, NULL, NULL, 0, NULL, NULL), 1);
     fclose(f);
 }
@@ -80,6 +82,59 @@ struct pki_names pki_issue(struct pki *p, const char *name, const char *san, con
     X509_free(cert);
     EVP_PKEY_free(key);
     return n;
+}
+
+struct pki_names pki_issue_as(struct pki *p, const char *name, const char *san, const char *usage, const char *digest)
+{
+    EVP_PKEY *key = EVP_EC_gen("P-256");
+    assert_non_null(key);
+    X509 *cert = certificate(p, key, name, true);
+    extend(cert, NID_subject_alt_name, san);
+    extend(cert, NID_ext_key_usage, usage);
+    assert_true(X509_sign(cert, p->ca_key, EVP_get_digestbyname(digest)) > 0);
+    struct pki_names n = names(p, name);
+    write_pem(&n, cert, key);
+    X509_free(cert);
+    EVP_PKEY_free(key);
+    return n;
+}
+
+static void add_revoked(X509_CRL *list, const struct pki_names *revoked)
+{
+    FILE *f = fopen(revoked->cert, "r");
+    assert_non_null(f);
+    X509 *cert = PEM_read_X509(f, NULL, NULL, NULL);
+    fclose(f);
+    X509_REVOKED *r = X509_REVOKED_new();
+    ASN1_TIME *now = X509_gmtime_adj(NULL, -60);
+    assert_int_equal(X509_REVOKED_set_serialNumber(r, X509_get_serialNumber(cert)), 1);
+    assert_int_equal(X509_REVOKED_set_revocationDate(r, now), 1);
+    assert_int_equal(X509_CRL_add0_revoked(list, r), 1);
+    ASN1_TIME_free(now);
+    X509_free(cert);
+}
+
+const char *pki_list(const struct pki *p, const char *file, const struct pki_names *revoked, long seconds, char path[128])
+{
+    X509_CRL *list = X509_CRL_new();
+    ASN1_TIME *from = X509_gmtime_adj(NULL, -7200), *until = X509_gmtime_adj(NULL, seconds);
+    X509_CRL_set_version(list, 1);
+    X509_CRL_set_issuer_name(list, X509_get_subject_name(p->ca));
+    X509_CRL_set1_lastUpdate(list, from);
+    if (seconds != 0)
+        X509_CRL_set1_nextUpdate(list, until);
+    if (revoked != NULL)
+        add_revoked(list, revoked);
+    assert_true(X509_CRL_sign(list, p->ca_key, EVP_sha256()) > 0);
+    snprintf(path, 128, "%s/%s", p->dir, file);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    assert_int_equal(PEM_write_X509_CRL(f, list), 1);
+    fclose(f);
+    ASN1_TIME_free(from);
+    ASN1_TIME_free(until);
+    X509_CRL_free(list);
+    return path;
 }
 
 const char *pki_anchor(const struct pki *p, char path[128])

@@ -19,5 +19,10 @@ void pki_close(struct pki *p); /* removes the files */
 /* Make `name`.crt and `name`.key; san as in openssl.cnf ("URI:..., DNS:..."), NULL: none; group: "P-256", "P-384".
  * `valid`: not long expired. */
 struct pki_names pki_issue(struct pki *p, const char *name, const char *san, const char *group, bool valid);
+/* The same with an extendedKeyUsage ("serverAuth") and a digest for the signature ("SHA1"). */
+struct pki_names pki_issue_as(struct pki *p, const char *name, const char *san, const char *usage, const char *digest);
+/* The authority's list of revoked certificates (`revoked` NULL: of none) in `file`, current for so many seconds from now,
+ * or if negative until so many seconds ago; 0: it does not say until when. Replaces the file. */
+const char *pki_list(const struct pki *p, const char *file, const struct pki_names *revoked, long seconds, char path[128]);
 /* The authority's certificate. */
 const char *pki_anchor(const struct pki *p, char path[128]);

@@ -1,5 +1,6 @@
 #include "tests/unit/coap_relay.h"
 
+#include <arpa/inet.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <sys/socket.h>
@@ -19,7 +20,7 @@ static void put(struct relay *r, bool up, const void *p, size_t n)
     if (up)
         send(r->up, p, n, 0);
     else
-        sendto(r->down, p, n, 0, (struct sockaddr *)&r->client, sizeof r->client);
+        sendto(r->down, p, n, 0, (struct sockaddr *)&r->client.addr, r->client.len);
 }
 
 static void forward(struct relay *r, bool up, const uint8_t *p, size_t n)
@@ -51,8 +52,8 @@ static int on_down(sd_event_source *source, int fd, uint32_t events, void *user)
     (void)events;
     struct relay *r = user;
     uint8_t buf[4096];
-    socklen_t len = sizeof r->client;
-    ssize_t n = recvfrom(fd, buf, sizeof buf, MSG_DONTWAIT, (struct sockaddr *)&r->client, &len);
+    r->client.len = sizeof r->client.addr;
+    ssize_t n = recvfrom(fd, buf, sizeof buf, MSG_DONTWAIT, (struct sockaddr *)&r->client.addr, &r->client.len);
     if (n > 0)
         forward(r, true, buf, (size_t)n);
     return 0;
@@ -70,21 +71,43 @@ static int on_up(sd_event_source *source, int fd, uint32_t events, void *user)
     return 0;
 }
 
-void relay_open(struct relay *r, sd_event *loop, uint16_t server_port, uint64_t seed)
+static void set_port(struct sockaddr_storage *a, uint16_t port)
+{
+    if (a->ss_family == AF_INET6)
+        ((struct sockaddr_in6 *)a)->sin6_port = htons(port);
+    else
+        ((struct sockaddr_in *)a)->sin_port = htons(port);
+}
+
+static uint16_t port_of(int fd)
+{
+    struct sockaddr_storage a;
+    socklen_t len = sizeof a;
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &len), 0);
+    return ntohs(a.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&a)->sin6_port : ((struct sockaddr_in *)&a)->sin_port);
+}
+
+void relay_open_on(struct relay *r, sd_event *loop, const char *host, uint16_t server_port, uint64_t seed)
 {
     *r = (struct relay){.loop = loop, .rng = seed};
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    r->down = socket(AF_INET, SOCK_DGRAM, 0);
-    r->up = socket(AF_INET, SOCK_DGRAM, 0);
-    assert_int_equal(bind(r->down, (struct sockaddr *)&a, sizeof a), 0);
-    struct sockaddr_in server = a;
-    server.sin_port = htons(server_port);
-    assert_int_equal(connect(r->up, (struct sockaddr *)&server, sizeof server), 0);
-    socklen_t len = sizeof a;
-    assert_int_equal(getsockname(r->down, (struct sockaddr *)&a, &len), 0);
-    r->port = ntohs(a.sin_port);
+    bool six = strchr(host, ':') != NULL;
+    struct sockaddr_storage a = {.ss_family = six ? AF_INET6 : AF_INET};
+    void *bytes = six ? (void *)&((struct sockaddr_in6 *)&a)->sin6_addr : (void *)&((struct sockaddr_in *)&a)->sin_addr;
+    assert_int_equal(inet_pton(a.ss_family, host, bytes), 1);
+    socklen_t len = six ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+    r->down = socket(a.ss_family, SOCK_DGRAM, 0);
+    r->up = socket(a.ss_family, SOCK_DGRAM, 0);
+    assert_int_equal(bind(r->down, (struct sockaddr *)&a, len), 0);
+    set_port(&a, server_port);
+    assert_int_equal(connect(r->up, (struct sockaddr *)&a, len), 0);
+    r->port = port_of(r->down);
     assert_true(sd_event_add_io(loop, &r->sources[0], r->down, EPOLLIN, on_down, r) >= 0);
     assert_true(sd_event_add_io(loop, &r->sources[1], r->up, EPOLLIN, on_up, r) >= 0);
+}
+
+void relay_open(struct relay *r, sd_event *loop, uint16_t server_port, uint64_t seed)
+{
+    relay_open_on(r, loop, "127.0.0.1", server_port, seed);
 }
 
 void relay_close(struct relay *r)
@@ -98,4 +121,18 @@ void relay_close(struct relay *r)
 void relay_inject(struct relay *r, struct span datagram)
 {
     send(r->up, datagram.p, datagram.n, 0);
+}
+
+bool hello_gate_pass(void *gate, bool to_server, struct span d)
+{
+    struct hello_gate *g = gate;
+    bool hello = to_server && d.n > 13 && d.p[0] == 22 && d.p[13] == 1;
+    if (to_server && !hello && g->stop_after != 0 && g->hellos >= g->stop_after)
+        return false;
+    if (hello && g->hellos < 2 && d.n <= sizeof g->hello[0]) {
+        memcpy(g->hello[g->hellos], d.p, d.n);
+        g->len[g->hellos] = d.n;
+    }
+    g->hellos += hello;
+    return true;
 }

@@ -56,6 +56,7 @@ struct cse_host {
     } notes[128];
     size_t nnotes, ncancelled;
     bool disconnected;
+    bool may_end, ended; /* fatal() is no failure; it was called */
     struct {
         const char *name;
         uint64_t n;
@@ -165,8 +166,9 @@ static void host_count(struct cse_host *h, const char *name, uint64_t add)
 static void host_gauge(struct cse_host *h, const char *name, int64_t value) { (void)h, (void)name, (void)value; }
 static void host_fatal(struct cse_host *h, const char *why)
 {
-    (void)h;
-    fail_msg("fatal: %s", why);
+    if (!h->may_end)
+        fail_msg("fatal: %s", why);
+    h->ended = true;
 }
 
 static const struct cse_host_ops host_ops = {
@@ -254,6 +256,7 @@ static void reopen(struct world *w)
     settle(w);
     world_close(w);
     memset(w->h.timers, 0, sizeof w->h.timers);
+    w->h.ended = false;
     world_open(w);
 }
 

@@ -136,6 +136,19 @@ static void watch(struct tiny *t, struct cse_request *req)
     }
 }
 
+/* Three trees. */
+static void trees(struct tiny *t, struct cse_request *req)
+{
+    uint64_t observation = t->ops->observe(t->host, req);
+    answer(t, req, ST_OK, cJSON_CreateObject());
+    for (int i = 0; i < 2; i++) {
+        cJSON *o = cJSON_CreateObject();
+        cJSON_AddNumberToObject(o, "n", i);
+        struct cse_response n = {.status = ST_OK, .pc = o, .content_format = CSE_NO_FORMAT};
+        t->ops->notify(t->host, observation, &n, true);
+    }
+}
+
 /* More events at once than any buffer takes. */
 static void flood(struct tiny *t, struct cse_request *req)
 {
@@ -174,7 +187,7 @@ static void handle(void *self, struct cse_request *req)
         const char *path;
         void (*fn)(struct tiny *t, struct cse_request *req);
     } routes[] = {{"svc/timer", later},     {"svc/thread", later}, {"svc/key", export},  {"svc/raw/bounce", bounce},
-                  {"svc/raw/watch", watch}, {"svc/raw/flood", flood}, {"svc/tell", tell},    {"svc/never", never}, {"svc/fail", fail},
+                  {"svc/raw/watch", watch}, {"svc/trees", trees}, {"svc/raw/flood", flood}, {"svc/tell", tell},    {"svc/never", never}, {"svc/fail", fail},
                   {"prim/fail", fail}};
     for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++)
         if (strcmp(routes[i].path, req->path) == 0) {

@@ -10,7 +10,8 @@
     DEFAULT_CONF "[token.ops]\nfile = ops.token\nadmin-fqdn = sp.example.com\nrole = admin\n"                          \
                  "[token.fitter]\nfile = fitter.token\nadmin-fqdn = sp.example.com\nrole = installer\n"                \
                  "[token.eye]\nfile = eye.token\nadmin-fqdn = SP.example.com\n"                                        \
-                 "[token.rival]\nfile = rival.token\nadmin-fqdn = other.example.com\nrole = admin\n"
+                 "[token.rival]\nfile = rival.token\nadmin-fqdn = other.example.com\nrole = admin\n"                      \
+                 "[operator.desk]\nsan = desk.example.com\nadmin-fqdn = sp.example.com\nrole = installer\n"
 
 static void open_admin(struct world *w, struct fixture *f)
 {
@@ -100,6 +101,36 @@ static void test_tokens(void **state)
         write_file(f, "ops.token", contents[i], 0600);
         assert_false(admin_reload(w.admin, w.conf, f->err, sizeof f->err));
     }
+    world_close(&w);
+}
+
+/* The HTTP status of a request by whoever shows this. */
+static int shown(struct world *w, enum cse_op op, enum cse_binding binding, const struct cse_peer *peer, const char *authorization)
+{
+    struct cse_request req = {
+        .mount = CSE_SERVICE, .binding = binding, .op = op, .path = "v1/devices", .ty = -1, .content_format = 50,
+        .accept = CSE_NO_FORMAT, .authorization = authorization, .peer = *peer};
+    host_forget(&w->host);
+    admin_handle(w->admin, &req);
+    return st_map(wait_answer(w))->http;
+}
+
+static void test_certificates(void **state)
+{
+    static const struct cse_peer desk = {1, CSE_CRED_CERT, "desk.example.com", "[::1]:1"};
+    static const struct cse_peer upper = {1, CSE_CRED_CERT, "Desk.example.com", "[::1]:1"};
+    static const struct cse_peer psk = {1, CSE_CRED_PSK, "desk.example.com", "[::1]:1"};
+    static const struct cse_peer nobody = {1, CSE_CRED_NONE, "", "[::1]:1"};
+    struct world w = {0};
+    open_admin(&w, *state);
+    assert_int_equal(shown(&w, CSE_RETRIEVE, CSE_HTTP, &desk, NULL), 200);
+    assert_int_equal(shown(&w, CSE_RETRIEVE, CSE_COAP, &desk, NULL), 401);
+    assert_int_equal(shown(&w, CSE_RETRIEVE, CSE_HTTP, &upper, NULL), 401);
+    assert_int_equal(shown(&w, CSE_RETRIEVE, CSE_HTTP, &psk, NULL), 401);
+    assert_int_equal(shown(&w, CSE_RETRIEVE, CSE_HTTP, &nobody, NULL), 401);
+    assert_string_equal(w.host.code, "no-token");
+    assert_int_equal(shown(&w, CSE_RETRIEVE, CSE_HTTP, &desk, "Bearer nonsense-nonsense"), 401); /* a token is meant */
+    assert_int_equal(shown(&w, CSE_RETRIEVE, CSE_HTTP, &desk, "Bearer " VIEWER_TOKEN), 200);
     world_close(&w);
 }
 
@@ -314,7 +345,7 @@ static void test_objects(void **state)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 int main(void)
 {
-    const struct CMUnitTest tests[] = {T(test_tokens), T(test_roles), T(test_malformed), T(test_refusals_wait),
+    const struct CMUnitTest tests[] = {T(test_tokens), T(test_certificates), T(test_roles), T(test_malformed), T(test_refusals_wait),
                                        T(test_strangers_do_not_fill_the_trail), T(test_objects)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

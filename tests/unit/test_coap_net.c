@@ -1,4 +1,4 @@
-/* The CoAP endpoint on a bad network: loss, repetition, reordering, peers that reboot, floods; and Observe. */
+/* The CoAP endpoint on a bad network: loss, repetition, reordering, floods; and Observe. */
 #include "tests/unit/coap_fixture.h"
 #include "tests/unit/coap_relay.h"
 
@@ -103,105 +103,27 @@ static void test_timeout(void **state)
     pair_free(f);
 }
 
-/* --- a peer that reboots --- */
-
-struct gate {
-    unsigned hellos;     /* datagrams to the server that begin with a ClientHello */
-    unsigned stop_after; /* ... and nothing passes upwards after so many; 0: all passes */
-    uint8_t hello[2][512];
-    size_t len[2];
-};
-
-static bool gate_pass(void *user, bool to_server, struct span d)
-{
-    struct gate *g = user;
-    bool hello = to_server && d.n > 13 && d.p[0] == 22 && d.p[13] == 1;
-    if (to_server && !hello && g->stop_after != 0 && g->hellos >= g->stop_after)
-        return false;
-    if (hello && g->hellos < 2 && d.n <= sizeof g->hello[0]) {
-        memcpy(g->hello[g->hellos], d.p, d.n);
-        g->len[g->hellos] = d.n;
-    }
-    g->hellos += hello;
-    return true;
-}
-
-static void test_reboot(void **state)
-{
-    (void)state;
-    struct relay r;
-    struct pair *f = relayed(&r, true, 1, NULL);
-    ask_who(f, f->session);
-    uint64_t first = f->last_serial;
-    /* A second client at the same address, without a close_notify from the first. */
-    pair_connect(f, "127.0.0.1", r.port, "alice", alice_key);
-    ask_who(f, f->session);
-    assert_int_equal(f->server_opened, 2);
-    assert_int_equal(f->server_closed, 1);
-    assert_int_equal(f->closed_serial, first);
-    assert_null(cep_session_find(f->server, first));
-    assert_non_null(cep_session_find(f->server, f->last_serial));
-    relay_close(&r);
-    pair_free(f);
-}
-
-static void test_shadow_aborted(void **state)
-{
-    (void)state;
-    struct relay r;
-    struct pair *f = relayed(&r, true, 1, NULL);
-    struct cep_session *old = f->session;
-    ask_who(f, old);
-    struct sockaddr_in client = r.client;
-    /* Somebody at the same address gets as far as a valid cookie, and no further. */
-    struct gate g = {.stop_after = 2};
-    r.pass = gate_pass;
-    r.user = &g;
-    pair_connect(f, "127.0.0.1", r.port, "alice", alice_key);
-    pair_run(f, &g.hellos, 2);
-    pair_sleep(f, 50);
-    struct cep_stats st;
-    cep_stats_get(f->server, &st);
-    assert_int_equal(st.handshakes, 1);
-    assert_int_equal(st.sessions, 1);
-    /* The live session goes on as if nothing were. */
-    r.pass = NULL;
-    r.client = client;
-    cep_session_close(f->session); /* sends nothing: it never opened */
-    ask_who(f, old);
-    assert_int_equal(f->server_opened, 1);
-    assert_int_equal(f->server_closed, 0);
-    f->session = old;
-    relay_close(&r);
-    pair_free(f);
-}
-
-static void test_wrong_key_keeps_live(void **state)
-{
-    (void)state;
-    struct relay r;
-    struct pair *f = relayed(&r, true, 1, NULL);
-    struct cep_session *old = f->session;
-    ask_who(f, old);
-    struct sockaddr_in client = r.client;
-    pair_connect(f, "127.0.0.1", r.port, "alice", "fedcba9876543210");
-    pair_run(f, &f->client_closed, 1);
-    r.client = client;
-    ask_who(f, old);
-    assert_int_equal(f->server_closed, 0);
-    relay_close(&r);
-    pair_free(f);
-}
-
 /* --- floods --- */
+
+/* Let the server take in what was sent, however slow the machine is; what the kernel cannot hold would be lost. */
+static void cookies_sent(struct pair *f, uint64_t want)
+{
+    struct cep_stats st;
+    for (int i = 0; i < 1000; i++) {
+        cep_stats_get(f->server, &st);
+        if (st.cookies_sent >= want)
+            return;
+        pair_sleep(f, 5);
+    }
+}
 
 static void test_cookie_flood(void **state)
 {
     (void)state;
     struct relay r;
     struct pair *f = relayed(&r, true, 1, NULL);
-    struct gate g = {0};
-    r.pass = gate_pass;
+    struct hello_gate g = {0};
+    r.pass = hello_gate_pass;
     r.user = &g;
     ask_who(f, f->session);
     assert_int_equal(g.hellos, 2); /* without cookie, and with one made for the relay's address */
@@ -215,9 +137,10 @@ static void test_cookie_flood(void **state)
             sendto(fd, g.hello[k], g.len[k], 0, (struct sockaddr *)&server, sizeof server);
         close(fd);
         if (i % 50 == 0)
-            pair_sleep(f, 10);
+            cookies_sent(f, before.cookies_sent + 2 * (uint64_t)(i + 1));
     }
-    pair_sleep(f, 100);
+    cookies_sent(f, before.cookies_sent + 2000);
+    pair_sleep(f, 50);
     cep_stats_get(f->server, &after);
     assert_int_equal(after.cookies_sent - before.cookies_sent, 2000);
     assert_int_equal(after.handshakes, 0);
@@ -234,8 +157,8 @@ static void test_no_amplification(void **state)
     (void)state;
     struct relay r;
     struct pair *f = relayed(&r, true, 1, NULL);
-    struct gate g = {0};
-    r.pass = gate_pass;
+    struct hello_gate g = {0};
+    r.pass = hello_gate_pass;
     r.user = &g;
     ask_who(f, f->session);
     struct sockaddr_in server = {
@@ -314,11 +237,11 @@ static void test_handshake_limit(void **state)
     struct cep_session *honest = f->session;
     ask_who(f, honest);
     struct relay r[5];
-    struct gate g[5];
+    struct hello_gate g[5];
     for (unsigned i = 0; i < 5; i++) {
         relay_open(&r[i], f->loop, f->port, 1);
-        g[i] = (struct gate){.stop_after = 2};
-        r[i].pass = gate_pass;
+        g[i] = (struct hello_gate){.stop_after = 2};
+        r[i].pass = hello_gate_pass;
         r[i].user = &g[i];
         pair_connect(f, "127.0.0.1", r[i].port, "alice", alice_key);
         pair_run(f, &g[i].hellos, 2);
@@ -527,9 +450,6 @@ int main(void)
         cmocka_unit_test(test_loss),
         cmocka_unit_test(test_handshake_loss),
         cmocka_unit_test(test_timeout),
-        cmocka_unit_test(test_reboot),
-        cmocka_unit_test(test_shadow_aborted),
-        cmocka_unit_test(test_wrong_key_keeps_live),
         cmocka_unit_test(test_cookie_flood),
         cmocka_unit_test(test_no_amplification),
         cmocka_unit_test(test_garbage),

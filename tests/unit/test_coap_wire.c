@@ -97,6 +97,24 @@ static void test_duplicate(void **state)
     wire_close(&w);
 }
 
+/* No piece waits for its asking: the answer is made again for each. */
+static void test_sensitive_in_pieces(void **state)
+{
+    (void)state;
+    struct wire w = wire_open();
+    static const char *const pieces[] = {"a long secret, i", "n three pieces f", "or all"};
+    uint8_t in[64], out[] = "\x41\x01\x00\x01\x07\xb7secrets\xc1\x00"; /* Block2 of 16 bytes */
+    for (uint8_t i = 0; i < 3; i++) {
+        out[3] = (uint8_t)(i + 1);
+        out[sizeof out - 2] = (uint8_t)(i << 4);
+        size_t n = SWAP(&w, out, in, 20), len = strlen(pieces[i]);
+        assert_true(n > len);
+        assert_memory_equal(in + n - len, pieces[i], len);
+        assert_int_equal(w.f->served, i + 1);
+    }
+    wire_close(&w);
+}
+
 static void test_sensitive(void **state)
 {
     (void)state;
@@ -186,6 +204,31 @@ static void test_critical_option(void **state)
     /* Proxy-Uri (35 = 13 + 22): 5.05 */
     assert_int_equal(SWAP(&w, "\x41\x01\x00\x04\x07\xd1\x16x", in, 20), 5);
     assert_int_equal(in[1], 0xa5);
+    wire_close(&w);
+}
+
+/* RFC 7252 5.4.3: with a length that its definition does not have, an option is as if it were not understood. */
+static void test_option_length(void **state)
+{
+    (void)state;
+    struct wire w = wire_open();
+    uint8_t in[64];
+    /* Accept (17 = 11 + 6) of three bytes, critical: 4.02; in a NON: dropped. */
+    assert_int_equal(SWAP(&w, "\x40\x01\x00\x01\xb6whoami\x63\0\0\x32", in, 20), 4);
+    assert_memory_equal(in, "\x60\x82\x00\x01", 4);
+    assert_int_equal(SWAP(&w, "\x50\x01\x00\x02\xb6whoami\x63\0\0\x32", in, 20), 0);
+    assert_int_equal(w.f->served, 0);
+    /* Content-Format of three bytes, elective: ignored. */
+    assert_int_equal(SWAP(&w, "\x40\x01\x00\x03\xb6whoami\x13\0\0\x32", in, 20), 4);
+    assert_memory_equal(in, "\x60\x45\x00\x03", 4);
+    assert_int_equal(w.f->served, 1);
+    /* A delta that would begin again at 0 (to 65,536 in one step, to 65,537 in two) is no option at all. */
+    assert_int_equal(SWAP(&w, "\x40\x01\x00\x04\xe0\xfe\xf3", in, 20), 4);
+    assert_memory_equal(in, "\x70\x00\x00\x04", 4);
+    assert_int_equal(SWAP(&w, "\x40\x01\x00\x05\x10\xe0\xfe\xf3", in, 20), 4);
+    assert_memory_equal(in, "\x70\x00\x00\x05", 4);
+    assert_int_equal(SWAP(&w, "\x40\x01\x00\x06\xe0\xfe\xf2", in, 20), 4); /* 65,535 is one, and critical */
+    assert_memory_equal(in, "\x60\x82\x00\x06", 4);
     wire_close(&w);
 }
 
@@ -497,8 +540,10 @@ int main(void)
         cmocka_unit_test(test_ping),
         cmocka_unit_test(test_duplicate),
         cmocka_unit_test(test_sensitive),
+        cmocka_unit_test(test_sensitive_in_pieces),
         cmocka_unit_test(test_separate),
         cmocka_unit_test(test_critical_option),
+        cmocka_unit_test(test_option_length),
         cmocka_unit_test(test_malformed),
         cmocka_unit_test(test_blocks),
         cmocka_unit_test(test_notification_reset),

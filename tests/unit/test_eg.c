@@ -144,7 +144,8 @@ static void refusals(void **state)
     assert_int_equal(ask(w, GW, DEV, 1, &c), EGP_UNKNOWN_DEVICE);
     assert_int_equal(put_code(w, DEV, "{\"installCode\":\"" CODE "\",\"gateways\":[\"00124b001ca1b2c4\"]}"), ST_CREATED);
     assert_int_equal(ask(w, GW, DEV, 2, &c), EGP_GATEWAY_NOT_ALLOWED);
-    assert_int_equal(put_code(w, DEV, "{\"installCode\":\"" CODE "\",\"expiresAt\":\"2026-01-01T00:00:00Z\"}"), ST_OK);
+    assert_int_equal(put_code(w, DEV, "{\"installCode\":\"" CODE "\",\"expiresAt\":\"2026-09-21T15:00:00Z\"}"), ST_OK);
+    w->h.clock += 3600000;
     assert_int_equal(ask(w, GW, DEV, 3, &c), EGP_CODE_EXPIRED);
     expect_device(w, DEV, "expired", NULL);
     assert_int_equal(put_code(w, DEV, A_CODE), ST_OK);

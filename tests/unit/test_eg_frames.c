@@ -454,6 +454,25 @@ static void a_frame_under_a_ticket_goes_down(void **state)
     take_ticket(w, w->ae, "", ST_UNREACHABLE);
 }
 
+/* The process ends before the gateway answers: its host will not call back any more. */
+static void a_frame_under_way_is_answered_at_the_end(void **state)
+{
+    struct world *w = *state;
+    struct call c[2];
+    struct first_key k = enrol(w, DEV, 1);
+    uint32_t first = take_ticket(w, w->ae, "{\"count\":2}", ST_OK);
+    for (unsigned i = 0; i < 2; i++) {
+        struct frame_bytes f = command(w, k.key, first + i);
+        post(w, FRAMES, w->ae, span_of(f.p, f.n), &c[i]);
+        assert_int_equal(c[i].answers, 0);
+    }
+    reopen(w);
+    for (unsigned i = 0; i < 2; i++) {
+        end(w, &c[i]);
+        assert_int_equal(c[i].st, ST_UNREACHABLE);
+    }
+}
+
 static void a_ticket_is_for_its_holder(void **state)
 {
     struct world *w = *state;
@@ -508,7 +527,8 @@ static void what_an_ae_may_not_send(void **state)
     assert_int_equal(c.st, ST_NO_PRIVILEGE);
     assert_int_equal(w->h.nsent, sent);
     static const char *const bad[] = {"{\"count\":0}", "{\"count\":17}", "{\"count\":1.5}", "{\"count\":\"1\"}", "{\"cnt\":1}",
-                                      "[1]", "{", "{\"count\":-1}", "nonsense", "{}"};
+                                      "[1]", "{", "{\"count\":-1}", "nonsense", "{}",
+                                      "{\"count\":01}", "{\"count\":1,}", "{\"count\":1}}", "{\"count\":257}"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         take_ticket(w, w->ae, bad[i], ST_BAD_REQUEST);
     take_ticket(w, w->ae2, "", ST_NO_PRIVILEGE);
@@ -549,6 +569,7 @@ int main(void)
         T(an_observer_that_lost_its_right_hears_no_more),
         T(revoked_until_rearmed),
         T(a_frame_under_a_ticket_goes_down),
+        T(a_frame_under_way_is_answered_at_the_end),
         T(a_ticket_is_for_its_holder),
         T(what_an_ae_may_not_send),
         T(tickets_end_with_the_process_but_counters_go_on),

@@ -54,6 +54,7 @@ static void bad_registrations_are_refused(void **state)
         {"{\"installCode\":\"" CODE "\",\"targets\":[\"not an id\"]}", "bad-value", ST_BAD_REQUEST},
         {"{\"installCode\":\"" CODE "\",\"gateways\":[\"12\"]}", "bad-value", ST_BAD_REQUEST},
         {"{\"installCode\":\"" CODE "\",\"expiresAt\":\"tomorrow\"}", "bad-value", ST_BAD_REQUEST},
+        {"{\"installCode\":\"" CODE "\",\"expiresAt\":\"2026-01-01T00:00:00Z\"}", "past", ST_BAD_REQUEST},
         {"{\"installCode\":\"" CODE "\",\"application\":\"\"}", "bad-value", ST_BAD_REQUEST},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -220,6 +221,45 @@ static void gateways_come_and_go(void **state)
     assert_null(eg_gateway_get(w->eg, ADMIN, GW));
 }
 
+/* More registrations than are kept decoded: what nothing became of is decoded again when it is asked for, what something
+ * became of stays as it is. */
+static void many_registrations(void **state)
+{
+    enum { MANY = 2500 };
+    struct world *w = *state;
+    struct mef_result r = {0};
+    cJSON *in = cJSON_Parse(A_CODE);
+    struct first_key k = enrol(w, DEV, 1);
+    struct call c;
+    assert_int_equal(put_code(w, DEV2, A_CODE), ST_CREATED);
+    assert_int_equal(ask(w, GW, DEV2, 2, &c), EGP_OK);
+    struct first_key pending = learn(w, &c, CODE_KEY);
+    for (unsigned round = 0; round < 2; round++) {
+        struct store_txn *t = store_begin(w->store);
+        for (eui64_t i = 1; i <= MANY; i++) {
+            eg_code_put(w->eg, t, ADMIN, "operator:test", DEV + i, in, false, &r);
+            assert_int_equal(r.st, round == 0 ? ST_CREATED : ST_OK);
+            free_result(&r);
+        }
+        finish(w, t, &r);
+        cJSON *codes = eg_code_list(w->eg, ADMIN, 0, 2 * MANY), *devices = eg_device_list(w->eg, ADMIN, 0, 2 * MANY);
+        assert_int_equal(cJSON_GetArraySize(codes), MANY + 2);
+        assert_int_equal(cJSON_GetArraySize(devices), MANY + 2);
+        cJSON_Delete(codes);
+        cJSON_Delete(devices);
+        reopen(w);
+    }
+    cJSON_Delete(in);
+    assert_int_equal(ask(w, GW, DEV + MANY, 3, &c), EGP_OK); /* one of the many comes */
+    struct frame_bytes f = reading(w, k.key, DEV, 6);
+    uplink(w, GW, &f);
+    expect_device(w, DEV, "enrolled", NULL);
+    f = reading(w, pending.key, DEV2, 5);
+    uplink(w, GW, &f);
+    expect_device(w, DEV2, "enrolled", NULL);
+    expect_device(w, DEV + MANY, "key-sent", NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -231,6 +271,7 @@ int main(void)
         T(a_replaced_code_ends_what_was_pending),
         T(labels),
         T(lists_page_in_order),
+        T(many_registrations),
         T(gateways_come_and_go),
 #undef T
     };

@@ -167,6 +167,77 @@ static void test_credentials(void **state)
     world_close(&w);
 }
 
+static struct mef_principal proved(struct world *w, enum cse_credential cred, const char *identity)
+{
+    struct cse_peer peer = {1, cred, identity, "[::1]:1"};
+    return mef_principal(w->mef, &peer);
+}
+
+static enum st certify(struct world *w, const char *admin, const char *body, char id[128])
+{
+    struct mef_result r = {0};
+    cJSON *in = json(body);
+    WITH_TXN(w, mef_credential_create(w->mef, t, admin, "operator:test", in, &r));
+    cJSON_Delete(in);
+    if (r.st == ST_CREATED) {
+        assert_false(r.sensitive);
+        assert_null(member(r.body, "kpm"));
+        assert_null(member(r.body, "kpmId"));
+        snprintf(id, 128, "%s", text_of(r.body, "id"));
+    }
+    cJSON_Delete(r.body);
+    return r.st;
+}
+
+/* A name is proved by a certificate, a KpmID by its key, and never one by the other. */
+static void test_certificate_credentials(void **state)
+{
+    struct world w = {0};
+    char ae[128], gw[128], psk[128], body[300];
+    uint8_t key[64];
+    world_open(&w, *state);
+    assert_int_equal(certify(&w, ADMIN, "{'for':'C-a','kind':'certificate'}", ae), ST_CREATED);
+    assert_int_equal(certify(&w, ADMIN, "{'for':'gateway:hall','kind':'certificate','san':'gw.example.com',"
+                                        "'expiresAt':'2026-11-21T00:01:00Z'}", gw), ST_CREATED);
+    assert_int_equal(certify(&w, OTHER_ADMIN, "{'for':'C-x','kind':'certificate','san':'gw.example.com'}", psk), ST_EXISTS);
+    give_credential(&w, ADMIN, "C-p", psk);
+    snprintf(body, sizeof body, "{'for':'C-x','kind':'certificate','san':'%s'}", psk);
+    assert_int_equal(certify(&w, OTHER_ADMIN, body, ae), ST_EXISTS);
+    for (int restarted = 0; restarted < 2; restarted++) {
+        struct mef_principal p = proved(&w, CSE_CRED_CERT, "//sp.example.com/in-cse/C-a");
+        assert_int_equal(p.role, MEF_ROLE_CLIENT);
+        assert_string_equal(p.id, "//sp.example.com/in-cse/C-a");
+        assert_string_equal(p.admin, ADMIN);
+        p = proved(&w, CSE_CRED_CERT, "gw.example.com");
+        assert_int_equal(p.role, MEF_ROLE_GATEWAY);
+        assert_string_equal(p.id, "gateway:hall");
+        assert_string_equal(p.credential, "gw.example.com");
+        assert_int_equal(mef_credential_role(w.mef, ADMIN, "gw.example.com"), MEF_ROLE_GATEWAY);
+        assert_int_equal(mef_credential_role(w.mef, OTHER_ADMIN, "gw.example.com"), MEF_ROLE_NONE);
+        assert_int_equal(proved(&w, CSE_CRED_PSK, "gw.example.com").role, MEF_ROLE_NONE);
+        assert_int_equal(proved(&w, CSE_CRED_NONE, "gw.example.com").role, MEF_ROLE_NONE);
+        assert_int_equal(proved(&w, CSE_CRED_CERT, "GW.example.com").role, MEF_ROLE_NONE);
+        assert_int_equal(proved(&w, CSE_CRED_CERT, psk).role, MEF_ROLE_NONE);
+        assert_int_equal(proved(&w, CSE_CRED_PSK, gw).role, MEF_ROLE_NONE);
+        assert_int_equal(mef_psk(w.mef, gw, key, sizeof key), 0);
+        assert_int_equal(mef_psk(w.mef, "gw.example.com", key, sizeof key), 0);
+        world_close(&w);
+        world_open(&w, *state);
+    }
+    cJSON *shown = mef_credential_get(w.mef, ADMIN, gw);
+    assert_string_equal(text_of(shown, "kind"), "certificate");
+    assert_string_equal(text_of(shown, "san"), "gw.example.com");
+    cJSON_Delete(shown);
+    pass(&w.host, 60000);
+    assert_int_equal(proved(&w, CSE_CRED_CERT, "gw.example.com").role, MEF_ROLE_NONE);
+    struct mef_result r = {0};
+    WITH_TXN(&w, mef_credential_delete(w.mef, t, ADMIN, "operator:x", gw, &r));
+    assert_int_equal(r.st, ST_DELETED);
+    assert_int_equal(certify(&w, OTHER_ADMIN, "{'for':'gateway:x','kind':'certificate','san':'gw.example.com'}", gw),
+                     ST_CREATED); /* the name is free again */
+    world_close(&w);
+}
+
 static void test_credential_refusals(void **state)
 {
     static const struct {
@@ -183,7 +254,12 @@ static void test_credential_refusals(void **state)
         {"{'for':'MEF.example.com','kind':'psk'}", "bad-value", "for", ST_BAD_REQUEST},
         {"{'for':'gateway:','kind':'psk'}", "bad-value", "for", ST_BAD_REQUEST},
         {"{'for':5,'kind':'psk'}", "bad-value", "for", ST_BAD_REQUEST},
-        {"{'for':'C1','kind':'certificate'}", "not-implemented", "kind", ST_NOT_IMPLEMENTED},
+        {"{'for':'gateway:hall','kind':'certificate'}", "bad-value", "san", ST_BAD_REQUEST},
+        {"{'for':'C1','kind':'certificate','san':'*.example.com'}", "bad-value", "san", ST_BAD_REQUEST},
+        {"{'for':'C1','kind':'certificate','san':''}", "bad-value", "san", ST_BAD_REQUEST},
+        {"{'for':'C1','kind':'certificate','san':'a b'}", "bad-value", "san", ST_BAD_REQUEST},
+        {"{'for':'C1','kind':'certificate','kpm':'000102030405060708090a0b0c0d0e0f'}", "bad-value", "kpm", ST_BAD_REQUEST},
+        {"{'for':'C1','kind':'psk','san':'gw.example.com'}", "bad-value", "san", ST_BAD_REQUEST},
         {"{'for':'C1','kind':'rpk'}", "not-implemented", "kind", ST_NOT_IMPLEMENTED},
         {"{'for':'C1','kind':'pgp'}", "bad-value", "kind", ST_BAD_REQUEST},
         {"{'for':'C1','kind':'psk','kpm':'00'}", "bad-value", "kpm", ST_BAD_REQUEST},
@@ -782,7 +858,7 @@ static void test_options(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_identity), T(test_strangers_do_not_fill_the_trail),  T(test_credentials), T(test_credential_refusals), T(test_registration), T(test_expiry), T(test_expired_unswept), T(test_durable_first),
+        T(test_identity), T(test_strangers_do_not_fill_the_trail),  T(test_credentials), T(test_certificate_credentials), T(test_credential_refusals), T(test_registration), T(test_expiry), T(test_expired_unswept), T(test_durable_first),
         T(test_malformed), T(test_key),         T(test_key_refusals),        T(test_export),       T(test_published), T(test_share_of_one_client),
         T(test_discovery), T(test_result_content), T(test_trail),            T(test_ids),          T(test_times),
         T(test_options),

@@ -101,6 +101,15 @@ static void http_targets(void **state)
     (void)state;
     assert_string_equal(target_path("/", ST_OK), "");
     assert_string_equal(target_path("/mef/a%2Bb%20c/", ST_OK), "mef/a+b c");
+    assert_string_equal(target_path("https://h:1/mef/x?fu=1", ST_OK), "mef/x");
+    assert_string_equal(target_path("HTTPS://[::1]?fu=1", ST_OK), "");
+    assert_string_equal(target_path("https://h", ST_OK), "");
+    (void)target_path("https://", ST_BAD_REQUEST);
+    (void)target_path("https:///mef", ST_BAD_REQUEST);
+    (void)target_path("https://:1/mef", ST_BAD_REQUEST);
+    (void)target_path("https://a@h/mef", ST_BAD_REQUEST);
+    (void)target_path("http://h/mef", ST_BAD_REQUEST);
+    (void)target_path("", ST_BAD_REQUEST);
     assert_string_equal(target_path("/_/mef.example.org/mef", ST_OK), "_/mef.example.org/mef");
     assert_string_equal(target_path("/v1?x", ST_OK), "v1");
     static const char *const bad[] = {"", "*", "http://h/x", "//x", "/a//b", "/a%2fb", "/%00", "/%", "/%4", "/%g0", "/%ff",
@@ -202,23 +211,25 @@ static void coap_options(void **state)
     assert_string_equal(r->params[1].name, "flag");
     assert_int_equal(r->pub.body.n, 2);
     free(r);
-    /* Critical and unknown, or repeated: not understood. Elective ones are left aside. */
+    /* Critical and unknown, repeated, or of a wrong length: not understood. Elective ones are left aside. */
     const struct cep_option critical[] = {OPT(9, "")}, proxy[] = {OPT(35, "coap://x")},
-                            mixed[] = {OPT(257, "r"), OPT(283, "r")}, twice[] = {OPT(283, "a"), OPT(283, "b")}, elective[] = {OPT(258, "\x02"), OPT(258, "\x02")};
+                            mixed[] = {OPT(257, "r"), OPT(283, "r")}, twice[] = {OPT(283, "a"), OPT(283, "b")},
+                            elective[] = {OPT(258, "\x02"), OPT(258, "\x02")}, ty[] = {OPT(267, "\1\2\3")},
+                            rvi[] = {OPT(271, "3.0")}, no_rvi[] = {OPT(271, "")};
     const struct {
         const struct cep_option *opts;
         size_t n;
         bool ok;
-    } cases[] = {{critical, 1, false}, {proxy, 1, false}, {mixed, 2, false}, {twice, 2, false}, {elective, 2, true}};
+    } cases[] = {{critical, 1, false}, {proxy, 1, false}, {mixed, 2, false}, {twice, 2, false},
+                 {elective, 2, true},  {ty, 1, false},    {rvi, 1, false},   {no_rvi, 1, false}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         r = blank();
         assert_int_equal(coap_read(r, CEP_GET, cases[i].opts, cases[i].n), cases[i].ok);
         free(r);
     }
     /* Malformed values are the request's fault, answered 4.00. */
-    const struct cep_option slash[] = {OPT(11, "a/b")}, utf8[] = {OPT(279, "\xff")}, nul[] = {OPT(11, "a\0b")},
-                            ty[] = {OPT(267, "\1\2\3\4\5")};
-    const struct cep_option *const wrong[] = {slash, utf8, nul, ty};
+    const struct cep_option slash[] = {OPT(11, "a/b")}, utf8[] = {OPT(279, "\xff")}, nul[] = {OPT(11, "a\0b")};
+    const struct cep_option *const wrong[] = {slash, utf8, nul};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         r = blank();
         assert_true(coap_read(r, CEP_GET, wrong[i], 1));

@@ -365,6 +365,95 @@ static void limits(void **state)
                      ZB_MALFORMED);
 }
 
+/* Frames that end early or say what none may say, by what they are refused as. */
+static void malformed(void **state)
+{
+    (void)state;
+    static const struct {
+        enum { NWK, APS, CMD } what;
+        const char *hex;
+        enum zb_err want;
+    } rows[] = {
+        {NWK, "08", ZB_TRUNCATED},
+        {NWK, "0b00010000001e01", ZB_MALFORMED}, /* frame type 3 */
+        {NWK, "0400010000001e01", ZB_MALFORMED},   /* protocol version 1 */
+        {NWK, "0800010000001e", ZB_TRUNCATED},
+        {NWK, "08010000010000", ZB_TRUNCATED},
+        {NWK, "0801ffff00001e01", ZB_TRUNCATED},             /* no multicast control */
+        {NWK, "0804010000001e01", ZB_TRUNCATED},             /* no source route */
+        {NWK, "0804010000001e01020011", ZB_TRUNCATED},       /* relays cut */
+        {NWK, "0804010000001e01020211112222", ZB_MALFORMED}, /* relay index behind the list */
+        {APS, "", ZB_TRUNCATED},
+        {APS, "03", ZB_MALFORMED}, /* inter-PAN */
+        {APS, "04", ZB_MALFORMED}, /* reserved delivery mode */
+        {APS, "0d", ZB_MALFORMED}, /* a command to a group */
+        {APS, "000a06000401", ZB_TRUNCATED},
+        {APS, "800a0600040101c7", ZB_TRUNCATED},     /* no extended frame control */
+        {APS, "800a0600040101c701", ZB_TRUNCATED},   /* no block number */
+        {APS, "820a0600040101c70101", ZB_TRUNCATED}, /* no ack bitfield */
+        {APS, "800a0600040101c70301", ZB_MALFORMED}, /* reserved fragmentation */
+        {APS, "800a0600040101c700aa", ZB_OK},        /* extended, not fragmented */
+        {CMD, "", ZB_TRUNCATED},
+        {CMD, "05", ZB_TRUNCATED},
+        {CMD, "7f01", ZB_MALFORMED},
+        {CMD, "09", ZB_TRUNCATED},
+        {CMD, "0e0102030405060708", ZB_TRUNCATED}, /* an empty tunnel */
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        uint8_t bytes[64];
+        size_t n = strlen(rows[i].hex) / 2;
+        struct zb_nwk nwk;
+        struct zb_aps aps;
+        struct zb_cmd cmd;
+        assert_true(hex_decode(rows[i].hex, 2 * n, bytes, n));
+        struct span in = span_of(bytes, n);
+        enum zb_err e = rows[i].what == NWK   ? zb_nwk_parse(in, &nwk)
+                        : rows[i].what == APS ? zb_aps_parse(in, &aps)
+                                              : zb_cmd_parse(in, &cmd);
+        if (e != rows[i].want)
+            fail_msg("%s: %s, not %s", rows[i].hex, zb_err_name(e), zb_err_name(rows[i].want));
+    }
+    const uint8_t long_frame[ZB_NWK_MAX + 1] = {0x08};
+    struct zb_nwk nwk;
+    struct zb_aps aps;
+    assert_int_equal(zb_nwk_parse(span_of(long_frame, sizeof long_frame), &nwk), ZB_MALFORMED);
+    assert_int_equal(zb_aps_parse(span_of(long_frame, sizeof long_frame), &aps), ZB_MALFORMED);
+}
+
+/* What a caller of this side may not ask for. */
+static void wrong_calls(void **state)
+{
+    struct fixture *f = *state;
+    const uint8_t key[ZB_KEY] = {1}, nonce[13] = {0};
+    uint8_t out[64], few[4], code[7] = {0}, big[8192] = {0};
+    struct span some = span_of(key, sizeof key);
+    struct zb_cmd unknown = {.id = 0x7f};
+    struct zb_aps aps = {.fcf = ZB_APS_DATA | ZB_APS_EXTENDED, .cluster = 6, .profile = 0x0104}, back;
+    struct wr w = wr_of(out, sizeof out), narrow = wr_of(few, sizeof few);
+    assert_int_equal(zb_cmd_build(&w, &unknown), ZB_MALFORMED);
+    assert_int_equal(zb_cmd_build(&narrow, &(struct zb_cmd){.id = ZB_REMOVE_DEVICE}), ZB_NO_SPACE);
+    assert_int_equal(zb_ccm_seal(f->crypto, key, nonce, some, some, 5, out), ZB_BAD_LENGTH);
+    assert_int_equal(zb_ccm_open(f->crypto, key, nonce, some, some, 16, out), ZB_BAD_LENGTH);
+    assert_int_equal(zb_ccm_open(f->crypto, key, nonce, some, span_of(key, 3), 4, out), ZB_TRUNCATED);
+    assert_int_equal(zb_mmo(f->crypto, span_of(big, sizeof big), out), ZB_BAD_LENGTH);
+    assert_int_equal(zb_install_code_key(f->crypto, span_of(code, sizeof code), out), ZB_BAD_LENGTH);
+    w = wr_of(out, sizeof out);
+    zb_aps_build(&w, &aps); /* extended, not fragmented: one byte of it */
+    assert_int_equal(zb_aps_parse(wr_span(&w), &back), ZB_OK);
+    assert_true(back.ext_fcf == 0 && back.payload.n == 0);
+    zb_crypto_free(NULL);
+
+    struct zb_aux aux;
+    uint8_t frame[64], plain[4];
+    struct wr sealed = wr_of(frame, sizeof frame), room = wr_of(plain, sizeof plain);
+    aps = (struct zb_aps){.fcf = ZB_APS_COMMAND};
+    assert_int_equal(zb_aps_seal(f->crypto, key, &aps, 0, 7, 9, some, &sealed), ZB_OK);
+    assert_int_equal(zb_aps_open(f->crypto, key, wr_span(&sealed), 0, &back, &aux, &room), ZB_NO_SPACE);
+    assert_int_equal(room.n, 0);
+    assert_int_equal(zb_aps_open(f->crypto, key, span_of(frame, 0), 0, &back, &aux, &room), ZB_TRUNCATED);
+    assert_int_equal(zb_aps_open(f->crypto, key, span_of(frame, 4), 0, &back, &aux, &room), ZB_TRUNCATED);
+}
+
 static void public_keys(void **state)
 {
     (void)state;
@@ -385,6 +474,7 @@ int main(void)
                                        cmocka_unit_test(install_codes), cmocka_unit_test(install_code_text),
                                        cmocka_unit_test(labels),        cmocka_unit_test(frames),
                                        cmocka_unit_test(counters),      cmocka_unit_test(headers),
-                                       cmocka_unit_test(limits),        cmocka_unit_test(public_keys)};
+                                       cmocka_unit_test(limits),        cmocka_unit_test(malformed),
+                                       cmocka_unit_test(wrong_calls),   cmocka_unit_test(public_keys)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,0 +1,336 @@
+"""What scripts/bench measures: each function takes the plan and returns figures and ratios, one sample a repetition. The sides
+of a ratio take turns within a repetition, so that other work on the machine meets both."""
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "e2e"))
+from stack import AE_ID, FQDN, Stack, free_port, http_status, install_code, random_eui64  # noqa: E402
+
+KEY = "30313233343536373839616263646566"  # of servers that are measured against
+GATEWAYS = 16
+RSS_LIMIT_KIB = 32 * 1024
+SESSION_LIMIT_KIB = 48
+
+
+@dataclass
+class Plan:
+    build: Path
+    folder: Path        # on the disk that is measured
+    repetitions: int
+    seconds: float      # of requests, a run
+    sessions: int       # the many
+    cycles: int
+    enrolments: int
+    codes: tuple        # few, some (memory, start), many
+    frames: int
+    puts: int
+
+
+@dataclass
+class Results:
+    figures: dict = field(default_factory=dict)  # name: samples
+    ratios: dict = field(default_factory=dict)   # name: samples
+
+    def add(self, name: str, value: float):
+        self.figures.setdefault(name, []).append(value)
+
+    def ratio(self, name: str, value: float):
+        self.ratios.setdefault(name, []).append(value)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of all threads of a process: its CPU clock, as clock_getcpuclockid() names it."""
+    return time.clock_gettime((~pid << 3) | 2)
+
+
+def resident_kib(pid: int) -> int:
+    for line in open(f"/proc/{pid}/status"):
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+    raise RuntimeError("no VmRSS")
+
+
+def run_json(argv: list, text: str | None = None) -> dict:
+    done = subprocess.run([str(a) for a in argv], input=text, capture_output=True, text=True, timeout=900)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(map(str, argv))}: {done.returncode} {done.stdout} {done.stderr}")
+    return json.loads(done.stdout)
+
+
+class Server:
+    """A server on loopback and the load generator against it."""
+
+    def __init__(self, plan: Plan, port: int, pid: int, credentials: list):
+        self.plan, self.port, self.pid = plan, port, pid
+        self.credentials = "".join(" ".join(c) + "\n" for c in credentials)
+
+    def load(self, mode: str, *rest) -> dict:
+        return run_json([self.plan.build / "tests/bench/bench_load", mode, self.port, self.pid, *rest], self.credentials)
+
+
+@contextlib.contextmanager
+def started(argv: list, port: int | None = None):
+    """A server program, which prints its port unless that is given: (port, pid)."""
+    child = subprocess.Popen([str(a) for a in argv], stdout=subprocess.PIPE if port is None else subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL, text=True)
+    try:
+        time.sleep(0.5)
+        yield (port or int(child.stdout.readline())), child.pid
+    finally:
+        child.kill()
+        child.wait()
+
+
+@contextlib.contextmanager
+def stack(plan: Plan, **options):
+    folder = Path(tempfile.mkdtemp(prefix="bench-", dir=plan.folder))
+    s = Stack(plan.build, folder)
+    try:
+        s.init({("daemon", "log-level"): "warning", **options.get("extra", {})})
+        yield s
+    finally:
+        s.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# --- forging -------------------------------------------------------------------------------------------------------------
+
+
+def forge(plan: Plan, r: Results):
+    samples = run_json([plan.build / "tests/bench/bench_forge", 3 * plan.repetitions, plan.frames])
+    for codec, vault, bare, unsealing in zip(*(samples[k] for k in ("codec", "vault", "bare", "bare_unsealing"))):
+        r.add("forge frame", codec)
+        r.add("forge frame in the vault", vault)
+        r.add("bare: its primitives", bare)
+        r.add("bare: its primitives, two keys unsealed", unsealing)
+        r.ratio("forge", codec / bare)
+        r.ratio("forge in the vault", vault / unsealing)
+
+
+# --- DTLS ----------------------------------------------------------------------------------------------------------------
+
+
+def enrolled_key(s: Stack) -> str:
+    """A device joins by radio, and the AE is told of its key: the path to retrieve it by."""
+    eui, code = random_eui64(), install_code()
+    s.register_code(eui, code)
+    s.join(eui, code, "--report", "0x0402/0/s16/2150/1", "--reports", "1")
+    s.wait_state(eui, "enrolled")
+    status, out, err = s.mefkey("find", eui)
+    if status != 0:
+        raise RuntimeError(err)
+    return "mef/" + out.split()[0]
+
+
+def retrieval(plan: Plan, r: Results, mefd: Server, libcoap: Server, endpoint: Server, path: str):
+    few, echo = mefd.load("get", 32, plan.seconds, path, AE_ID), libcoap.load("get", 32, plan.seconds, "time")
+    alone = endpoint.load("get", 32, plan.seconds, "time")
+    many = mefd.load("get", plan.sessions, plan.seconds, path, AE_ID)
+    r.add("key retrieval, 32 sessions", few["cpu_us"])
+    r.add(f"key retrieval, {plan.sessions} sessions", many["cpu_us"])
+    r.add("bare: libcoap's answer, 32 sessions", echo["cpu_us"])
+    r.add("our CoAP endpoint's answer, 32 sessions", alone["cpu_us"])
+    if "memory of a session, KiB" not in r.figures:  # later ones use what the first ones left
+        r.add("memory of a session, KiB", many["kib_a_session"])
+        r.ratio("memory of a session", many["kib_a_session"] / SESSION_LIMIT_KIB)
+    r.ratio("CoAP endpoint", alone["cpu_us"] / echo["cpu_us"])
+    r.ratio("key retrieval", few["cpu_us"] / echo["cpu_us"])
+    r.ratio("key retrieval, many sessions", many["cpu_us"] / few["cpu_us"])
+
+
+def handshake(plan: Plan, r: Results, mefd: Server, bare: Server, path: str):
+    whole, least = mefd.load("cycle", plan.cycles, path, AE_ID), bare.load("cycle", plan.cycles, "echo")
+    only, least_only = mefd.load("cycle", plan.cycles), bare.load("cycle", plan.cycles)
+    r.add("handshake, retrieval, close", whole["cpu_us"])
+    r.add("bare: handshake, echo, close", least["cpu_us"])
+    r.add("handshake, close", only["cpu_us"])
+    r.add("bare: handshake, close", least_only["cpu_us"])
+    r.ratio("handshake, retrieval, close", whole["cpu_us"] / least["cpu_us"])
+    r.ratio("handshake, close", only["cpu_us"] / least_only["cpu_us"])
+
+
+def rest_put(plan: Plan, r: Results, s: Stack):
+    """Over one kept connection, one after the other: nothing to batch."""
+    context = ssl.create_default_context(cafile=str(s.ca))
+    connection = http.client.HTTPSConnection("127.0.0.1", s.https, context=context)
+    headers = {"Authorization": "Bearer " + s.token(), "Content-Type": "application/json"}
+    bodies = [(random_eui64(), json.dumps({"installCode": install_code(), "targets": [AE_ID]})) for _ in range(plan.puts)]
+    before = cpu_seconds(s.mefd.pid)
+    for eui, body in bodies:
+        connection.request("PUT", f"/v1/install-codes/{eui}", body, headers)
+        answer = connection.getresponse()
+        if answer.read() is None or answer.status != 201:
+            raise RuntimeError(f"PUT: {answer.status}")
+    r.add("REST PUT of an install code", (cpu_seconds(s.mefd.pid) - before) / plan.puts * 1e6)
+    connection.close()
+
+
+def dtls(plan: Plan, r: Results):
+    plain = free_port(socket.SOCK_DGRAM)
+    libcoap_argv = ["coap-server-openssl", "-A", "127.0.0.1", "-p", plain, "-k", bytes.fromhex(KEY).decode(), "-h", "", "-v", "1"]
+    with stack(plan, extra={("coap", "max-sessions"): "20000"}) as s, \
+            started(libcoap_argv, plain + 1) as libcoap, started([plan.build / "tests/bench/dtls_server", KEY]) as bare, \
+            started([plan.build / "tests/bench/bench_coap", "server"]) as endpoint:
+        s.start_mefd()
+        s.make_credentials()
+        s.start_gateway()
+        path = enrolled_key(s)
+        mefd = Server(plan, s.coaps, s.mefd.pid, [(s.ae["kpmId"], s.ae["kpm"])])
+        servers = [Server(plan, *which, [("bench", KEY)]) for which in (libcoap, bare, endpoint)]
+        for _ in range(plan.repetitions):
+            retrieval(plan, r, mefd, servers[0], servers[2], path)
+            handshake(plan, r, mefd, servers[1], path)
+            rest_put(plan, r, s)
+
+
+# --- enrolment -----------------------------------------------------------------------------------------------------------
+
+
+def make_gateways(s: Stack) -> list:
+    out = []
+    for i in range(GATEWAYS):
+        eui = f"00124b{i:010x}"
+        c = s.must("POST", "/v1/credentials", {"for": f"gateway:{eui}", "kind": "psk"})
+        s.must("PUT", f"/v1/gateways/{eui}", {"identity": c["kpmId"]})
+        out.append((c["kpmId"], c["kpm"], eui))
+    return out
+
+
+class Database:
+    """The database as it is now, to come back to."""
+
+    def __init__(self, s: Stack):
+        self.path = s.etc / "mef.db"
+        self.saved = s.folder / "saved.db"
+        if (s.etc / "mef.db-wal").exists():
+            raise RuntimeError("the database was not closed")
+        shutil.copyfile(self.path, self.saved)
+
+    def restore(self, to: Path | None = None) -> Path:
+        to = to or self.path
+        for suffix in ("-wal", "-shm"):
+            Path(f"{to}{suffix}").unlink(missing_ok=True)
+        shutil.copyfile(self.saved, to)
+        to.chmod(0o600)
+        return to
+
+
+class Codes:
+    """bench_codes on the stack's database, while mefd is not running."""
+
+    def __init__(self, plan: Plan, s: Stack):
+        conf = s.folder / "codes.conf"
+        conf.write_text(f"[mef]\nfqdn = {FQDN}\n[store]\nurl = sqlite:{s.etc}/mef.db\n[vault]\nkek = {s.etc}/kek\n"
+                        f"[token.admin]\nfile = {s.etc}/admin.token\nadmin-fqdn = {FQDN}\nrole = admin\n")
+        self.child = subprocess.Popen([plan.build / "tests/bench/bench_codes", plan.build / "mef-plugin/mef-plugin.so", conf,
+                                       s.etc / "admin.token"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, command: str) -> dict:
+        self.child.stdin.write(command + "\n")
+        self.child.stdin.flush()
+        return json.loads(self.child.stdout.readline())
+
+    def close(self):
+        self.child.stdin.close()
+        if self.child.wait(120) != 0:
+            raise RuntimeError("bench_codes failed")
+
+
+@contextlib.contextmanager
+def codes(plan: Plan, s: Stack):
+    c = Codes(plan, s)
+    try:
+        yield c
+        c.close()
+    finally:
+        c.child.kill()
+
+
+def stop_mefd(s: Stack):
+    s.mefd.stop()
+    s.processes.remove(s.mefd)
+    s.mefd = None
+
+
+def enrol_once(plan: Plan, s: Stack, gateways: list, **environment) -> dict:
+    os.environ.update(environment)
+    try:
+        s.start_mefd()
+    finally:
+        for name in environment:
+            del os.environ[name]
+    result = Server(plan, s.coaps, s.mefd.pid, gateways).load("enrol", plan.enrolments, 0)
+    stop_mefd(s)
+    return result
+
+
+def enrolment(plan: Plan, r: Results):
+    with stack(plan) as s:
+        s.start_mefd()
+        gateways = make_gateways(s)
+        stop_mefd(s)
+        with codes(plan, s) as c:
+            c.ask(f"fill {plan.enrolments}")
+        database, record = Database(s), s.folder / "record.sql"
+        enrol_once(plan, s, gateways, LD_PRELOAD=str(plan.build / "tests/bench/sql_record.so"), SQL_RECORD=str(record))
+        for _ in range(plan.repetitions):
+            database.restore()
+            ours = enrol_once(plan, s, gateways)
+            bare = run_json([plan.build / "tests/bench/bench_replay", database.restore(s.folder / "bare.db"), record])
+            r.add("EgRequest to durable EgResponse", ours["cpu_us"])
+            r.add("bare: its statements in SQLite", bare["cpu_us"])
+            r.add("enrolments a second", ours["per_second"])
+            r.add("bare: its statements, a second", bare["per_second"])
+            r.ratio("enrolment rate", ours["per_second"] / bare["per_second"])
+            r.ratio("enrolment processor time", ours["cpu_us"] / bare["cpu_us"])
+
+
+# --- many install codes -----------------------------------------------------------------------------------------------------
+
+
+def start(plan: Plan, r: Results, s: Stack, n: int):
+    began = time.monotonic()
+    s.mefd = s.spawn("mefd", [s.program("mefd"), "--config", s.mefd_conf])
+    while http_status(s.status, "/readyz") != 200:
+        if not s.mefd.running() or time.monotonic() > began + 120:
+            raise RuntimeError("mefd does not start: " + s.mefd.tail())
+        time.sleep(0.002)
+    r.add(f"start with {n} codes, ms", (time.monotonic() - began) * 1e3)
+    r.add(f"start with {n} codes, processor ms", cpu_seconds(s.mefd.pid) * 1e3)
+    r.add(f"resident with {n} codes, MiB", resident_kib(s.mefd.pid) / 1024)
+    resident = resident_kib(s.mefd.pid)
+    stop_mefd(s)
+    return resident
+
+
+def install_codes(plan: Plan, r: Results):
+    few, some, many = plan.codes
+    with stack(plan) as small, stack(plan) as large:
+        with codes(plan, large) as c:
+            c.ask(f"fill {some}")
+        for _ in range(plan.repetitions):
+            r.ratio("memory", start(plan, r, large, some) / RSS_LIMIT_KIB)
+        with codes(plan, small) as a, codes(plan, large) as b:
+            a.ask(f"fill {few}")
+            b.ask(f"have {some}")
+            r.add("registration without a network", b.ask(f"fill {many}")["cpu_us"])
+            for _ in range(plan.repetitions):
+                one, other = a.ask(f"lookup {few * 20}")["cpu_us"], b.ask(f"lookup {few * 20}")["cpu_us"]
+                r.add(f"look-up among {few} codes", one)
+                r.add(f"look-up among {many} codes", other)
+                r.ratio("look-up", other / one)
+        start(plan, r, large, many)
+
+
+SUBJECTS = {"forge": forge, "dtls": dtls, "enrolment": enrolment, "codes": install_codes}

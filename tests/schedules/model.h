@@ -1,0 +1,224 @@
+/* A schedule: a plugin in the virtual host, gateways, devices, AEs, an operator and an attacker, everything drawn from
+ * one seed, and an oracle that watches each byte that leaves the plugin. What is to be true of every schedule stands in
+ * oracle.c and, for its end, in verdict.c. A new path (a way to join, an exchange) adds cases to device.c and
+ * gateway.c, and what it may and must lead to there. */
+#pragma once
+#include "cse-shim/base/map64.h"
+#include "mef-plugin/egp/egp.h"
+#include "mef-plugin/zigbee/zigbee.h"
+#include "tests/vhost/used.h"
+#include "tests/vhost/vhost.h"
+
+#include <stdio.h>
+
+enum { MAX_GATEWAYS = 3, MAX_DEVICES = 5, MAX_KEYS = 128, MAX_REQUESTS = 64, MAX_CHILDREN = 64, MAX_WAITING = 32 };
+enum { NCODES = 2, NAES = 2 };
+
+struct world;
+
+/* --- links: world.c ----------------------------------------------------------------------------------------------- */
+
+struct faults { /* per mille of the messages */
+    unsigned loss, twice, late;
+};
+struct packet { /* one message under way */
+    struct packet *next;
+    struct world *w;
+    void (*arrive)(struct packet *p);
+    unsigned who;  /* index of the gateway or device it goes to, or comes from */
+    unsigned peer; /* ..and of the other one */
+    uint64_t tag;
+    size_t n;
+    uint8_t bytes[EGP_MAX_MESSAGE];
+};
+/* A packet to fill in, then to hand over. */
+struct packet *packet_new(struct world *w, void (*arrive)(struct packet *p), unsigned who, struct span bytes);
+void packet_send(struct packet *p, const struct faults *f, uint64_t ms); /* takes it over; ms: the usual time */
+/* The same in order: it arrives behind the one that arrived, or will, at *last. */
+void packet_send_behind(struct packet *p, const struct faults *f, uint64_t ms, uint64_t *last);
+void trace(struct world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* An invariant is broken: the schedule has failed; the first breach is kept. */
+void breach(struct world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+uint64_t draw(struct world *w, uint64_t below);
+bool chance(struct world *w, unsigned per_mille);
+
+/* --- what the operator wants: operator.c -------------------------------------------------------------------------- */
+
+struct registration {
+    bool exists, revoked, rearmed;
+    unsigned code;     /* index of the device's codes; 1 is not the one in the device */
+    unsigned gateways; /* bit i: allowed at gateway i; 0: at all */
+    int64_t expires;   /* virtual ms; 0: never */
+};
+enum op { OP_PUT, OP_DELETE, OP_REVOKE, OP_REARM };
+struct wish { /* one change of a registration, asked until it is answered */
+    enum op op;
+    struct registration put; /* OP_PUT: code, gateways, expires */
+};
+struct device;
+void operator_start(struct world *w);
+void operator_wish(struct device *d, enum op op, const struct registration *put);
+void operator_tick(void *user, uint64_t arg); /* asks what is open; changes his mind */
+void operator_make_right(struct world *w);
+/* May the EG give this device a key at this gateway, by one of the registrations that may be in force? */
+bool may_have_key(const struct device *d, unsigned gateway);
+
+/* --- devices: device.c -------------------------------------------------------------------------------------------- */
+
+enum kind { KIND_GOOD, KIND_STRANGER, KIND_WRONG_CODE, KIND_EXPIRED, KIND_ELSEWHERE, KIND_FOREIGN, KINDS };
+extern const char *const kind_names[KINDS];
+
+struct known_key { /* a network key that the plugin made for the device */
+    uint8_t key[ZB_KEY];
+    unsigned gateway;
+    bool proved; /* a frame that the device sealed under it reached the plugin */
+};
+
+enum device_phase { PHASE_OFF, PHASE_ASSOCIATING, PHASE_WAITING, PHASE_JOINED };
+struct device {
+    struct world *w;
+    unsigned index, home;
+    eui64_t eui;
+    enum kind kind;
+    bool sleepy, picky;
+    uint8_t capability;
+    uint32_t key_timeout, period;
+    char codes[NCODES][40];
+    uint8_t link_keys[NCODES][ZB_KEY];
+    /* the device's own state */
+    enum device_phase phase;
+    uint64_t attempt; /* events of an older one are void */
+    uint16_t address;
+    uint8_t key[ZB_KEY], key_seq, nwk_seq, aps_counter;
+    uint32_t counter, link_next, peer_next;
+    unsigned heard, refusals;
+    enum egp_reason refused; /* the last answer to an association of its own; EGP_OK: a key */
+    /* the oracle's */
+    struct registration reg;  /* acknowledged */
+    struct registration then; /* what the first wish makes of it */
+    bool perhaps;             /* ..and may have made: it was asked, and not answered */
+    struct wish wishes[8];
+    size_t nwishes;
+    bool asked; /* the first wish waits for its answer */
+    struct known_key keys[MAX_KEYS];
+    size_t nkeys;
+    bool enrolled; /* acknowledged, and no operator has touched it since */
+    /* the AE's */
+    uint8_t ae_key[ZB_KEY];
+    bool has_ae_key;
+    unsigned commands; /* that the AE was told had reached the gateway */
+    char key_id[80];
+};
+void device_reset(struct device *d, uint64_t in_ms); /* factory reset, then it joins */
+void device_associated(struct device *d, uint16_t address, bool refused);
+void device_receive(struct device *d, struct span frame);
+void device_announce(struct device *d);         /* after joining, and when its battery was changed */
+void device_tick(void *user, uint64_t attempt); /* sends a reading, if it is joined, and goes on */
+
+/* --- gateways: gateway.c ------------------------------------------------------------------------------------------ */
+
+struct request { /* an EgRequest under way */
+    bool used, answered, refused;
+    uint64_t transaction, since;
+    eui64_t device;
+    unsigned who; /* index of the device that asked by radio; MAX_DEVICES: somebody else */
+    uint16_t address;
+    unsigned tries;
+    size_t n;
+    uint8_t bytes[EGP_MAX_MESSAGE];
+};
+struct child {
+    eui64_t eui;
+    uint16_t address;
+    uint32_t radiated; /* the newest counter */
+};
+struct waiting { /* a frame that waits for a poll */
+    uint16_t address;
+    uint64_t until;
+    struct packet *frame;
+};
+struct gateway {
+    struct world *w;
+    unsigned index;
+    eui64_t eui;
+    bool foreign, extended;
+    char kpm[80];
+    uint16_t pan;
+    uint64_t session, next_transaction, life; /* life: restarts so far */
+    uint64_t told;                            /* when the plugin's last message arrives: they come in order */
+    struct request requests[MAX_REQUESTS];
+    struct child children[MAX_CHILDREN];
+    size_t nchildren;
+    struct waiting waiting[MAX_WAITING];
+};
+void gateway_connect(struct gateway *g);
+void gateway_restart(struct gateway *g);
+/* A radio asks to associate or to rejoin; who: the device, or MAX_DEVICES. */
+void gateway_join(struct gateway *g, eui64_t eui, uint8_t capability, unsigned who, enum egp_join join,
+                  struct span frame);
+void gateway_hear(struct gateway *g, uint16_t hop, eui64_t device, struct span frame);
+void gateway_poll(struct gateway *g, uint16_t address);
+void gateway_message(struct gateway *g, struct span message);
+void gateway_tell(struct gateway *g, const struct egp_message *m); /* sends to the plugin, over the link */
+
+/* --- AEs: ae.c; attacker: attacker.c ------------------------------------------------------------------------------ */
+
+struct ae {
+    char id[40], kpm[80];
+    uint64_t session;
+};
+void ae_register(struct world *w);
+void ae_tick(void *user, uint64_t arg);
+void ae_look(struct device *d);                    /* find and get the key */
+void ae_command(struct device *d, unsigned count); /* a ticket of so many; the last ones are sealed and sent */
+void attacker_tick(void *user, uint64_t arg);
+void attacker_overhear(struct world *w, unsigned gateway, struct span frame);
+
+/* --- oracle.c: what is to be true of every step ------------------------------------------------------------------- */
+
+void oracle_asked(struct gateway *g, const struct egp_message *m, uint64_t *context);
+void oracle_answered(struct gateway *g, uint64_t context, const struct vanswer *a);
+void oracle_downlink(struct world *w, const struct egp_message *m);
+void oracle_uplink(struct device *d, struct span frame);  /* a frame, whoever sent it, is about to reach the plugin */
+void oracle_state(struct device *d, const cJSON *device); /* as the operator sees it */
+void oracle_key(struct device *d, const uint8_t key[ZB_KEY]); /* as a target AE got it */
+void oracle_free(struct world *w);
+
+/* --- verdict.c: what is to be true at the end --------------------------------------------------------------------- */
+
+void verdict(struct world *w); /* calm weather, then everyone's end */
+
+/* --- the whole ---------------------------------------------------------------------------------------------------- */
+
+struct world {
+    uint64_t seed;
+    struct cse_host *h;
+    struct zb_crypto *crypto;
+    struct faults link, radio;                 /* gateways to plugin; devices to gateways */
+    unsigned disk_ms, hostility, restlessness; /* per mille a tick for the latter two */
+    bool calm;                                 /* no more faults, attacks or changes */
+    struct gateway gateways[MAX_GATEWAYS];
+    unsigned ngateways;
+    struct device devices[MAX_DEVICES];
+    unsigned ndevices;
+    struct ae aes[NAES];
+    struct packet *packets; /* spare ones */
+    struct packet *all[4096];
+    size_t nall;
+    struct {
+        unsigned gateway;
+        size_t n;
+        uint8_t bytes[ZB_NWK_MAX];
+    } overheard[16];
+    size_t noverheard;
+    struct used *used; /* the oracle's */
+    struct map64 *answers, *owners;
+    FILE *trace, *dump;
+    char breach[300];
+    struct tally {
+        uint64_t keys, joined, refused, downlinks, attacks, kills, restarts, repeats, wishes;
+    } tally;
+};
+/* Run the schedule of this seed. trace, dump may be NULL. False: why holds the breach. */
+bool schedule_run(uint64_t seed, FILE *trace, FILE *dump, struct tally *sum, char why[300]);
+bool schedule_plan(uint64_t seed, FILE *out); /* print it as JSON, for the same over real sockets */

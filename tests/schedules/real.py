@@ -1,0 +1,114 @@
+"""The devices of a schedule over real sockets: mefd, ipe-nid and zbgwd, the simulated radio medium and joiner, with a
+relay between ipe-nid and mefd that loses, doubles and delays as the schedule says, and mefd killed while they join."""
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+for folder in ("tests/e2e", "tests/interop", "tests/sim"):
+    sys.path.insert(0, str(ROOT / folder))
+from relay import Relay  # noqa: E402
+from stack import Stack, StackError  # noqa: E402
+
+JOIN_SECONDS = 75
+ATTEMPTS = 120  # a joiner's, of half a second each: the session to mefd, too, must first come through the relay
+EXPECTED = {"stranger": "unknown-device", "expired": "code-expired", "elsewhere": "gateway-not-allowed"}
+ELSEWHERE = "00124b00ffffffff"
+
+
+class RelayedStack(Stack):
+    """ipe-nid reaches mefd through the relay; everyone else directly."""
+
+    relay = None
+
+    def start_ipe(self):
+        port, self.coaps = self.coaps, self.relay.port
+        try:
+            super().start_ipe()
+        finally:
+            self.coaps = port
+
+
+def register(s: Stack, d: dict):
+    more = {"expired": {"expiresAt": "2020-01-01T00:00:00Z"}, "elsewhere": {"gateways": [ELSEWHERE]}}.get(d["kind"], {})
+    if d["kind"] not in ("stranger", "foreign"):  # another stakeholder's device is a stranger here
+        s.register_code(d["eui64"], d["wrong"] if d["kind"] == "wrong-code" else d["code"], **more)
+
+
+def joiner(s: Stack, d: dict):
+    options = ["--attempts", ATTEMPTS, "--key-timeout", d["keyTimeout"], "--counter", d["counter"],
+               "--report", "0x0402/0/s16/2150/0.7", "--key-out", s.folder / f"{d['eui64']}.key"]
+    options += ["--sleepy"] if d["sleepy"] else []
+    options += ["--picky"] if d["picky"] else []
+    return s.join(d["eui64"], d["code"], *options)
+
+
+def refusals(s: Stack, eui64: str) -> set:
+    trail = s.must("GET", "/v1/audit?limit=1000")
+    return {row["outcome"].split(" ")[0] for row in trail if row["object"] == eui64 and row["action"] == "eg.refused"}
+
+
+def check(s: Stack, d: dict, process):
+    """Enrolled with the device's own key, or not joined for the right reason; else StackError."""
+    if d["kind"] == "good":
+        if process.wait_event(JOIN_SECONDS, event="joined") is None:
+            raise StackError(f"{d['eui64']} did not join\n{process.tail()}")
+        s.wait_state(d["eui64"], "enrolled", 30)
+        out = s.folder / f"{d['eui64']}.ae"
+        code, _, err = s.mefkey("get", d["eui64"], "--out", out)
+        if code != 0 or out.read_text().strip() != (s.folder / f"{d['eui64']}.key").read_text().strip():
+            raise StackError(f"{d['eui64']}: the AE has another key than the device: {err}")
+        return
+    if process.wait_event(0.1, event="joined") is not None:
+        raise StackError(f"{d['eui64']} ({d['kind']}) has joined")
+    state = s.rest("GET", f"/v1/devices/{d['eui64']}")[1].get("state", "absent")
+    if state == "enrolled":
+        raise StackError(f"{d['eui64']} ({d['kind']}) is enrolled")
+    reason = EXPECTED.get(d["kind"], "unknown-device" if d["kind"] == "foreign" else None)
+    end = time.monotonic() + JOIN_SECONDS
+    while reason is not None and reason not in refusals(s, d["eui64"]) and time.monotonic() < end:
+        time.sleep(0.5)
+    if reason is not None and reason not in refusals(s, d["eui64"]):
+        raise StackError(f"{d['eui64']} ({d['kind']}): the audit trail does not say {reason}")
+
+
+def schedule(build: Path, folder: Path, seed: int):
+    plan = json.loads(subprocess.run([build / "tests/schedules/schedules", "--plan", "--seed", str(seed)], check=True,
+                                     capture_output=True, text=True, timeout=60).stdout)
+    rng = random.Random(seed)
+    s = RelayedStack(build, folder)
+    s.relay = Relay("127.0.0.1", s.coaps, seed, plan["loss"] / 1000, plan["twice"] / 1000, plan["late"] / 1000)
+    try:
+        s.start({("eg", "allow-short-install-codes"): "yes"})
+        for d in plan["devices"]:
+            register(s, d)
+        joiners = [(d, joiner(s, d)) for d in plan["devices"]]
+        if rng.random() < 0.5:
+            good = [j for d, j in joiners if d["kind"] == "good"] or [j for _, j in joiners]
+            good[0].wait_event(rng.random() * 3, event="joined")
+            s.restart_mefd(signal.SIGKILL)
+        for d, process in sorted(joiners, key=lambda x: x[0]["kind"] != "good"):
+            check(s, d, process)
+    finally:
+        s.stop()
+        s.relay.close()
+
+
+def run(build: Path, seed: int, count: int) -> tuple[int, int]:
+    failed = 0
+    for n in range(seed, seed + count):
+        folder = Path(tempfile.mkdtemp(prefix="mef-schedule-"))
+        try:
+            schedule(build, folder, n)
+            shutil.rmtree(folder, ignore_errors=True)
+            print(f"real seed {n}: ok", flush=True)
+        except (StackError, OSError, subprocess.SubprocessError) as e:
+            failed += 1
+            print(f"FAILED real seed {n}: {e}\n  its files are in {folder}", flush=True)
+    return count - failed, failed

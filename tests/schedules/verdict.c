@@ -1,0 +1,150 @@
+/* The end of a schedule: no more faults, attacks or changes; then each device must be enrolled, or refused for the
+ * right reason, and commands must reach the enrolled ones. */
+#include "tests/schedules/model.h"
+
+#include <inttypes.h>
+
+#define SETTLE_MS 12000 /* late messages, a restart, the operator's last wishes */
+#define JOIN_MS 40000
+#define PENDING_MS 65000 /* [eg] pending-seconds is 60 */
+
+struct seen {
+    struct world *w;
+    char state[20], reason[40];
+};
+
+static void keep(void *user, uint64_t tag, const struct vanswer *a)
+{
+    struct seen *s = user;
+    (void)tag;
+    const char *state = cJSON_GetStringValue(cJSON_GetObjectItem(a->pc, "state"));
+    const char *reason = cJSON_GetStringValue(cJSON_GetObjectItem(a->pc, "reason"));
+    snprintf(s->state, sizeof s->state, "%s", a->status == ST_OK && state != NULL ? state : "absent");
+    snprintf(s->reason, sizeof s->reason, "%s", reason != NULL ? reason : "");
+}
+
+static struct seen look(struct device *d)
+{
+    struct seen s = {.w = d->w};
+    char path[64];
+    snprintf(path, sizeof path, "v1/devices/%016" PRIx64, d->eui);
+    vhost_ask(d->w->h,
+              &(struct vask){.op = CSE_RETRIEVE,
+                             .path = path,
+                             .done = keep,
+                             .user = &s,
+                             .authorization = d->kind == KIND_FOREIGN ? VHOST_OTHER_OPERATOR : VHOST_OPERATOR});
+    vhost_disk(d->w->h);
+    return s;
+}
+
+static void rest(struct world *w, uint64_t ms)
+{
+    uint64_t until = vhost_now(w->h) + ms;
+    while (w->breach[0] == '\0' && vhost_now(w->h) < until)
+        vhost_run(w->h, vhost_now(w->h) + 100);
+}
+
+/* Does the plugin have the device's key? */
+static bool at_one(struct device *d)
+{
+    struct seen s = look(d);
+    d->has_ae_key = false;
+    ae_look(d);
+    rest(d->w, 100);
+    return d->phase == PHASE_JOINED && strcmp(s.state, "enrolled") == 0 && d->has_ae_key &&
+           memcmp(d->ae_key, d->key, ZB_KEY) == 0;
+}
+
+static enum egp_reason expected_reason(const struct device *d)
+{
+    const struct registration *r = &d->reg;
+    if (!r->exists || d->kind == KIND_FOREIGN)
+        return EGP_UNKNOWN_DEVICE;
+    if (r->gateways != 0 && (r->gateways >> d->home & 1) == 0)
+        return EGP_GATEWAY_NOT_ALLOWED;
+    if (r->expires != 0 && r->expires <= (int64_t)vhost_now(d->w->h))
+        return EGP_CODE_EXPIRED;
+    return r->revoked && !r->rearmed ? EGP_DEVICE_REVOKED : EGP_OK;
+}
+
+static void check_commands(struct device *d)
+{
+    unsigned heard = d->heard, before = d->commands;
+    /* Whether it sleeps was anybody's claim when it associated; what it says under its key counts. */
+    device_announce(d);
+    rest(d->w, 1000);
+    /* A gateway calls stale what is below a counter that it radiated under the key before; the AE seals again. */
+    for (int i = 0; i < 30 && d->heard == heard; i++) {
+        ae_command(d, 16);
+        rest(d->w, 2000);
+    }
+    if (d->commands == before)
+        breach(d->w, "device %u is enrolled, but no command was taken for it", d->index);
+    else if (d->heard == heard)
+        breach(d->w, "device %u heard nothing of a command that was handed over", d->index);
+}
+
+static void check(struct device *d)
+{
+    struct seen s = look(d);
+    enum egp_reason want = expected_reason(d);
+    if (d->phase == PHASE_JOINED) {
+        if (!at_one(d))
+            breach(d->w, "device %u (%s) is joined, and the EG says %s %s", d->index, kind_names[d->kind], s.state,
+                   s.reason);
+        else
+            check_commands(d);
+    } else if (want != EGP_OK) {
+        if (d->refused != want)
+            breach(d->w, "device %u (%s) was told %s, not %s", d->index, kind_names[d->kind],
+                   egp_reason_name(d->refused), egp_reason_name(want));
+        else if (d->kind != KIND_FOREIGN && strcmp(s.state, "enrolled") == 0 && !d->reg.exists && d->nkeys == 0)
+            breach(d->w, "device %u is enrolled and never had a key", d->index);
+    } else if (d->reg.code == 0) {
+        breach(d->w, "device %u (%s) did not enrol: %s %s, last told %s", d->index, kind_names[d->kind], s.state,
+               s.reason, egp_reason_name(d->refused));
+    } else if (strcmp(s.state, "enrolled") != 0 && /* an older key that nobody took away */
+               (strcmp(s.state, d->reg.revoked ? "revoked" : "registered") != 0 ||
+                strcmp(s.reason, "no-secured-frame-seen") != 0)) {
+        breach(d->w, "device %u has the wrong code, and the EG says %s %s", d->index, s.state, s.reason);
+    }
+}
+
+static void check_host(struct world *w)
+{
+    vhost_disk(w->h); /* nobody waits for the disk any more */
+    struct vhost_stats s = vhost_stats(w->h);
+    if (s.twice > 0)
+        breach(w, "%" PRIu64 " requests were answered twice", s.twice);
+    else if (s.open > 0)
+        breach(w, "%" PRIu64 " requests were never answered", s.open);
+    else if (s.fatal > 0)
+        breach(w, "the plugin gave up");
+}
+
+void verdict(struct world *w)
+{
+    w->calm = true;
+    trace(w, "calm");
+    rest(w, SETTLE_MS);
+    operator_make_right(w);
+    rest(w, SETTLE_MS);
+    for (unsigned i = 0; i < w->ndevices && w->breach[0] == '\0'; i++)
+        if (w->devices[i].nwishes > 0)
+            breach(w, "a wish of the operator for device %u is not answered", i);
+    for (unsigned i = 0; i < w->ndevices && w->breach[0] == '\0'; i++)
+        if (!at_one(&w->devices[i]) || chance(w, 200))
+            device_reset(&w->devices[i], draw(w, 3000));
+    rest(w, JOIN_MS);
+    for (unsigned i = 0; i < w->ndevices; i++)
+        if (w->devices[i].phase != PHASE_JOINED) {
+            w->devices[i].phase = PHASE_OFF;
+            w->devices[i].attempt++;
+        }
+    rest(w, PENDING_MS);
+    for (unsigned i = 0; i < w->ndevices && w->breach[0] == '\0'; i++)
+        check(&w->devices[i]);
+    rest(w, 1000);
+    check_host(w);
+}
