@@ -136,6 +136,7 @@ static void plan_device(struct world *w, struct device *d, unsigned index)
     d->sleepy = chance(w, 400);
     d->picky = !w->gateways[d->home].extended && chance(w, 500);
     d->capability = d->sleepy ? 0x80 : 0x8c;
+    d->old = chance(w, 200);
     d->key_timeout = timeouts[draw(w, 3)];
     d->period = 500 + (uint32_t)draw(w, 6000);
     d->counter = chance(w, 500) ? 0 : (uint32_t)draw(w, 5000);
@@ -237,6 +238,11 @@ static void disaster_tick(void *user, uint64_t arg)
         struct device *d = &w->devices[draw(w, w->ndevices)];
         trace(w, "device %u is reset", d->index);
         device_reset(d, 100);
+        if (d->kind != KIND_STRANGER && chance(w, 600))
+            operator_wish(d, OP_REARM, NULL);
+    } else if (chance(w, 150)) {
+        device_comes_back(&w->devices[draw(w, w->ndevices)],
+                          chance(w, 400) ? REJOIN_SECURED : REJOIN_TRUST_CENTRE);
     }
 }
 
