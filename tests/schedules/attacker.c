@@ -112,8 +112,8 @@ static void speak_for_a_gateway(struct world *w)
 
 void attacker_tick(void *user, uint64_t arg)
 {
-    static void (*const acts[])(struct world * w) = {spoof_association, spoof_bare_rejoin,   spoof_rejoin, replay,
-                                                     replay,            speak_for_a_gateway};
+    static void (*const acts[])(struct world * w) = {
+        spoof_association, spoof_bare_rejoin, spoof_rejoin, replay, replay, speak_for_a_gateway};
     struct world *w = user;
     (void)arg;
     if (w->calm)

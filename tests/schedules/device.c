@@ -119,8 +119,8 @@ static void rejoin(struct device *d)
     if (!secured) {
         zb_nwk_build(&w, &n);
         wr_bytes(&w, command, sizeof command);
-    } else if (zb_nwk_seal(d->w->crypto, d->key, &n, d->counter++, d->eui, d->key_seq,
-                           span_of(command, sizeof command), &w) != ZB_OK) {
+    } else if (zb_nwk_seal(d->w->crypto, d->key, &n, d->counter++, d->eui, d->key_seq, span_of(command, sizeof command),
+                           &w) != ZB_OK) {
         abort();
     }
     const struct faults once = {d->w->radio.loss, 0, 0};

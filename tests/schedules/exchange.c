@@ -1,5 +1,5 @@
-/* The second exchange as a strict device does it (BDB 10.2.5): Node_Desc, Request-Key, Verify-Key; each three times, five
- * seconds apart; it leaves when one of them stays without its answer. */
+/* The second exchange as a strict device does it (BDB 10.2.5): Node_Desc, Request-Key, Verify-Key; each three times,
+ * five seconds apart; it leaves when one of them stays without its answer. */
 #include "tests/schedules/model.h"
 
 #include <stdlib.h>

@@ -78,7 +78,7 @@ struct known_key { /* a network key that the plugin made for the device */
     uint64_t sent; /* first */
     bool proved;   /* a frame that the device sealed under it reached the plugin */
 };
-struct link_key { /* a trust-centre link key that the plugin made for the device */
+struct link_key {                      /* a trust-centre link key that the plugin made for the device */
     uint8_t key[ZB_KEY], hash[ZB_KEY]; /* hash: by which it is verified */
     unsigned gateway;
     bool confirmed;
@@ -120,36 +120,38 @@ struct device {
     bool perhaps;             /* ..and may have made: it was asked, and not answered */
     struct wish wishes[8];
     size_t nwishes;
-    bool asked; /* the first wish waits for its answer */
+    bool asked;          /* the first wish waits for its answer */
     uint64_t wish_since; /* when that was asked first; 0: not yet */
     struct known_key keys[MAX_KEYS];
     size_t nkeys;
     struct link_key link[MAX_LINK_KEYS];
     size_t nlink;
-    bool enrolled;             /* as an operator saw it, and neither he nor the device has done anything since */
-    bool described;            /* of an old one: its node descriptor reached the plugin */
-    bool spent, perhaps_spent; /* its install code: a Confirm-Key was seen; a Verify-Key reached the plugin */
-    uint64_t verified;         /* when a link key was, last */
+    bool enrolled;              /* as an operator saw it, and neither he nor the device has done anything since */
+    uint64_t began;             /* when what an operator sees of it began to change last */
+    uint64_t described;         /* of an old one: when its node descriptor reached the plugin; 0: not */
+    bool spent, perhaps_spent;  /* its install code: a Confirm-Key was seen; a Verify-Key reached the plugin */
+    uint64_t verified;          /* when a link key was, last */
     uint64_t earned, confirmed; /* when the last one that was confirmed was verified, and its Confirm-Key seen */
-    uint64_t rearm_asked, rearm_granted;   /* when, last; 0: not, or undone */
-    uint64_t code_touched;                 /* when its code was perhaps changed last */
-    bool leaving; /* it has said that it leaves; until it proves another key */
+    uint64_t rearm_asked, rearm_granted; /* when, last; 0: not, or undone */
+    uint64_t code_touched;               /* when its code was perhaps changed last */
+    bool leaving;                        /* it has said that it leaves; until it proves another key */
     /* the AE's */
     uint8_t ae_key[ZB_KEY];
     bool has_ae_key;
     unsigned commands; /* that the AE was told had reached the gateway */
     char key_id[80];
 };
-void device_reset(struct device *d, uint64_t in_ms); /* factory reset, then it joins */
-void device_leave(struct device *d);                 /* of its own will, then it begins anew */
+void device_reset(struct device *d, uint64_t in_ms);       /* factory reset, then it joins */
+void device_leave(struct device *d);                       /* of its own will, then it begins anew */
 void device_comes_back(struct device *d, enum rejoin how); /* it was away, or has lost its network key */
 void device_associated(struct device *d, uint16_t address, bool refused);
 void device_receive(struct device *d, struct span frame);
-void device_announce(struct device *d);         /* after joining, and when its battery was changed */
+void device_announce(struct device *d);              /* after joining, and when its battery was changed */
 void device_send(struct device *d, struct span aps); /* an APS frame to the Trust Centre */
-void device_tick(void *user, uint64_t attempt); /* sends a reading, if it is joined, and goes on */
+void device_tick(void *user, uint64_t attempt);      /* sends a reading, if it is joined, and goes on */
 
-/* --- the second exchange, a device's side: exchange.c -------------------------------------------------------------- */
+/* --- the second exchange, a device's side: exchange.c --------------------------------------------------------------
+ */
 
 void exchange_start(struct device *d);
 void exchange_hear_command(struct device *d, struct span aps);
@@ -221,10 +223,10 @@ void oracle_asked(struct gateway *g, const struct egp_message *m, uint64_t *cont
 void oracle_answered(struct gateway *g, uint64_t context, const struct vanswer *a);
 void oracle_downlink(struct world *w, const struct egp_message *m);
 void oracle_left(struct device *d);                      /* it has said that it leaves */
-void oracle_uplink(struct device *d, struct span frame);  /* a frame, whoever sent it, is about to reach the plugin */
-void oracle_state(struct device *d, const cJSON *device); /* as the operator sees it */
-void oracle_key(struct device *d, const uint8_t key[ZB_KEY]); /* as a target AE got it */
-bool oracle_enrolled_at(const struct device *d, unsigned gateway); /* has it done all that it takes? */
+void oracle_uplink(struct device *d, struct span frame); /* a frame, whoever sent it, is about to reach the plugin */
+void oracle_state(struct device *d, const cJSON *device, uint64_t asked); /* as the operator sees it */
+void oracle_key(struct device *d, const uint8_t key[ZB_KEY]);             /* as a target AE got it */
+bool oracle_enrolled_at(const struct device *d, unsigned gateway);        /* has it done all that it takes? */
 void oracle_free(struct world *w);
 
 /* --- verdict.c: what is to be true at the end --------------------------------------------------------------------- */

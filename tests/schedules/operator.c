@@ -235,11 +235,11 @@ static void change_mind(struct device *d)
     }
 }
 
-static void look(void *user, uint64_t index, const struct vanswer *a)
+static void look(void *user, uint64_t tag, const struct vanswer *a)
 {
     struct world *w = user;
     if (a->status == ST_OK)
-        oracle_state(&w->devices[index], a->pc);
+        oracle_state(&w->devices[tag % MAX_DEVICES], a->pc, tag / MAX_DEVICES);
 }
 
 static void look_at(struct device *d)
@@ -251,7 +251,7 @@ static void look_at(struct device *d)
                                       .authorization = VHOST_OPERATOR,
                                       .done = look,
                                       .user = d->w,
-                                      .tag = d->index});
+                                      .tag = vhost_now(d->w->h) * MAX_DEVICES + d->index});
 }
 
 void operator_tick(void *user, uint64_t arg)

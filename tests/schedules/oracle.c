@@ -177,7 +177,7 @@ static void check_rejoin_key(struct world *w, struct device *d, const struct egp
         if (d->link[i].verified != 0 && d->link[i].gateway == g->index &&
             is_first_key(g, d, d->link[i].key, m->env.transaction, false, m->u.frame.nwk_frame))
             return;
-    if (d == NULL || g == NULL || !d->old || !d->described ||
+    if (d == NULL || g == NULL || !d->old || d->described == 0 ||
         !is_first_key(g, d, d->link_keys[0], m->env.transaction, false, m->u.frame.nwk_frame))
         breach(w, "a key for %016" PRIx64 " that rejoins is not sealed under its own link key", m->env.device);
 }
@@ -223,7 +223,7 @@ static struct known_key *known(struct device *d, const uint8_t key[ZB_KEY])
 
 bool oracle_enrolled_at(const struct device *d, unsigned gateway)
 {
-    bool proved = false, linked = d->old && d->described;
+    bool proved = false, linked = d->old && d->described != 0;
     for (size_t i = 0; i < d->nkeys; i++)
         proved |= d->keys[i].proved && d->keys[i].gateway == gateway;
     for (size_t i = 0; i < d->nlink; i++)
@@ -231,9 +231,15 @@ bool oracle_enrolled_at(const struct device *d, unsigned gateway)
     return proved && linked;
 }
 
-void oracle_left(struct device *d)
+static void begins(struct device *d)
 {
     d->enrolled = false;
+    d->began = vhost_now(d->w->h);
+}
+
+void oracle_left(struct device *d)
+{
+    begins(d);
     d->leaving = true;
 }
 
@@ -257,7 +263,7 @@ static void note_said(struct device *d, const struct zb_nwk *n, struct span plai
     if ((a.fcf & 3u) == ZB_APS_COMMAND && zb_cmd_parse(a.payload, &c) == ZB_OK && c.id == ZB_VERIFY_KEY)
         note_verify_key(d, &c);
     else if ((a.fcf & 3u) == ZB_APS_DATA && a.profile == 0 && a.cluster == ZB_ZDP_NODE_DESC_RSP)
-        d->described = true;
+        d->described = vhost_now(d->w->h);
 }
 
 /* A frame that opens is the device's: nobody else has the key. That it may be a replay changes nothing. */
@@ -271,7 +277,9 @@ void oracle_uplink(struct device *d, struct span frame)
         if (zb_nwk_open(d->w->crypto, d->keys[i].key, frame, &n, &aux, &plain) != ZB_OK || aux.src64 != d->eui)
             continue;
         if (!d->keys[i].proved && d->keys[i].by_code)
-            d->enrolled = d->leaving = false; /* it begins anew */
+            d->leaving = false;
+        if (d->keys[i].by_code && (!d->keys[i].proved || d->keys[i].sent > (d->old ? d->described : d->verified)))
+            begins(d); /* it joins, maybe not for the first time */
         d->keys[i].proved = true;
         note_said(d, &n, wr_span(&plain));
     }
@@ -284,7 +292,7 @@ void oracle_key(struct device *d, const uint8_t key[ZB_KEY])
         breach(d->w, "device %u: an AE got a key that the device has not proved", d->index);
 }
 
-void oracle_state(struct device *d, const cJSON *device)
+void oracle_state(struct device *d, const cJSON *device, uint64_t asked)
 {
     const char *state = cJSON_GetStringValue(cJSON_GetObjectItem(device, "state"));
     const char *gateway = cJSON_GetStringValue(cJSON_GetObjectItem(device, "gateway"));
@@ -305,7 +313,7 @@ void oracle_state(struct device *d, const cJSON *device)
         breach(d->w, "device %u is %s at %s, where it has proved no key", d->index, state, gateway);
     else if (enrolled && !exchanged)
         breach(d->w, "device %u is enrolled and has verified no link key", d->index);
-    d->enrolled = enrolled && d->nwishes == 0 && !d->leaving;
+    d->enrolled = enrolled && d->nwishes == 0 && !d->leaving && asked > d->began;
 }
 
 /* --- link keys ---------------------------------------------------------------------------------------------------- */
@@ -370,7 +378,8 @@ static bool is_command(struct device *d, const struct known_key *under, const ui
     } else if (c.id == ZB_TRANSPORT_KEY && aux.key_id == ZB_KEY_ID_LOAD && c.src == aux.src64) {
         dump(w, "link-key", aps, link_key, aux.src64, d->eui, aux.counter, 0);
         note_link_key(d, under->gateway, c.key);
-    } else if (c.id == ZB_CONFIRM_KEY && aux.key_id == ZB_KEY_ID_DATA && l != NULL && l->verified != 0 && c.status == 0) {
+    } else if (c.id == ZB_CONFIRM_KEY && aux.key_id == ZB_KEY_ID_DATA && l != NULL && l->verified != 0 &&
+               c.status == 0) {
         note_confirmed(d, under, l);
     } else {
         breach(w, "device %u is sent command %u that it has not earned", d->index, c.id);

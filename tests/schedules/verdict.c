@@ -142,7 +142,7 @@ static void come_again(struct device *d)
         device_reset(d, draw(d->w, 3000));
         if (d->kind != KIND_STRANGER && d->reg.exists && chance(d->w, 800))
             operator_wish(d, OP_REARM, NULL);
-    } else if (chance(d->w, 400)) {
+    } else if (chance(d->w, 400) && may_have_key(d, d->home, true)) {
         device_comes_back(d, chance(d->w, 300) ? REJOIN_SECURED : REJOIN_TRUST_CENTRE);
     }
 }

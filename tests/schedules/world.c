@@ -241,8 +241,7 @@ static void disaster_tick(void *user, uint64_t arg)
         if (d->kind != KIND_STRANGER && chance(w, 600))
             operator_wish(d, OP_REARM, NULL);
     } else if (chance(w, 150)) {
-        device_comes_back(&w->devices[draw(w, w->ndevices)],
-                          chance(w, 400) ? REJOIN_SECURED : REJOIN_TRUST_CENTRE);
+        device_comes_back(&w->devices[draw(w, w->ndevices)], chance(w, 400) ? REJOIN_SECURED : REJOIN_TRUST_CENTRE);
     }
 }
 
