@@ -197,7 +197,9 @@ static vault_id asked_by(const struct device *d, const struct egp_message *m)
     return m->u.request.join == EGP_ASSOCIATION ? d->code->key : device_rejoin_key(d, m->env.gateway);
 }
 
-/* What the device becomes when it proves this key. */
+/* What the device becomes when it proves this key. Where requests in its name differ on whether it sleeps, it is reached
+ * as one that does not, until it says itself: it announces itself with the first frame under the key, and that goes by
+ * no claim. */
 static struct assoc new_assoc(struct gateway *g, const struct device *d, const struct pending *p,
                               const struct egp_message *m)
 {
@@ -208,7 +210,8 @@ static struct assoc new_assoc(struct gateway *g, const struct device *d, const s
     a.pan = q->pan_id;
     a.address = q->device_short;
     a.next_hop = q->device_short;
-    a.capability = q->capability;
+    uint8_t claimed = a.network_key != 0 ? a.capability & CAPABILITY_RX_ON_IDLE : 0;
+    a.capability = q->capability | claimed;
     return a;
 }
 
@@ -272,7 +275,8 @@ static enum st forge(struct eg *e, struct gateway *g, struct store_txn *t, const
     uint8_t buf[ZB_NWK_MAX];
     struct wr frame = wr_of(x->next_bytes, sizeof x->next_bytes), response = wr_of(buf, sizeof buf),
               out = wr_of(x->bytes, sizeof x->bytes);
-    bool indirect = (a->capability & CAPABILITY_RX_ON_IDLE) == 0, rejoin = m->u.request.join != EGP_ASSOCIATION;
+    bool indirect = (m->u.request.capability & CAPABILITY_RX_ON_IDLE) == 0; /* who asked is answered as he asked */
+    bool rejoin = m->u.request.join != EGP_ASSOCIATION;
     enum st st = first_key(e, g, t, a, m->env.device, &frame);
     if (st != ST_OK)
         return st;
@@ -393,8 +397,9 @@ static bool is_rejoin_request(const struct egp_message *m)
 static bool plausible(const struct egp_message *m)
 {
     const struct egp_request *q = &m->u.request;
-    return (q->join == EGP_ASSOCIATION || is_rejoin_request(m)) && m->env.device != 0 && m->env.device != UINT64_MAX && m->env.device != m->env.gateway &&
-           eg_is_unicast(q->device_short) && q->gateway_short == 0 && q->pan_id != 0xffff;
+    return (q->join == EGP_ASSOCIATION || is_rejoin_request(m)) && m->env.device != 0 &&
+           m->env.device != UINT64_MAX && m->env.device != m->env.gateway && eg_is_unicast(q->device_short) &&
+           q->gateway_short == 0 && q->pan_id != 0xffff;
 }
 
 static enum egp_reason decide(struct eg *e, struct gateway *g, struct device *d, const struct egp_message *m)

@@ -188,7 +188,8 @@ static void adopt(struct device *d, struct store_txn *t)
     a->tclk = a->offered;
     a->offered = 0;
     a->aps_next = 0; /* counted per key */
-    d->row.code_spent = true;
+    if (d->code != NULL && d->code->key == a->link_key) /* and no other that an operator put in its place meanwhile */
+        d->row.code_spent = true;
     if (before != 0)
         device_release_link_key(d, t, before);
     if (!d->row.enrolled)

@@ -197,6 +197,46 @@ static void a_device_older_than_r21_needs_no_exchange(void **state)
     assert_int_equal(ask(w, GW, DEV, 2, &c), EGP_OK); /* no other key came after its install code's */
 }
 
+static void a_code_that_came_meanwhile_is_not_spent(void **state)
+{
+    struct world *w = *state;
+    struct call c;
+    uint8_t link_key[ZB_KEY], tclk[ZB_KEY];
+    struct first_key k = join(w, link_key);
+    assert_true(request_key(w, &k, DEV, 4, link_key, tclk));
+    static const char other[] = "{\"installCode\":\"" OTHER_CODE "\",\"targets\":[\"" AE "\"]}";
+    assert_int_equal(put_code_as(w, ADMIN, DEV, other, true, NULL), ST_OK);
+    assert_true(verify_key(w, &k, DEV, 5, tclk));
+    expect_device(w, DEV, "enrolled", NULL);
+    assert_int_equal(ask(w, GW, DEV, 2, &c), EGP_OK);
+}
+
+/* Whether a device sleeps is anybody's claim until it says so itself: claims that differ do not keep answers from it. */
+static void claims_that_differ_do_not_keep_answers_waiting(void **state)
+{
+    struct world *w = *state;
+    static const uint8_t claims[][2] = {{0x80, 0x8c}, {0x8c, 0x80}};
+    assert_int_equal(put_code(w, DEV, A_CODE), ST_CREATED);
+    for (size_t i = 0; i < 2; i++) {
+        struct call c;
+        struct egp_message m;
+        for (size_t n = 0; n < 2; n++) {
+            m = request_message(GW, DEV, 10 * i + n);
+            m.u.request.capability = claims[i][n];
+            send_message(w, &m, &c);
+            assert_null(egp_decode(span_of(c.body, c.n), &m));
+            assert_int_equal(m.u.response.indirect, claims[i][n] == 0x80);
+        }
+        struct first_key k = learn(w, &c, CODE_KEY);
+        struct frame_bytes f = zdp(w, &k, 3, 0, ZB_APS_DATA, ZB_ZDP_NODE_DESC_REQ, span_of("\1\0\0", 3));
+        uplink(w, GW, &f);
+        assert_null(egp_decode(span_of(w->h.sent[w->h.nsent - 1].body, w->h.sent[w->h.nsent - 1].n), &m));
+        while (m.env.type != EGP_DOWNLINK && w->h.nsent-- > 1)
+            assert_null(egp_decode(span_of(w->h.sent[w->h.nsent - 1].body, w->h.sent[w->h.nsent - 1].n), &m));
+        assert_true(m.env.type == EGP_DOWNLINK && !m.u.frame.indirect);
+    }
+}
+
 /* --- as the coordinator ------------------------------------------------------------------------------------------- */
 
 static void zdp_is_answered(void **state)
@@ -368,6 +408,8 @@ int main(void)
         T(a_device_that_exchanges_nothing_fails),
         T(a_key_that_is_not_verified_fails),
         T(a_device_older_than_r21_needs_no_exchange),
+        T(a_code_that_came_meanwhile_is_not_spent),
+        T(claims_that_differ_do_not_keep_answers_waiting),
         T(zdp_is_answered),
         T(too_many_questions_get_no_answer),
         T(an_end_device_time_out_is_granted),
