@@ -215,17 +215,15 @@ static struct assoc new_assoc(struct gateway *g, const struct device *d, const s
     return a;
 }
 
-/* A network key of the device's own. One that follows another in the same network has the next sequence number, and its
- * counters go on. */
+/* A network key of the device's own. One that follows another in the same network has the next sequence number. */
 static bool make_network_key(struct eg *e, struct store_txn *t, const struct device *d, struct assoc *a)
 {
     const struct assoc *now = &d->row.current;
     if (vault_generate(e->d.vault, t, VAULT_NETWORK_KEY, ZB_KEY, &a->network_key) != ST_OK)
         return false;
-    if (a->link_key != device_rejoin_key(d, a->gateway))
-        return true;
-    a->key_seq = (uint8_t)(now->key_seq + 1);
-    return vault_counters_follow(e->d.vault, t, a->network_key, now->network_key, a->gateway) == ST_OK;
+    if (a->link_key == device_rejoin_key(d, a->gateway))
+        a->key_seq = (uint8_t)(now->key_seq + 1);
+    return true;
 }
 
 /* The first Transport-Key: an unsecured NWK frame around a command under the link key's key-transport key (Zig

@@ -75,6 +75,18 @@ bool heard_opens(struct device *d, const struct assoc *a, eui64_t gateway, struc
            vault_nwk_open(d->eg->d.vault, a->network_key, x->frame, &x->nwk, &x->aux, &x->out) == ZB_OK;
 }
 
+/* The counters of a key go on where those of the one before it at the same gateway are now: the gateway keeps frames in
+ * their order, and does not know that they are under another key. */
+static bool counters_go_on(struct device *d, struct store_txn *t, const struct assoc *proved)
+{
+    const struct assoc *now = &d->row.current;
+    if (!d->row.has_current || now->gateway != proved->gateway)
+        return true;
+    enum st st =
+        vault_counters_follow(d->eg->d.vault, t, proved->network_key, now->network_key, proved->gateway);
+    return st == ST_OK || st == ST_UNAVAILABLE; /* used up: the new key has its own */
+}
+
 /* The pending key is proved: it takes the place of the current one, in one transaction with its publication. The short
  * address is the one in the frame, which the key authenticates; that of the request was anybody's. */
 static bool commit_pending(struct device *d, struct pending *p, const struct heard *h, struct relay *x)
@@ -86,7 +98,7 @@ static bool commit_pending(struct device *d, struct pending *p, const struct hea
     struct store_txn *t = store_begin(e->d.store);
     if (t == NULL)
         return false;
-    if (device_publish_key(d, t, &proved) != ST_OK) {
+    if (!counters_go_on(d, t, &proved) || device_publish_key(d, t, &proved) != ST_OK) {
         store_abort(t);
         return false;
     }
