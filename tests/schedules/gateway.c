@@ -125,7 +125,10 @@ static void radiate(struct gateway *g, uint16_t address, struct span frame)
         p->peer = g->index;
         p->tag = address;
         struct faults f = {0, w->radio.twice, 0};
-        packet_send(p, &f, 3 * tries);
+        if (w->calm) /* one radio, in order */
+            packet_send_behind(p, &f, 3, &g->air);
+        else
+            packet_send(p, &f, 3 * tries);
     }
 }
 
@@ -318,6 +321,7 @@ static void message_arrives(struct packet *p)
         c = child_new(g, m.env.device, m.u.frame.hop);
     bool stale = secured && aux.counter <= c->radiated;
     struct egp_message result = message(g, stale ? EGP_STALE : EGP_TX_RESULT, m.env.transaction, m.env.device);
+    trace(g->w, "gateway %u: to %04x: %s", g->index, m.u.frame.hop, stale ? "stale" : "radiates");
     if (stale) {
         result.u.stale = (struct egp_stale){aux.counter, c->radiated};
     } else {

@@ -189,6 +189,7 @@ struct gateway {
     uint16_t pan;
     uint64_t session, next_transaction, life; /* life: restarts so far */
     uint64_t told;                            /* when the plugin's last message arrives: they come in order */
+    uint64_t air;                             /* ..and when what it radiated last does */
     struct request requests[MAX_REQUESTS];
     struct child children[MAX_CHILDREN];
     size_t nchildren;

@@ -325,10 +325,10 @@ bool schedule_plan(uint64_t seed, FILE *out)
         const struct device *d = &w->devices[i];
         fprintf(out,
                 "%s{\"eui64\":\"%016" PRIx64
-                "\",\"kind\":\"%s\",\"code\":\"%s\",\"wrong\":\"%s\",\"sleepy\":%s,\"picky\":%s,"
+                "\",\"kind\":\"%s\",\"code\":\"%s\",\"wrong\":\"%s\",\"sleepy\":%s,\"picky\":%s,\"old\":%s,"
                 "\"keyTimeout\":%u,\"counter\":%u}",
                 i == 0 ? "" : ",", d->eui, kind_names[d->kind], d->codes[0], d->codes[1], d->sleepy ? "true" : "false",
-                d->picky ? "true" : "false", d->key_timeout, d->counter);
+                d->picky ? "true" : "false", d->old ? "true" : "false", d->key_timeout, d->counter);
     }
     fputs("]}\n", out);
     release(w);
