@@ -23,6 +23,7 @@ SCAN_TIME = 0.16            # aBaseSuperframeDuration * (2^3 + 1)
 RESPONSE_WAIT = 0.4915      # macResponseWaitTime
 POLL_FRAME_WAIT = 0.1       # macMaxFrameTotalWaitTime, stretched for a simulated medium
 POLL_INTERVAL = 0.25        # of a sleepy device
+MAX_REJOINS = 10            # without an answer: then it is on its own
 NWK_BROADCAST_RX_ON = 0xFFFD
 PROFILE_HA, PROFILE_ZDP = 0x0104, 0x0000
 CLUSTER_ON_OFF, CLUSTER_DEVICE_ANNCE = 0x0006, 0x0013
@@ -49,7 +50,8 @@ class Report:
 
 class Joiner:
     def __init__(self, args, link_key: bytes):
-        self.args, self.link_key, self.eui = args, link_key, args.eui64
+        self.args, self.code_key, self.eui = args, link_key, args.eui64
+        self.link_key = link_key    # the code's, then the one that it got for it
         self.rng = random.Random(args.seed)
         group, port = args.medium
         self.radio = Radio(group, port, args.channel, self.eui, self.rng)
@@ -173,7 +175,9 @@ class Joiner:
               trust_centre=eui_text(self.key.source), key_seq=self.key.key_seq, counter=self.key.counter)
 
     def join(self) -> bool:
+        """From the beginning: all that it has is its code. A join whose exchange fails is one that failed."""
         for attempt in range(1, self.args.attempts + 1):
+            self.link_key, self.exchange = self.code_key, None
             event("scan", attempt=attempt)
             network = self.scan()
             if network is None:
@@ -181,7 +185,8 @@ class Joiner:
                 time.sleep(0.3)
             elif self.associate(*network) is not None and self.wait_for_key():
                 self.announce()
-                return self.exchange_link_key()
+                if self.exchange_link_key():
+                    return True
         return False
 
     # --- the second exchange -------------------------------------------------------------------------------------------
@@ -206,7 +211,7 @@ class Joiner:
     def rejoin(self, secured: bool) -> bool:
         """Under the network key; or without it, as a device that lost it: by the link key that it shares with its TC."""
         command = bytes([0x06, self.capability])
-        for attempt in range(1, self.args.attempts + 1):
+        for attempt in range(1, min(self.args.attempts, MAX_REJOINS) + 1):
             event("rejoin", secured=secured, attempt=attempt)
             if secured:
                 self.transmit_nwk(0x0000, 0x1209, 1, command)
@@ -406,7 +411,7 @@ def arguments():
     p.add_argument("--picky", action="store_true", help="take only the plain 62-byte Transport-Key, as some devices do")
     p.add_argument("--key-timeout", type=int, default=1700, metavar="MS", help="apsSecurityTimeOutPeriod")
     p.add_argument("--attempts", type=int, default=3)
-    p.add_argument("--rejoin", choices=("secured", "trust-centre"), help="once, after --rejoin-after reports")
+    p.add_argument("--rejoin", choices=("secured", "trust-centre"), help="once, after --rejoin-after reports; with --again: instead of a reset")
     p.add_argument("--rejoin-after", type=int, default=2, metavar="REPORTS")
     p.add_argument("--revision", type=int, default=22, help="of the stack; below 21: no link key is exchanged")
     p.add_argument("--answer-time", type=float, default=5.0, metavar="SECONDS", help="wait for each answer of the exchange")
@@ -439,10 +444,14 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGUSR1, lambda *_: setattr(args, "reports", 0))
     joiner = Joiner(args, key)
-    while joiner.join():
+    how = args.rejoin if args.again else None
+    args.rejoin = None if args.again else args.rejoin
+    joined = joiner.join()
+    while joined:
         status = joiner.run() if args.report or not args.reports else 0
         if status or not args.again:
             return status
+        joined = (how is not None and joiner.rejoin(how == "secured")) or joiner.join()
     event("failed")
     return 1
 
