@@ -16,7 +16,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define MAX_HEARTBEAT 15  /* seconds; within the idle time of the connection */
+#define MAX_HEARTBEAT 15  /* seconds */
 #define DISCARD_FACTOR 64 /* a body up to so many times the limit is read away, so that its sender sees the 413 */
 
 /* Buffers above this size libmicrohttpd maps, and unmaps at the connection's end, so that no heap keeps what was received
@@ -422,7 +422,8 @@ struct http_binding *http_binding_new(struct cse_host *h, sd_event *loop, const 
     b->max_body = cfg->max_body;
     b->max_header = cfg->max_header;
     b->streams = map64_new();
-    unsigned beat = cfg->tls.idle_seconds / 2 < MAX_HEARTBEAT ? cfg->tls.idle_seconds / 2 : MAX_HEARTBEAT;
+    /* A stream is silent for two beats at most, and that must be well within the idle time. */
+    unsigned beat = cfg->tls.idle_seconds / 4 < MAX_HEARTBEAT ? cfg->tls.idle_seconds / 4 : MAX_HEARTBEAT;
     b->events = event_room_new(h, loop, beat > 0 ? beat : 1);
     struct MHD_Daemon *d = b->streams == NULL || b->events == NULL ? NULL : start_daemon(b, cfg);
     b->mhd = d == NULL ? NULL : mhd_loop_new(loop, d);

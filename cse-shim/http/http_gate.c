@@ -22,8 +22,9 @@ struct http_gate {
     size_t n;                  /* bytes of this line */
     char line[LINE_KEPT + 1];  /* its beginning */
     unsigned spaces;           /* request line */
-    char version[10];          /* request line: its third word */
+    char version[8];           /* request line: its third word */
     size_t nversion;
+    size_t name;               /* header: length of its name; 0: still in it */
     bool extension;            /* chunk line: behind the ; */
     bool has_length, chunked, has_encoding, has_host;
     uint64_t length, left;
@@ -93,8 +94,7 @@ static bool target_is_ours(const struct http_gate *g)
 static bool end_request_line(struct http_gate *g)
 {
     const char *v = g->version;
-    g->version[g->nversion < sizeof g->version ? g->nversion : 0] = '\0';
-    if (g->spaces != 2 || strncmp(v, "HTTP/", 5) != 0 || !is_digit(v[5]) || v[6] != '.' || !is_digit(v[7]) || v[8] != '\0')
+    if (g->nversion != sizeof g->version)
         return refuse(g, MALFORMED);
     if (v[5] != '1' || v[7] == '0') /* a later minor version is taken as ours (RFC 9110 2.5) */
         return refuse(g, VERSION);
@@ -179,15 +179,6 @@ static bool end_head(struct http_gate *g)
     return true;
 }
 
-/* Where the name of the header in `line` ends; 0: it is none. */
-static size_t name_length(const struct http_gate *g)
-{
-    size_t n = 0;
-    while (n < g->n && n < LINE_KEPT && token_char(g->line[n]))
-        n++;
-    return g->line[n] == ':' ? n : 0;
-}
-
 static bool end_header(struct http_gate *g)
 {
     bool trailer = g->state == IN_TRAILERS;
@@ -197,12 +188,9 @@ static bool end_header(struct http_gate *g)
     }
     if (g->n == 0)
         return end_head(g);
-    size_t name = name_length(g);
-    if (name == 0)
-        return refuse(g, MALFORMED); /* folded, or a space before the colon */
     if (++g->headers > MAX_HEADERS)
         return refuse(g, TOO_BIG);
-    return trailer || take_header(g, name);
+    return trailer || take_header(g, g->name);
 }
 
 static void end_chunk_line(struct http_gate *g)
@@ -225,24 +213,41 @@ static bool end_line(struct http_gate *g)
     else
         ok = end_header(g);
     OPENSSL_cleanse(g->line, g->n < LINE_KEPT ? g->n : LINE_KEPT); /* it may have been a token */
-    g->n = 0;
+    g->n = g->name = 0;
     return ok;
 }
 
 /* --- bytes ----------------------------------------------------------------------------------------------------------- */
 
+/* In every line the first wrong byte is refused, before the library sees it, which would answer, too. */
+
 /* Keep what the request line's end must know, however long its target is. */
 static bool request_line_char(struct http_gate *g, char c)
 {
+    static const char shape[] = "HTTP/0.0"; /* 0: a digit */
     if (c == ' ') {
         g->spaces++;
         return g->spaces <= 2 || refuse(g, MALFORMED);
     }
     if ((g->spaces == 0 && !token_char(c)) || (g->spaces == 1 && c == '#'))
         return refuse(g, MALFORMED); /* also an empty line in front; a fragment is not sent (RFC 9110 7.1) */
-    if (g->spaces == 2 && g->nversion < sizeof g->version)
-        g->version[g->nversion++] = c;
+    if (g->spaces < 2)
+        return true;
+    char want = shape[g->nversion];
+    if (want == '\0' || (want == '0' ? !is_digit(c) : c != want))
+        return refuse(g, MALFORMED);
+    g->version[g->nversion++] = c;
     return true;
+}
+
+/* A name and a colon behind it: no folded line, no space, no line without name. */
+static bool header_char(struct http_gate *g, char c)
+{
+    if (g->name != 0)
+        return true;
+    if (c == ':' && g->n > 0 && g->n < LINE_KEPT)
+        g->name = g->n;
+    return g->name != 0 || token_char(c) || (c == '\r' && g->n == 0) || refuse(g, MALFORMED);
 }
 
 static bool within_limits(struct http_gate *g)
@@ -255,7 +260,7 @@ static bool within_limits(struct http_gate *g)
     return refuse(g, g->state != IN_REQUEST_LINE ? TOO_BIG : g->spaces == 1 ? TARGET : MALFORMED);
 }
 
-/* A chunk's size and extension; the first wrong byte is refused, before the library would answer the line. */
+/* A chunk's size and extension. */
 static bool chunk_char(struct http_gate *g, char c)
 {
     bool digit = c != '\0' && strchr("0123456789abcdefABCDEF", c) != NULL;
@@ -276,6 +281,8 @@ static bool line_char(struct http_gate *g, char c)
         return end_line(g);
     }
     if (g->state == IN_CHUNK_LINE && !chunk_char(g, c))
+        return false;
+    if ((g->state == IN_HEADERS || g->state == IN_TRAILERS) && !header_char(g, c))
         return false;
     if (c == '\r') {
         g->cr = true;

@@ -167,10 +167,11 @@ const struct rest_operator *operator_find(struct vault *v, const struct rest_ope
     *code = "no-token";
     if (req->authorization == NULL)
         return certified(list, req);
-    if (strncasecmp(req->authorization, "Bearer ", 7) != 0)
+    const char *token = req->authorization + 6;
+    if (strncasecmp(req->authorization, "Bearer", 6) != 0 || (*token != ' ' && *token != '\0'))
         return NULL;
-    *code = "bad-token";
-    const char *token = req->authorization + 7;
+    *code = "bad-token"; /* also none: a library may have cut the space off the end */
+    token += *token == ' ';
     if (strlen(token) > MAX_TOKEN || !vault_mac(v, MAC_LABEL, span_str(token), mac))
         return NULL;
     for (; list != NULL; list = list->next) /* all of them: the time tells nothing */

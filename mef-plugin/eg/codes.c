@@ -142,17 +142,40 @@ static cJSON *code_json(struct eg *e, const struct device *d)
     return o;
 }
 
-static bool registration_put(struct eg *e, eui64_t eui, struct span row)
+/* Room for a row of so many bytes, and for its name in the map: all that a registration can fail for. NULL: no memory. */
+static struct registration *registration_new(struct eg *e, eui64_t eui, size_t n)
 {
-    struct registration *old = map64_get(e->codes, eui), *r = malloc(sizeof *r + row.n);
-    if (r == NULL || !map64_put(e->codes, eui, r)) {
+    struct registration *r = malloc(sizeof *r + n);
+    if (r == NULL || (map64_get(e->codes, eui) == NULL && !map64_put(e->codes, eui, r))) {
         free(r);
-        return false;
+        return NULL;
     }
-    r->n = (uint16_t)row.n;
+    r->n = (uint16_t)n;
+    return r;
+}
+
+static void registration_undo(struct eg *e, eui64_t eui, struct registration *r)
+{
+    if (map64_get(e->codes, eui) == r)
+        map64_del(e->codes, eui);
+    free(r);
+}
+
+/* With the row, in the place of the one before. False cannot be: the name has its place. */
+static bool registration_fill(struct eg *e, eui64_t eui, struct registration *r, struct span row)
+{
+    struct registration *old = map64_get(e->codes, eui);
     memcpy(r->row, row.p, row.n);
+    if (old == r)
+        return true;
     free(old);
-    return true;
+    return map64_put(e->codes, eui, r);
+}
+
+static bool registration_load(struct eg *e, eui64_t eui, struct span row)
+{
+    struct registration *r = registration_new(e, eui, row.n);
+    return r != NULL && registration_fill(e, eui, r, row);
 }
 
 bool registration_own(const void *registration, const char *admin)
@@ -171,16 +194,24 @@ struct code *code_find(struct eg *e, eui64_t eui)
     return NULL;
 }
 
-/* In memory, too; there what cannot be kept ends the process, for what was committed beside it is true. */
-static void store_code(struct device *d, struct store_txn *t)
+/* r: made for a code of the same length. */
+static void store_code(struct device *d, struct store_txn *t, struct registration *r)
 {
     struct eg *e = d->eg;
     uint8_t kb[8], vb[EG_MAX_ROW];
     struct wr w = wr_of(vb, sizeof vb);
     code_encode(d->code, &w);
     store_put(t, STORE_INSTALL_CODE, eui_key(d->eui, kb), wr_span(&w));
-    if (!registration_put(e, d->eui, wr_span(&w)))
-        e->d.ops->fatal(e->d.host, "out of memory in the middle of a change");
+    if (w.n != r->n || !registration_fill(e, d->eui, r, wr_span(&w)))
+        e->d.ops->fatal(e->d.host, "a registration has changed its length");
+}
+
+static size_t code_length(const struct code *c)
+{
+    uint8_t vb[EG_MAX_ROW];
+    struct wr w = wr_of(vb, sizeof vb);
+    code_encode(c, &w);
+    return w.n;
 }
 
 void code_discard(struct code *c)
@@ -263,9 +294,19 @@ static void put_code(struct eg *e, struct store_txn *t, const char *actor, eui64
         mef_refuse(r, ST_UNAVAILABLE, "too-many", NULL, "the configured number of devices is reached");
         return;
     }
-    if (!replace_code(e, t, d, c, r))
+    struct registration *kept = registration_new(e, eui, code_length(c));
+    if (kept == NULL) {
+        refuse_code(e, t, c);
+        if (made)
+            device_drop(e, d);
+        mef_refuse(r, ST_UNAVAILABLE, "no-memory", NULL, NULL);
         return;
-    store_code(d, t);
+    }
+    if (!replace_code(e, t, d, c, r)) {
+        registration_undo(e, eui, kept);
+        return;
+    }
+    store_code(d, t, kept);
     if (made)
         device_woken(d);
     eg_gauges(e);
@@ -379,7 +420,7 @@ static bool load_code(void *user, struct span key, struct span val)
     eui64_t eui;
     struct code c = {0};
     l->ok = rd_be64(&r, &eui) && rd_end(&r) && code_decode(val, &c) && vault_has(l->e->d.vault, c.key) &&
-            registration_put(l->e, eui, val);
+            registration_load(l->e, eui, val);
     code_free(&c);
     return l->ok;
 }

@@ -192,7 +192,7 @@ class Engine:
                     break
                 except OSError:
                     closed = True
-        return describe_http(got, closed)
+        return describe_http(got, closed).removeprefix("100 | ")  # may be left out when the body is there (RFC 9110 10.1.1)
 
     def https_psk(self, data: bytes) -> str:
         c = self.world.credentials["ae"]
