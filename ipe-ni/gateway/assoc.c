@@ -13,6 +13,8 @@ enum {
     GIVE_UP_US = 5000000,     /* no stack waits longer for its key */
     SAME_REQUEST_US = 1000000 /* a request with the same number within this is a repetition by the MAC */
 };
+#define LAST_SHORT 0xfff7 /* Zig 3.6.1.9 */
+#define MAX_REJOIN 32 /* bytes of a bare Rejoin Request: header with both extended addresses, and two */
 
 struct device {
     TAILQ_ENTRY(device) in_age;   /* approved or not: least recently heard first */
@@ -26,6 +28,7 @@ struct device {
     bool asking;
     uint64_t transaction, asked, next, wait;
     int8_t rssi;
+    uint8_t nrejoin, rejoin[MAX_REJOIN]; /* the frame by which it asks to rejoin; none: it associates */
 };
 
 TAILQ_HEAD(device_list, device);
@@ -80,7 +83,7 @@ static bool pick_short(const struct assoc *a, uint16_t *out)
     for (int tries = 0; tries < 1000; tries++) {
         if (getrandom(out, sizeof *out, 0) != sizeof *out)
             return false;
-        if (*out != 0 && *out <= 0xfff7 && *out != a->cfg.short_ && map64_get(a->by_short, *out) == NULL)
+        if (*out != 0 && *out <= LAST_SHORT && *out != a->cfg.short_ && map64_get(a->by_short, *out) == NULL)
             return true;
     }
     return false;
@@ -127,7 +130,8 @@ static void ask(struct assoc *a, struct device *d)
         .pan_id = a->cfg.pan,
         .parent_short = a->cfg.short_,
         .capability = d->capability,
-        .join = EGP_ASSOCIATION,
+        .join = d->nrejoin != 0 ? EGP_REJOIN_TRUST_CENTRE : EGP_ASSOCIATION,
+        .nwk_frame = span_of(d->rejoin, d->nrejoin),
     };
     a->cfg.ask(a->cfg.user, d->eui, d->transaction, d->rssi, &req);
 }
@@ -201,11 +205,31 @@ void assoc_request(struct assoc *a, eui64_t device, uint8_t capability, uint8_t 
     d->last_seq = seq;
     d->heard = now;
     d->rssi = rssi;
+    d->nrejoin = 0;
     device_age(a, d, d->approved);
     log_event(LOG_INFO, "assoc.request", "eui64=%016llx short=%04x capability=%02x", (unsigned long long)device,
               d->short_, capability);
     respond(a, d, d->barred ? MAC_ASSOC_DENIED : MAC_ASSOC_OK);
     ask_begin(a, d, now);
+}
+
+void assoc_rejoin(struct assoc *a, const struct assoc_rejoin *r)
+{
+    struct device *d = map64_get(a->by_eui, r->device);
+    bool room = r->short_ != 0 && r->short_ <= LAST_SHORT && map64_count(a->by_eui) < a->cfg.max_devices &&
+                map64_get(a->by_short, r->short_) == NULL;
+    if (d == NULL && room)
+        d = device_add(a, r->device, r->short_);
+    if (d == NULL || d->short_ != r->short_ || r->frame.n > MAX_REJOIN) {
+        log_event(LOG_INFO, "rejoin.ignored", "eui64=%016llx short=%04x", (unsigned long long)r->device, r->short_);
+        return;
+    }
+    d->capability = r->capability;
+    d->rssi = r->rssi;
+    d->nrejoin = (uint8_t)r->frame.n;
+    memcpy(d->rejoin, r->frame.p, r->frame.n);
+    log_event(LOG_INFO, "rejoin.request", "eui64=%016llx short=%04x", (unsigned long long)r->device, r->short_);
+    ask_begin(a, d, now_us(a));
 }
 
 bool assoc_answer(struct assoc *a, eui64_t device, uint64_t transaction, enum egp_reason reason)

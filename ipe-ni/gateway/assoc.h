@@ -24,6 +24,18 @@ void assoc_free(struct assoc *a); /* NULL is fine */
 /* A device asks to associate; seq is the frame's number, by which a repetition is known. */
 void assoc_request(struct assoc *a, eui64_t device, uint8_t capability, uint8_t seq, int8_t rssi);
 
+/* A device that says who and where it is, with the bare NWK frame by which it asks to rejoin. It keeps its address: only
+ * the EG can tell whether it is the one, and what it is to have. One that nobody here knows is taken in if its address is
+ * free. */
+struct assoc_rejoin {
+    eui64_t device;
+    uint16_t short_;
+    uint8_t capability;
+    int8_t rssi;
+    struct span frame;
+};
+void assoc_rejoin(struct assoc *a, const struct assoc_rejoin *r);
+
 /* An EgResponse came. True when it answers a request under way, which is thereby over; a refusal is then seen to. */
 MUST_USE bool assoc_answer(struct assoc *a, eui64_t device, uint64_t transaction, enum egp_reason reason);
 

@@ -65,6 +65,10 @@ static void uplink(struct gateway *g, const struct mac_frame *f, int8_t rssi, ui
     if (!nwk_read(f->payload, &h) || f->payload.n > EGP_MAX_NWK || is_repeat(g, f))
         return;
     paths_learn(g->paths, h.src, f->src.short_);
+    if (h.rejoin) {
+        assoc_rejoin(g->assoc, &(struct assoc_rejoin){h.device, h.src, h.capability, rssi, f->payload});
+        return;
+    }
     struct egp_message m = {
         .env = {.type = EGP_UPLINK, .device = originator(g, f->src.short_, &h), .rssi = rssi},
         .u.frame = {.hop = f->src.short_, .lqi = lqi, .nwk_frame = f->payload},
@@ -158,6 +162,8 @@ static void downlink(struct gateway *g, const struct egp_envelope *env, uint16_t
                                      &(struct out_nwk){.hop = hop,
                                                        .ext = assoc_device(g->assoc, hop),
                                                        .indirect = indirect && hop != MAC_BROADCAST,
+                                                       .first_key =
+                                                           env->type == EGP_RESPONSE && !h.secured && !h.command,
                                                        .secured = h.secured,
                                                        .counter = h.counter,
                                                        .source = h.source,

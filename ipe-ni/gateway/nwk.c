@@ -9,20 +9,30 @@ enum {
     FCF_SOURCE_ROUTE = 0x0400,
     FCF_DST64 = 0x0800,
     FCF_SRC64 = 0x1000,
-    AUX_EXTENDED_NONCE = 0x20
+    AUX_EXTENDED_NONCE = 0x20,
+    REJOIN_REQUEST = 0x06
 };
 
-/* Optional fields between the fixed header and the auxiliary header, 3.3.1.4 to 3.3.1.9. */
-static bool skip_options(struct rd *r, uint16_t fcf)
+/* Optional fields between the fixed header and the auxiliary header, 3.3.1.4 to 3.3.1.9; the sender's extended address if
+ * there is one, else 0. */
+static bool read_options(struct rd *r, uint16_t fcf, eui64_t *src64)
 {
     struct span skipped;
     uint8_t relays;
-    size_t n = (fcf & FCF_DST64 ? 8u : 0u) + (fcf & FCF_SRC64 ? 8u : 0u) + (fcf & FCF_MULTICAST ? 1u : 0u);
-    if (!rd_span(r, n, &skipped))
+    *src64 = 0;
+    if (!rd_span(r, fcf & FCF_DST64 ? 8 : 0, &skipped) || ((fcf & FCF_SRC64) != 0 && !rd_le64(r, src64)) ||
+        !rd_span(r, fcf & FCF_MULTICAST ? 1 : 0, &skipped))
         return false;
     if (!(fcf & FCF_SOURCE_ROUTE))
         return true;
     return rd_u8(r, &relays) && rd_span(r, 1 + 2u * relays, &skipped);
+}
+
+static void read_rejoin(struct rd r, eui64_t src64, struct nwk_clear *out)
+{
+    uint8_t id;
+    out->rejoin = src64 != 0 && rd_u8(&r, &id) && id == REJOIN_REQUEST && rd_u8(&r, &out->capability);
+    out->device = src64;
 }
 
 static bool read_aux(struct rd *r, struct nwk_clear *out)
@@ -42,14 +52,17 @@ bool nwk_read(struct span frame, struct nwk_clear *out)
     struct nwk_clear h = {0};
     struct span radius_and_seq;
     uint16_t fcf;
+    eui64_t src64;
     if (!rd_le16(&r, &fcf) || !rd_le16(&r, &h.dst) || !rd_le16(&r, &h.src) || !rd_span(&r, 2, &radius_and_seq))
         return false;
-    if ((fcf & FCF_TYPE) > 1 || (fcf & FCF_VERSION) != FCF_VERSION_PRO || !skip_options(&r, fcf))
+    if ((fcf & FCF_TYPE) > 1 || (fcf & FCF_VERSION) != FCF_VERSION_PRO || !read_options(&r, fcf, &src64))
         return false;
     h.command = fcf & FCF_TYPE;
     h.secured = fcf & FCF_SECURITY;
     if (h.secured && !read_aux(&r, &h))
         return false;
+    if (h.command && !h.secured)
+        read_rejoin(r, src64, &h);
     *out = h;
     return true;
 }

@@ -12,6 +12,10 @@ struct nwk_clear {
     bool secured;     /* NWK security bit: the members below are then set */
     uint32_t counter;
     eui64_t source;   /* auxiliary header's extended source */
+    /* A bare Rejoin Request (3.4.6), which is all in the clear and proves nothing: */
+    bool rejoin;
+    eui64_t device;   /* that it names as its sender */
+    uint8_t capability;
 };
 /* False when the frame is no Zigbee PRO data or command frame or ends before a field that it announces. */
 MUST_USE bool nwk_read(struct span frame, struct nwk_clear *out);

@@ -15,7 +15,7 @@ struct item {
     struct peer *peer;
     enum { ASSOCIATION, NWK } kind;
     struct mac_addr dst;
-    bool indirect, secured;
+    bool indirect, first_key, secured;
     uint32_t counter;
     eui64_t source;
     uint64_t expires;
@@ -358,7 +358,7 @@ void outbound_tx_done(struct outbound *o, enum radio_tx result, unsigned tries)
         struct peer *p = i->peer;
         p->flying = false;
         i->tries += tries;
-        if (result == RADIO_SENT && i->kind == NWK && !i->secured && p->short_ != MAC_BROADCAST)
+        if (result == RADIO_SENT && i->first_key)
             first_key_delivered(o, p);
         if (result == RADIO_NO_ACK && i->indirect)
             requeue(o, i);
@@ -428,6 +428,7 @@ enum out_queued outbound_nwk(struct outbound *o, const struct out_nwk *f, uint32
         return OUT_FULL;
     i->kind = NWK;
     i->dst = (struct mac_addr){.mode = MAC_SHORT, .pan = o->cfg.net.pan, .short_ = f->hop};
+    i->first_key = f->first_key;
     i->secured = f->secured;
     i->counter = f->counter;
     i->source = f->source;

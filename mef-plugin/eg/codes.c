@@ -249,6 +249,10 @@ static bool replace_code(struct eg *e, struct store_txn *t, struct device *d, st
         d->row.current = published;
         device_store(d, t);
     }
+    if (d->row.code_spent && (old == NULL || !vault_same(e->d.vault, old->key, c->key))) {
+        d->row.code_spent = false; /* this one is not */
+        device_store(d, t);
+    }
     if (old == NULL) {
         c->created = eg_time(e);
         e->codeless--;

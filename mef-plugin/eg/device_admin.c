@@ -40,20 +40,12 @@ cJSON *eg_device_list(struct eg *e, const char *admin, eui64_t after, unsigned l
 /* No grace: from here on its frames are dropped and its key is not served (design 5.6). */
 static void revoke(struct eg *e, struct store_txn *t, struct device *d)
 {
+    (void)e;
     pending_drop_all(d, t, WHY_REVOKED);
+    coordinator_send_leave(d);
+    device_forget_key(d, t, WHY_REVOKED);
     d->row.revoked = true;
     d->row.rearm_until = 0;
-    d->row.reason = WHY_REVOKED;
-    if (d->row.has_current) {
-        vault_id link_key = d->row.current.link_key;
-        mef_keyreg_remove(e->d.mef, t, d->row.current.relkeyid);
-        vault_delete(e->d.vault, t, d->row.current.network_key);
-        d->row.has_current = false;
-        device_release_link_key(d, t, link_key);
-        /* gateway and address stay, so that the gateway can be told */
-        d->row.current.network_key = d->row.current.link_key = 0;
-        d->row.current.relkeyid[0] = '\0';
-    }
     free(d->frames);
     d->frames = NULL;
     d->nframes = 0;
@@ -82,7 +74,7 @@ void eg_device_action(struct eg *e, struct store_txn *t, const char *admin, cons
         if (strcmp(actions[i].name, action) != 0)
             continue;
         if (actions[i].fn == NULL) {
-            mef_refuse(r, ST_NOT_IMPLEMENTED, "not-implemented", NULL, "re-keying comes with the second key exchange");
+            mef_refuse(r, ST_NOT_IMPLEMENTED, "not-implemented", NULL, "re-keying is not served yet");
             return;
         }
         actions[i].fn(e, t, d);
@@ -130,6 +122,7 @@ static bool load_device(void *user, struct span key, struct span val)
     d->counter_saved = row.current.counter_next;
     d->counter_saved_at = eg_now(e);
     pending_watch(d);
+    exchange_watch(d);
     return true;
 }
 

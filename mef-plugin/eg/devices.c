@@ -66,6 +66,7 @@ struct device *device_new(struct eg *e, eui64_t eui, const char *admin, struct c
 void device_free(struct device *d)
 {
     pending_unwatch(d);
+    exchange_unwatch(d);
     observers_drop(d);
     for (size_t i = 0; i < EG_TICKETS; i++)
         free(d->tickets[i].principal);
@@ -87,17 +88,32 @@ bool device_rearmed(struct eg *e, const struct device *d)
     return eg_time(e) < d->row.rearm_until;
 }
 
+vault_id device_rejoin_key(const struct device *d, eui64_t gateway)
+{
+    const struct assoc *a = &d->row.current;
+    if (!d->row.has_current || !d->row.enrolled || a->gateway != gateway)
+        return 0;
+    return a->tclk != 0 ? a->tclk : a->link_key; /* older than r21: the install code's for good */
+}
+
+/* The last attempt to join came to nothing. */
+static bool is_failure(enum device_reason why)
+{
+    return why == WHY_NO_FRAME || why == WHY_NO_EXCHANGE || why == WHY_NOT_VERIFIED || why == WHY_BAD_VERIFY;
+}
+
 /* The state follows from what is kept. A pending record beside a current one changes nothing yet (design 5.3). */
 enum egp_device_state device_state(struct eg *e, const struct device *d)
 {
     if (d->row.has_current)
-        return EGP_ST_ENROLLED;
+        return d->row.enrolled ? EGP_ST_ENROLLED : EGP_ST_JOINING;
     if (d->row.pending != NULL)
         return EGP_ST_KEY_SENT;
     if (d->row.revoked)
         return EGP_ST_REVOKED;
-    bool expired = d->code != NULL && d->code->expires != 0 && d->code->expires <= eg_time(e);
-    return expired ? EGP_ST_EXPIRED : EGP_ST_REGISTERED;
+    if (d->code != NULL && d->code->expires != 0 && d->code->expires <= eg_time(e))
+        return EGP_ST_EXPIRED;
+    return is_failure(d->row.reason) ? EGP_ST_FAILED : EGP_ST_REGISTERED;
 }
 
 void device_store(struct device *d, struct store_txn *t)
@@ -117,7 +133,8 @@ void device_commit(struct device *d, struct store_txn *t, store_done done, void 
 
 void device_release_link_key(struct device *d, struct store_txn *t, vault_id id)
 {
-    bool used = (d->code != NULL && d->code->key == id) || (d->row.has_current && d->row.current.link_key == id);
+    const struct assoc *a = &d->row.current;
+    bool used = (d->code != NULL && d->code->key == id) || a->link_key == id || a->tclk == id || a->offered == id;
     for (const struct pending *p = d->row.pending; p != NULL; p = p->next)
         used |= p->assoc.link_key == id;
     if (id != 0 && !used)
@@ -149,7 +166,32 @@ enum st device_publish_key(struct device *d, struct store_txn *t, struct assoc *
     return mef_keyreg_add(e->d.mef, t, &in, a->relkeyid);
 }
 
+void device_forget_key(struct device *d, struct store_txn *t, enum device_reason why)
+{
+    struct assoc *a = &d->row.current;
+    const vault_id links[] = {a->link_key, a->tclk, a->offered};
+    d->row.reason = why;
+    d->row.enrolled = false;
+    d->row.exchange_since = 0;
+    exchange_unwatch(d);
+    if (!d->row.has_current)
+        return;
+    mef_keyreg_remove(d->eg->d.mef, t, a->relkeyid);
+    vault_delete(d->eg->d.vault, t, a->network_key);
+    d->row.has_current = false;
+    a->network_key = a->link_key = a->tclk = a->offered = 0;
+    a->relkeyid[0] = '\0';
+    for (size_t i = 0; i < sizeof links / sizeof links[0]; i++)
+        device_release_link_key(d, t, links[i]);
+}
+
 /* --- who is told -------------------------------------------------------------------------------------------------- */
+
+/* Was the network key sent under the install code's link key, or under one that the device has got since? */
+static bool is_install_code(const struct device *d, const struct assoc *a)
+{
+    return a->tclk != a->link_key && (d->code == NULL || d->code->key == a->link_key || !d->row.code_spent);
+}
 
 cJSON *device_json(struct eg *e, const struct device *d)
 {
@@ -164,9 +206,12 @@ cJSON *device_json(struct eg *e, const struct device *d)
     if (a != NULL) {
         output_eui(o, "gateway", a->gateway);
         cJSON_AddNumberToObject(o, "nwkAddress", a->address);
+        cJSON_AddStringToObject(o, "credential", is_install_code(d, a) ? "install-code" : "link-key");
     }
-    if (reason != NULL)
+    if (reason != NULL) {
         cJSON_AddStringToObject(o, "reason", reason);
+        cJSON_AddStringToObject(o, "explanation", device_reason_text(d->row.reason));
+    }
     return o;
 }
 

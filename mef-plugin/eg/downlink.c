@@ -10,7 +10,6 @@
 
 #define MAX_COUNT 16 /* counters of a ticket */
 #define MAX_BODY 256 /* bytes of a ticket request */
-#define KEY_ID_NWK 1
 #define CAPABILITY_RX_ON_IDLE 0x08
 
 /* --- tickets ------------------------------------------------------------------------------------------------------ */
@@ -55,7 +54,7 @@ static void ticket_durable(void *user, enum st st)
     struct device *d = device_find(x->e, x->device);
     struct gateway *g = gateway_find(x->e, x->gateway);
     if (st == ST_CONFLICT && g != NULL)
-        g->lost = true; /* see enrol.c */
+        gateway_commit_failed(x->e, g, st);
     if (st != ST_OK || d == NULL) {
         eg_respond(x->e, x->req, ST_UNAVAILABLE, NULL);
     } else {
@@ -238,7 +237,7 @@ static const char *check_frame(struct eg *e, const struct device *d, struct span
         return "malformed";
     if (h.dst != a->address || h.src != 0)
         return "bad-address";
-    if (aux->key_id != KEY_ID_NWK || aux->key_seq != a->key_seq || !aux->has_src64 || aux->src64 != a->gateway)
+    if (aux->key_id != ZB_KEY_ID_NWK || aux->key_seq != a->key_seq || !aux->has_src64 || aux->src64 != a->gateway)
         return "bad-source";
     if (vault_nwk_open(e->d.vault, a->network_key, frame, &h, aux, &plain) != ZB_OK)
         return "bad-mic";

@@ -8,6 +8,8 @@
 const struct conf_option eg_options[] = {
     {"eg", "allow-short-install-codes", CONF_BOOL, "false", 0, 0, "Accept install codes of 6, 8 and 12 bytes, too"},
     {"eg", "pending-seconds", CONF_INT, "60", 1, 3600, "How long a sent key may await the device's first frame, s"},
+    {"eg", "exchange-seconds", CONF_INT, "60", 5, 3600,
+     "How long a device that has the network key may take to exchange a link key of its own, s"},
     {"eg", "rearm-seconds", CONF_INT, "600", 10, 86400, "How long the window of a rearm is open, s"},
     {"eg", "key-rate", CONF_INT, "1", 1, 1000, "Repeats of a first key at one gateway for one EUI-64, per second"},
     {"eg", "key-burst", CONF_INT, "8", 1, 1000, "Repeats of a first key at one gateway for one EUI-64, at once"},
@@ -179,6 +181,7 @@ static void on_stale(struct eg *e, struct gateway *g, struct cse_request *req, c
     eg_count(e, "eg_stale_total");
     log_event(LOG_INFO, "eg.stale", "gateway=%016" PRIx64 " device=%016" PRIx64 " counter=%u last=%u", g->eui,
               m->env.device, m->u.stale.counter, m->u.stale.last);
+    outbox_stale(e, g, m->env.transaction);
     eg_respond(e, req, ST_UPDATED, NULL);
 }
 
@@ -323,6 +326,7 @@ static void configure(struct eg *e)
     const struct conf *c = e->d.conf;
     e->allow_short = conf_bool(c, "eg", "allow-short-install-codes");
     e->pending_ms = conf_int(c, "eg", "pending-seconds") * 1000;
+    e->exchange_ms = conf_int(c, "eg", "exchange-seconds") * 1000;
     e->rearm_ms = conf_int(c, "eg", "rearm-seconds") * 1000;
     e->key_lifetime_ms = conf_int(c, "eg", "key-lifetime-days") * 86400000;
     e->key_rate = (uint64_t)conf_int(c, "eg", "key-rate");

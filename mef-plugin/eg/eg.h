@@ -43,6 +43,6 @@ cJSON *eg_gateway_get(struct eg *e, const char *admin, eui64_t eui);
 cJSON *eg_gateway_list(struct eg *e, const char *admin);
 cJSON *eg_device_get(struct eg *e, const char *admin, eui64_t eui);
 cJSON *eg_device_list(struct eg *e, const char *admin, eui64_t after, unsigned limit);
-/* action: "revoke", "rearm", "rekey" (rekey: ST_NOT_IMPLEMENTED until the second exchange exists). */
+/* action: "revoke", "rearm", "rekey" (not served yet: ST_NOT_IMPLEMENTED). */
 void eg_device_action(struct eg *e, struct store_txn *t, const char *admin, const char *actor, eui64_t eui,
                       const char *action, struct mef_result *r);

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 
 #define RADIUS 30                  /* 2 * nwkMaxDepth (Zig 3.6.1.5.1) */
+#define REJOIN_FCF 0x1809u         /* command, protocol version 2, both extended addresses */
+#define FIRST_KEY_FCF 0x0008u      /* data, protocol version 2, no security, nothing else: some devices take no other */
 #define CAPABILITY_RX_ON_IDLE 0x08 /* 802.15.4 capability information, bit 3: hears without polling */
 
 /* --- answers ------------------------------------------------------------------------------------------------------ */
@@ -37,6 +39,7 @@ static const char *const refused_metric[EGP_REASONS] = {
     [EGP_UNAVAILABLE] = "eg_refused_unavailable_total",
     [EGP_NOT_BOUND] = "eg_refused_not_bound_total",
     [EGP_CONFLICT] = "eg_refused_conflict_total",
+    [EGP_NO_LINK_KEY] = "eg_refused_no_link_key_total",
 };
 
 static void count_refusal(struct eg *e, enum egp_reason reason)
@@ -156,76 +159,138 @@ struct answer { /* an EgResponse that waits for its transaction */
     bool opened; /* ..which opened the pending record */
     size_t n;
     uint8_t bytes[EGP_MAX_MESSAGE];
+    struct egp_frame next; /* what is to be radiated after its frame; empty: nothing */
+    uint8_t next_bytes[ZB_NWK_MAX];
 };
+
+static void send_next(struct eg *e, struct gateway *g, const struct answer *x)
+{
+    struct egp_message m = eg_message(EGP_DOWNLINK, e->next_transaction++, g->eui, x->env.device);
+    m.u.frame = x->next;
+    if (x->next.nwk_frame.n != 0 && !eg_send(e, g, &m, NULL, NULL))
+        eg_count(e, "eg_own_frames_unsent_total");
+}
 
 static void answer_durable(void *user, enum st st)
 {
     struct answer *x = user;
     struct eg *e = x->e;
     struct device *d = device_find(e, x->env.device);
+    struct gateway *g = gateway_find(e, x->env.gateway);
     if (st == ST_OK) {
-        eg_count(e, "eg_keys_sent_total");
         eg_respond_bytes(e, x->req, ST_UPDATED, EG_FORMAT_CBOR, span_of(x->bytes, x->n));
+        if (g != NULL)
+            send_next(e, g, x);
         if (d != NULL && x->opened)
             device_changed(d);
     } else {
-        /* ST_CONFLICT: another replica took the gateway, and what memory says of it is not so. Nothing is answered from
-         * it until the next start reads it anew (taking a gateway over at run time comes with the shared store).
-         * Otherwise the store could not keep it: memory is ahead of it now. */
-        struct gateway *g = gateway_find(e, x->env.gateway);
-        if (st != ST_CONFLICT)
-            e->d.ops->fatal(e->d.host, "a device's key could not be stored");
-        else if (g != NULL)
-            g->lost = true;
-        log_event(LOG_ERROR, st == ST_CONFLICT ? "eg.gateway-lost" : "eg.not-stored", "gateway=%016" PRIx64,
-                  x->env.gateway);
+        gateway_commit_failed(e, g, st);
         count_refusal(e, EGP_UNAVAILABLE);
         respond_reason(e, x->req, &x->env, EGP_UNAVAILABLE, ST_UPDATED);
     }
     free(x);
 }
 
-/* What the device becomes when it proves this key. */
+/* What the key goes under: the install code's link key, or the one that the device has at this gateway. */
+static vault_id asked_by(const struct device *d, const struct egp_message *m)
+{
+    return m->u.request.join == EGP_ASSOCIATION ? d->code->key : device_rejoin_key(d, m->env.gateway);
+}
+
+/* What the device becomes when it proves this key. Where requests in its name differ on whether it sleeps, it is reached
+ * as one that does not, until it says itself: it announces itself with the first frame under the key, and that goes by
+ * no claim. */
 static struct assoc new_assoc(struct gateway *g, const struct device *d, const struct pending *p,
                               const struct egp_message *m)
 {
     const struct egp_request *q = &m->u.request;
     struct assoc a = p->assoc; /* of a record that is there: the same key, and the counter of its frames goes on */
     a.gateway = g->eui;
-    a.link_key = d->code->key;
+    a.link_key = asked_by(d, m);
     a.pan = q->pan_id;
     a.address = q->device_short;
     a.next_hop = q->device_short;
-    a.capability = q->capability;
+    uint8_t claimed = a.network_key != 0 ? a.capability & CAPABILITY_RX_ON_IDLE : 0;
+    a.capability = q->capability | claimed;
     return a;
 }
 
-/* Forge the frame and encode the EgResponse. */
-static enum st forge(struct eg *e, struct gateway *g, struct store_txn *t, const struct assoc *a,
-                     const struct egp_message *m, struct wr *out)
+/* A network key of the device's own. One that follows another in the same network has the next sequence number. */
+static bool make_network_key(struct eg *e, struct store_txn *t, const struct device *d, struct assoc *a)
 {
-    uint8_t buf[ZB_NWK_MAX];
-    struct wr frame = wr_of(buf, sizeof buf);
-    struct vault_first_key in = {.link_key = a->link_key,
-                                 .network_key = a->network_key,
-                                 .key_seq = a->key_seq,
-                                 .gateway = g->eui,
-                                 .device = m->env.device,
-                                 .gateway_short = m->u.request.gateway_short,
-                                 .device_short = a->address,
-                                 .radius = RADIUS,
-                                 .extended = g->row.extended};
+    const struct assoc *now = &d->row.current;
+    if (vault_generate(e->d.vault, t, VAULT_NETWORK_KEY, ZB_KEY, &a->network_key) != ST_OK)
+        return false;
+    if (a->link_key == device_rejoin_key(d, a->gateway))
+        a->key_seq = (uint8_t)(now->key_seq + 1);
+    return true;
+}
+
+/* The first Transport-Key: an unsecured NWK frame around a command under the link key's key-transport key (Zig
+ * 4.4.10.1), by default in the plain 62-byte form. */
+static enum st first_key(struct eg *e, struct gateway *g, struct store_txn *t, const struct assoc *a, eui64_t device,
+                         struct wr *frame)
+{
+    const struct zb_cmd cmd = {
+        .id = ZB_TRANSPORT_KEY, .key_type = ZB_KEYTYPE_NWK, .key_seq = a->key_seq, .dst = device, .src = g->eui};
+    struct vault_aps_command in = {.cmd = &cmd,
+                                   .carried = a->network_key,
+                                   .link_key = a->link_key,
+                                   .key_id = ZB_KEY_ID_TRANSPORT,
+                                   .source = g->eui};
     enum st st = vault_take(e->d.vault, t, a->link_key, g->eui, 1, &in.counter);
-    if (st == ST_OK)
-        st = vault_forge_first_key(e->d.vault, &in, &frame);
     if (st != ST_OK)
         return st;
+    in.aps_counter = (uint8_t)in.counter;
+    struct zb_nwk nwk = {.fcf = FIRST_KEY_FCF, .dst = a->address, .radius = RADIUS, .seq = in.aps_counter};
+    if (g->row.extended) {
+        nwk.fcf |= ZB_FCF_DST64 | ZB_FCF_SRC64;
+        nwk.has_dst64 = nwk.has_src64 = true;
+        nwk.dst64 = device;
+        nwk.src64 = g->eui;
+    }
+    zb_nwk_build(frame, &nwk);
+    return vault_aps_command(e->d.vault, &in, frame);
+}
+
+/* A Rejoin Response (Zig 3.4.7), as bare as the request that it answers. */
+static void rejoin_response(eui64_t gateway, eui64_t device, const struct assoc *a, struct wr *frame)
+{
+    zb_nwk_build(frame, &(struct zb_nwk){.fcf = REJOIN_FCF,
+                                         .dst = a->address,
+                                         .radius = 1,
+                                         .has_dst64 = true,
+                                         .has_src64 = true,
+                                         .dst64 = device,
+                                         .src64 = gateway});
+    nwk_rejoin_response(frame, a->address);
+}
+
+/* Forge what is to be radiated and encode the EgResponse. A device that rejoins is answered first, its key comes next. */
+static enum st forge(struct eg *e, struct gateway *g, struct store_txn *t, const struct assoc *a,
+                     const struct egp_message *m, struct answer *x)
+{
+    uint8_t buf[ZB_NWK_MAX];
+    struct wr frame = wr_of(x->next_bytes, sizeof x->next_bytes), response = wr_of(buf, sizeof buf),
+              out = wr_of(x->bytes, sizeof x->bytes);
+    bool indirect = (m->u.request.capability & CAPABILITY_RX_ON_IDLE) == 0; /* who asked is answered as he asked */
+    bool rejoin = m->u.request.join != EGP_ASSOCIATION;
+    enum st st = first_key(e, g, t, a, m->env.device, &frame);
+    if (st != ST_OK)
+        return st;
+    if (rejoin) {
+        rejoin_response(g->eui, m->env.device, a, &response);
+        x->next = (struct egp_frame){.hop = a->next_hop, .indirect = indirect, .nwk_frame = wr_span(&frame)};
+    }
     struct egp_message answer = eg_message(EGP_RESPONSE, m->env.transaction, g->eui, m->env.device);
     answer.u.response = (struct egp_response){.reason = EGP_OK,
                                               .next_hop = a->next_hop,
-                                              .indirect = (a->capability & CAPABILITY_RX_ON_IDLE) == 0,
-                                              .nwk_frame = wr_span(&frame)};
-    return egp_encode(&answer, out) ? ST_OK : ST_INTERNAL;
+                                              .indirect = indirect,
+                                              .nwk_frame = wr_span(rejoin ? &response : &frame)};
+    if (!egp_encode(&answer, &out))
+        return ST_INTERNAL;
+    x->n = out.n;
+    return ST_OK;
 }
 
 /* All that can fail comes before memory changes; a counter taken in vain leaves a gap, no more. p: the gateway's
@@ -239,22 +304,20 @@ static bool send_under(struct eg *e, struct gateway *g, struct device *d, struct
     gateway_expect(g, t);
     struct assoc a = new_assoc(g, d, p, m);
     x->opened = a.network_key == 0;
-    struct wr w = wr_of(x->bytes, sizeof x->bytes);
     struct transaction *stored = NULL;
-    bool ok = !x->opened || vault_generate(e->d.vault, t, VAULT_NETWORK_KEY, ZB_KEY, &a.network_key) == ST_OK;
-    ok = ok && forge(e, g, t, &a, m, &w) == ST_OK &&
-         (stored = transaction_add(e, g, t, m->env.transaction, digest, wr_span(&w))) != NULL;
+    bool ok = (!x->opened || make_network_key(e, t, d, &a)) && forge(e, g, t, &a, m, x) == ST_OK &&
+              (stored = transaction_add(e, g, t, m->env.transaction, digest, span_of(x->bytes, x->n))) != NULL;
     if (!ok) {
         if (x->opened && a.network_key != 0)
             vault_delete(e->d.vault, t, a.network_key);
         store_abort(t);
         return false;
     }
-    x->n = w.n;
     pending_put(d, p, &a);
     d->row.reason = WHY_NONE;
     device_store(d, t);
     eg_audit(e, t, d->row.admin, g->row.identity, "device.key-sent", d->eui, "ok");
+    eg_count(e, "eg_keys_sent_total");
     device_commit(d, t, answer_durable, x);
     stored->seq = d->seq;
     return true;
@@ -263,7 +326,7 @@ static bool send_under(struct eg *e, struct gateway *g, struct device *d, struct
 static bool send_key(struct eg *e, struct gateway *g, struct device *d, const struct egp_message *m,
                      const uint8_t digest[EG_DIGEST], struct answer *x)
 {
-    struct pending *old = pending_at(d, g->eui), *p = old != NULL ? old : calloc(1, sizeof *p);
+    struct pending *old = pending_at(d, g->eui, asked_by(d, m)), *p = old != NULL ? old : calloc(1, sizeof *p);
     if (p != NULL && send_under(e, g, d, p, m, digest, x))
         return true;
     if (p != old)
@@ -309,29 +372,44 @@ static unsigned gather(struct eg *e, struct gateway *g, struct device *d, const 
     if (d == NULL || d->code == NULL || strcmp(d->row.admin, g->row.admin) != 0)
         return facts; /* another stakeholder's device is unknown here */
     const struct device_row *row = &d->row;
+    vault_id key = asked_by(d, m);
     return facts | FACT_REGISTERED | (agree(d->code, g) ? FACT_GATEWAY_ALLOWED : 0) |
            (d->code->expires != 0 && d->code->expires <= eg_time(e) ? FACT_EXPIRED : 0) |
-           (row->revoked ? FACT_REVOKED : 0) | (row->has_current ? FACT_ENROLLED : 0) |
-           (device_rearmed(e, d) ? FACT_REARMED : 0) | (pending_at(d, g->eui) != NULL ? FACT_PENDING_HERE : 0) |
-           FACT_WITHIN_RATE;
+           (row->revoked ? FACT_REVOKED : 0) | (row->code_spent ? FACT_CODE_SPENT : 0) |
+           (device_rearmed(e, d) ? FACT_REARMED : 0) | (device_rejoin_key(d, g->eui) != 0 ? FACT_LINK_KEY : 0) |
+           (pending_at(d, g->eui, key) != NULL ? FACT_PENDING_HERE : 0) | FACT_WITHIN_RATE;
+}
+
+/* A rejoin by the Trust Centre's help comes with its request: a bare NWK command that names the device. It proves
+ * nothing, but what it says must be what the message says. */
+static bool is_rejoin_request(const struct egp_message *m)
+{
+    struct zb_nwk h;
+    uint8_t capability;
+    return zb_nwk_parse(m->u.request.nwk_frame, &h) == ZB_OK && (h.fcf & ZB_FCF_SECURITY) == 0 && h.has_src64 &&
+           h.src64 == m->env.device && h.src == m->u.request.device_short && nwk_is_rejoin_request(&h, &capability) &&
+           capability == m->u.request.capability;
 }
 
 /* Addresses that no device can have (Zig 3.6.1.9, 802.15.4 association). */
 static bool plausible(const struct egp_message *m)
 {
     const struct egp_request *q = &m->u.request;
-    return m->env.device != 0 && m->env.device != UINT64_MAX && m->env.device != m->env.gateway &&
-           eg_is_unicast(q->device_short) && q->gateway_short == 0 && q->pan_id != 0xffff;
+    return (q->join == EGP_ASSOCIATION || is_rejoin_request(m)) && m->env.device != 0 &&
+           m->env.device != UINT64_MAX && m->env.device != m->env.gateway && eg_is_unicast(q->device_short) &&
+           q->gateway_short == 0 && q->pan_id != 0xffff;
 }
 
 static enum egp_reason decide(struct eg *e, struct gateway *g, struct device *d, const struct egp_message *m)
 {
+    if (m->u.request.join == EGP_REJOIN_SECURED)
+        return EGP_NOT_SUPPORTED; /* looks like any other frame to a gateway, and goes up as one */
     if (!plausible(m))
         return EGP_BAD_REQUEST;
     unsigned facts = gather(e, g, d, m);
     struct policy_verdict v = policy_join(facts);
     /* A token is spent only on a key that is going to be forged. */
-    if (v.act != POLICY_REFUSE && !pending_within_rate(d, g->eui))
+    if (v.act != POLICY_REFUSE && !pending_within_rate(d, g->eui, asked_by(d, m)))
         v = policy_join(facts & ~(unsigned)FACT_WITHIN_RATE);
     return v.reason;
 }

@@ -17,8 +17,19 @@ static struct gateway *find_own(struct eg *e, const char *admin, eui64_t eui)
     return g != NULL && strcmp(g->row.admin, admin) == 0 ? g : NULL;
 }
 
+void gateway_commit_failed(struct eg *e, struct gateway *g, enum st st)
+{
+    if (st != ST_CONFLICT) {
+        e->d.ops->fatal(e->d.host, "what was sent could not be stored");
+    } else if (g != NULL) {
+        g->lost = true;
+        log_event(LOG_ERROR, "eg.gateway-lost", "gateway=%016" PRIx64, g->eui);
+    }
+}
+
 void gateway_free(struct gateway *g)
 {
+    free(g->own);
     for (size_t i = 0; i < g->nstored; i++)
         free(g->stored[i]);
     free(g->stored);

@@ -20,6 +20,15 @@ struct transaction {
     uint8_t bytes[EGP_MAX_MESSAGE]; /* what row.response points to */
 };
 
+struct own_frame { /* a frame of the EG's own, as it can be sealed again under another counter */
+    uint64_t transaction; /* of its DownlinkFrame */
+    eui64_t device;       /* 0: none */
+    struct zb_nwk nwk;
+    uint32_t counter;
+    uint8_t tries, n, payload[EGP_MAX_NWK];
+};
+#define EG_OWN_FRAMES 16 /* remembered of one gateway */
+
 struct gateway {
     struct gateway_row row;
     eui64_t eui;
@@ -28,6 +37,8 @@ struct gateway {
     bool lost;                   /* another replica took it; until the next start */
     struct transaction **stored; /* ring of e->max_stored; the newest `nstored` */
     size_t nstored, oldest;
+    struct own_frame *own; /* ring of EG_OWN_FRAMES, NULL before the first */
+    size_t next_own;
 };
 
 struct observer {
@@ -61,8 +72,11 @@ struct device {
     struct code *code; /* NULL: deleted */
     size_t woken;      /* its place in eg.woken + 1; 0: none */
     /* memory only */
-    uint64_t seq;   /* the last transaction that concerns it */
-    uint64_t timer; /* ends the pending record */
+    uint64_t seq;            /* the last transaction that concerns it */
+    uint64_t timer;          /* ends the pending record */
+    uint64_t exchange_timer; /* asks for, and ends waiting for, the second exchange */
+    struct bucket own_rate;  /* of frames that the EG answers it with */
+    uint8_t asked;           /* how often its node descriptor was asked for */
     struct bucket ticket_rate;
     uint32_t counter_saved;    /* row.current.counter_next as last stored.. */
     uint64_t counter_saved_at; /* ..and when, ms monotonic */
@@ -94,7 +108,7 @@ struct eg {
     struct handing *handings; /* frames on their way to gateways */
     /* configuration */
     bool allow_short;
-    int64_t pending_ms, rearm_ms, key_lifetime_ms;
+    int64_t pending_ms, rearm_ms, key_lifetime_ms, exchange_ms;
     uint64_t key_rate, key_burst, ticket_rate, ticket_burst;
     size_t max_devices, max_gateways, max_stored, max_frames, max_observers;
 };
@@ -136,6 +150,10 @@ struct gateway *gateway_find(struct eg *e, eui64_t eui);
 MUST_USE bool gateway_heard(struct eg *e, struct gateway *g, uint64_t session);
 void gateway_expect(const struct gateway *g, struct store_txn *t); /* ..still ours when t commits */
 MUST_USE enum st gateways_load(struct eg *e);
+/* A transaction that expected the gateway failed. ST_CONFLICT: another replica took it, and nothing is answered from memory
+ * until the next start reads it anew (taking a gateway over at run time comes with the shared store). Otherwise the store
+ * could not keep what memory has: the end. g: NULL if it is gone. */
+void gateway_commit_failed(struct eg *e, struct gateway *g, enum st st);
 void gateway_free(struct gateway *g);
 
 /* --- transactions.c ----------------------------------------------------------------------------------------------- */
@@ -157,12 +175,17 @@ void device_drop(struct eg *e, struct device *d);                        /* out 
 void device_free(struct device *d);
 enum egp_device_state device_state(struct eg *e, const struct device *d);
 bool device_rearmed(struct eg *e, const struct device *d);
+/* The link key by which it may rejoin at a gateway: what it shares with that Trust Centre. 0: none. */
+vault_id device_rejoin_key(const struct device *d, eui64_t gateway);
 void device_store(struct device *d, struct store_txn *t);
 /* Commit t as the device's last transaction. */
 void device_commit(struct device *d, struct store_txn *t, store_done done, void *user);
 /* Delete a link key unless registration, current or pending record still use it. */
 void device_release_link_key(struct device *d, struct store_txn *t, vault_id id);
 MUST_USE enum st device_publish_key(struct device *d, struct store_txn *t, struct assoc *a); /* fills a->relkeyid */
+/* The current key ends: withdrawn and deleted, with the link keys that only it needed; the row says why. Gateway and
+ * address stay, so that the gateway can be told. */
+void device_forget_key(struct device *d, struct store_txn *t, enum device_reason why);
 /* Tell observers and the gateway the state, now, which is durable; or once what the loop does now is durable. */
 void device_changed(struct device *d);
 void device_changed_later(struct device *d);
@@ -176,8 +199,9 @@ bool device_allows(struct device *d, const struct mef_principal *p);
 void device_retrieve(struct eg *e, struct cse_request *req, eui64_t eui);
 
 /* --- pending.c ---------------------------------------------------------------------------------------------------- */
-struct pending *pending_at(const struct device *d, eui64_t gateway);  /* NULL: none */
-MUST_USE bool pending_within_rate(struct device *d, eui64_t gateway); /* may a key be sent there now? */
+/* NULL: none. What came under different link keys is apart: nobody can make one attempt look like the other. */
+struct pending *pending_at(const struct device *d, eui64_t gateway, vault_id link_key);
+MUST_USE bool pending_within_rate(struct device *d, eui64_t gateway, vault_id link_key); /* may a key be sent now? */
 /* Note what was sent; p: the gateway's record, or a fresh one, which is taken over. */
 void pending_put(struct device *d, struct pending *p, const struct assoc *a);
 void pending_proved(struct device *d, struct pending *p); /* free the record; its key goes on */
@@ -197,6 +221,53 @@ void codes_free(struct eg *e);
 bool observer_add(struct device *d, struct cse_request *req, bool frames, const struct mef_principal *p);
 void observers_notify(struct device *d, bool frames, const struct cse_response *rsp);
 void observers_drop(struct device *d);
+
+/* --- outbox.c: frames of the EG's own ---------------------------------------------------------------------------- */
+/* Frames to a device under its current key, and the change of state that goes with them, in one transaction. */
+#define OUTBOX_FRAMES 2
+struct outbox {
+    struct device *d;
+    struct store_txn *t; /* for what else changes */
+    struct posting *p;
+    bool failed; /* a frame could not be made: drop it all */
+};
+/* False: no memory, or the device has no key, or its gateway is not ours. */
+MUST_USE bool outbox_open(struct device *d, struct outbox *o);
+/* Add a frame; `failed` tells at the end. */
+void outbox_zdp(struct outbox *o, uint16_t cluster, struct span payload); /* APS data, endpoint 0 */
+void outbox_aps_command(struct outbox *o, struct vault_aps_command *c);   /* source and counters are filled in */
+void outbox_aps_ack(struct outbox *o, const struct zb_aps *acked);
+void outbox_nwk_command(struct outbox *o, struct span command);
+/* Commit, and send what was added; `changed`: with the device's row as it is now. */
+void outbox_send(struct outbox *o, bool changed);
+void outbox_drop(struct outbox *o); /* nothing happens, but for a gap in the counters */
+/* A gateway dropped a frame for its counter: seal it again, if it was one of these. */
+void outbox_stale(struct eg *e, struct gateway *g, uint64_t transaction);
+
+/* --- coordinator.c: what the EG itself is addressed for (design 5.1) ----------------------------------------------- */
+struct heard { /* a secured frame of a device and its clear parts */
+    struct span frame;
+    struct zb_nwk nwk;
+    struct zb_aux aux;
+    uint8_t plain[ZB_NWK_MAX];
+    struct wr out;
+};
+MUST_USE bool heard_parse(struct span frame, struct heard *x);
+/* The frame is the device's own and fresh under this key; its plaintext is in x->out. */
+MUST_USE bool heard_opens(struct device *d, const struct assoc *a, eui64_t gateway, struct heard *x);
+/* Take in a frame that opened under the device's current key. True: it is an application's, for AEs. */
+bool coordinator_hear(struct device *d, const struct heard *h);
+bool nwk_is_rejoin_request(const struct zb_nwk *h, uint8_t *capability); /* h: not secured, or opened */
+void nwk_rejoin_response(struct wr *w, uint16_t address);
+/* Tell the device to leave, while it has a key; whether it hears is not waited for. */
+void coordinator_send_leave(struct device *d);
+
+/* --- exchange.c: the second exchange ------------------------------------------------------------------------------- */
+void exchange_begin(struct device *d); /* the device has proved its network key; row.exchange_since is set */
+void exchange_watch(struct device *d); /* (re)start the time-outs after loading */
+void exchange_unwatch(struct device *d);
+void exchange_command(struct device *d, struct span aps); /* an APS command of the device, secured or not */
+void exchange_node_descriptor(struct device *d, struct span response);
 
 /* --- enrol.c, uplink.c, downlink.c -------------------------------------------------------------------------------- */
 void enrol_request(struct eg *e, struct gateway *g, struct cse_request *req, const struct egp_message *m);

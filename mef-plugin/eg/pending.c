@@ -1,20 +1,20 @@
-/* Keys sent and not proved: a record for each gateway at which the device, or somebody with its EUI-64, associated.
- * Each has its own key, rate and time-out, so that a claim at one gateway does nothing to a join at another. */
+/* Keys sent and not proved: a record for each gateway and link key with which the device, or somebody with its EUI-64,
+ * asked. Each has its own key, rate and time-out, so that a claim at one place does nothing to a join at another. */
 #include "mef-plugin/eg/internal.h"
 
 #include <stdlib.h>
 
-struct pending *pending_at(const struct device *d, eui64_t gateway)
+struct pending *pending_at(const struct device *d, eui64_t gateway, vault_id link_key)
 {
     struct pending *p = d->row.pending;
-    while (p != NULL && p->assoc.gateway != gateway)
+    while (p != NULL && (p->assoc.gateway != gateway || p->assoc.link_key != link_key))
         p = p->next;
     return p;
 }
 
-bool pending_within_rate(struct device *d, eui64_t gateway)
+bool pending_within_rate(struct device *d, eui64_t gateway, vault_id link_key)
 {
-    struct pending *p = pending_at(d, gateway);
+    struct pending *p = pending_at(d, gateway, link_key);
     if (p != NULL)
         return bucket_take(&p->rate, eg_now(d->eg), d->eg->key_rate, d->eg->key_burst, 1);
     size_t n = 0;
@@ -25,7 +25,7 @@ bool pending_within_rate(struct device *d, eui64_t gateway)
 
 void pending_put(struct device *d, struct pending *p, const struct assoc *a)
 {
-    if (pending_at(d, a->gateway) == NULL) {
+    if (pending_at(d, a->gateway, a->link_key) == NULL) {
         p->next = d->row.pending;
         d->row.pending = p;
     }

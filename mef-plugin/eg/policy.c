@@ -1,20 +1,18 @@
 #include "mef-plugin/eg/policy.h"
 
 /* In order: the first rule refuses whose `with` facts all hold and whose `without` facts all do not. What a stranger
- * asks is answered before anything about the device itself is told.
- *
- * The install code will be spent at Verify-Key (design 5.3). Until that exchange exists an enrolled device that
- * associates anew is served a pending record beside its current one; afterwards this line goes before the last one:
- *     {FACT_ENROLLED, FACT_REARMED, EGP_CODE_SPENT},
- */
+ * asks is answered before anything about the device itself is told. */
 static const struct {
     unsigned with, without;
     enum egp_reason reason;
 } rules[] = {
     {0, FACT_OWNED, EGP_UNAVAILABLE},         {0, FACT_PAN_ALLOWED, EGP_GATEWAY_NOT_ALLOWED},
     {0, FACT_REGISTERED, EGP_UNKNOWN_DEVICE}, {0, FACT_GATEWAY_ALLOWED, EGP_GATEWAY_NOT_ALLOWED},
-    {FACT_EXPIRED, 0, EGP_CODE_EXPIRED},      {FACT_REVOKED, FACT_REARMED, EGP_DEVICE_REVOKED},
-    {0, FACT_ASSOCIATION, EGP_NOT_SUPPORTED}, {0, FACT_DIRECT, EGP_PARENT_KEY_DOMAIN},
+    {FACT_EXPIRED | FACT_ASSOCIATION, 0, EGP_CODE_EXPIRED},
+    {FACT_REVOKED, FACT_REARMED, EGP_DEVICE_REVOKED},
+    {0, FACT_ASSOCIATION | FACT_LINK_KEY, EGP_NO_LINK_KEY},
+    {0, FACT_DIRECT, EGP_PARENT_KEY_DOMAIN},
+    {FACT_CODE_SPENT | FACT_ASSOCIATION, FACT_REARMED, EGP_CODE_SPENT},
     {0, FACT_WITHIN_RATE, EGP_RATE_LIMITED},
 };
 

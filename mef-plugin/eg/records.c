@@ -3,16 +3,32 @@
 #include <stdlib.h>
 
 #define ROW_VERSION 1
+#define DEVICE_VERSION 2 /* 1: before there was a second exchange; whatever had a key was enrolled */
 
-static const char *const reasons[WHY_COUNT] = {
-    [WHY_NO_FRAME] = "no-secured-frame-seen",
-    [WHY_REVOKED] = "revoked",
-    [WHY_CODE_CHANGED] = "install-code-changed",
+static const struct {
+    const char *name, *text;
+} reasons[WHY_COUNT] = {
+    [WHY_NO_FRAME] = {"no-secured-frame-seen", "The first key was sent, but no frame under it came back: the code is not "
+                                               "this device's (it could not open the key), or the device went out of "
+                                               "range."},
+    [WHY_REVOKED] = {"revoked", "An operator revoked the device."},
+    [WHY_CODE_CHANGED] = {"install-code-changed", "The install code was changed while the device was joining."},
+    [WHY_NO_EXCHANGE] = {"no-second-exchange", "The device has the network key but did not ask for a link key of its "
+                                               "own in time."},
+    [WHY_NOT_VERIFIED] = {"link-key-not-verified", "The device was sent a link key of its own but did not verify it in "
+                                                   "time."},
+    [WHY_BAD_VERIFY] = {"verify-key-wrong", "The device's proof of its new link key was wrong."},
+    [WHY_LEFT] = {"left", "The device said that it leaves the network."},
 };
 
 const char *device_reason_name(enum device_reason r)
 {
-    return (unsigned)r < WHY_COUNT ? reasons[r] : NULL;
+    return (unsigned)r < WHY_COUNT ? reasons[r].name : NULL;
+}
+
+const char *device_reason_text(enum device_reason r)
+{
+    return (unsigned)r < WHY_COUNT ? reasons[r].text : NULL;
 }
 
 /* --- fields: texts as length and bytes (NULL as length 0), flags as one bit each, times as 64 bits ---------------- */
@@ -195,6 +211,12 @@ void gateway_row_free(struct gateway_row *g)
 
 /* --- device ------------------------------------------------------------------------------------------------------- */
 
+/* A row of a device: its version, and what has come with it. */
+static bool has_exchange(uint8_t version)
+{
+    return version >= 2;
+}
+
 static void put_assoc(struct wr *w, const struct assoc *a)
 {
     wr_be64(w, a->network_key);
@@ -207,17 +229,21 @@ static void put_assoc(struct wr *w, const struct assoc *a)
     wr_be16(w, a->next_hop);
     wr_be32(w, a->counter_next);
     wr_bytes(w, a->relkeyid, MEF_RELKEYID);
+    wr_be64(w, a->tclk);
+    wr_be64(w, a->offered);
+    wr_be32(w, a->aps_next);
 }
 
-static bool get_assoc(struct rd *r, struct assoc *a)
+static bool get_assoc(struct rd *r, uint8_t version, struct assoc *a)
 {
     return rd_be64(r, &a->network_key) && rd_be64(r, &a->link_key) && rd_u8(r, &a->key_seq) &&
            rd_u8(r, &a->capability) && rd_be64(r, &a->gateway) && rd_be16(r, &a->pan) && rd_be16(r, &a->address) &&
            rd_be16(r, &a->next_hop) && rd_be32(r, &a->counter_next) && rd_bytes(r, a->relkeyid, MEF_RELKEYID) &&
-           memchr(a->relkeyid, '\0', MEF_RELKEYID) != NULL;
+           memchr(a->relkeyid, '\0', MEF_RELKEYID) != NULL &&
+           (!has_exchange(version) || (rd_be64(r, &a->tclk) && rd_be64(r, &a->offered) && rd_be32(r, &a->aps_next)));
 }
 
-enum { ROW_CURRENT = 1, ROW_REVOKED = 2, ROW_FLAGS_END = 4 };
+enum { ROW_CURRENT = 1, ROW_REVOKED = 2, ROW_ENROLLED = 4, ROW_SPENT = 8, ROW_FLAGS_END = 16 };
 
 static void put_pending(struct wr *w, const struct pending *list)
 {
@@ -231,43 +257,50 @@ static void put_pending(struct wr *w, const struct pending *list)
     }
 }
 
-static bool get_pending(struct rd *r, struct pending **end)
+static bool get_pending(struct rd *r, uint8_t version, struct pending **end)
 {
     uint8_t n;
     if (!rd_u8(r, &n) || n > EG_MAX_PENDING)
         return false;
     for (; n > 0; n--, end = &(*end)->next)
-        if ((*end = calloc(1, sizeof **end)) == NULL || !get_assoc(r, &(*end)->assoc) || !get_time(r, &(*end)->since))
+        if ((*end = calloc(1, sizeof **end)) == NULL || !get_assoc(r, version, &(*end)->assoc) ||
+            !get_time(r, &(*end)->since))
             return false;
     return true;
 }
 
 void device_encode(const struct device_row *d, struct wr *w)
 {
-    wr_u8(w, ROW_VERSION);
+    wr_u8(w, DEVICE_VERSION);
     put_text(w, d->admin);
-    wr_u8(w, (uint8_t)((d->has_current ? ROW_CURRENT : 0) | (d->revoked ? ROW_REVOKED : 0)));
+    wr_u8(w, (uint8_t)((d->has_current ? ROW_CURRENT : 0) | (d->revoked ? ROW_REVOKED : 0) |
+                       (d->enrolled ? ROW_ENROLLED : 0) | (d->code_spent ? ROW_SPENT : 0)));
     wr_u8(w, (uint8_t)d->reason);
     if (d->has_current)
         put_assoc(w, &d->current);
     put_pending(w, d->pending);
     wr_be64(w, (uint64_t)d->rearm_until);
     wr_be64(w, (uint64_t)d->last_seen);
+    wr_be64(w, (uint64_t)d->exchange_since);
 }
 
 bool device_decode(struct span in, struct device_row *d)
 {
     struct rd r = rd_of(in);
-    uint8_t flags, reason;
+    uint8_t version, flags, reason;
     memset(d, 0, sizeof *d);
-    if (!get_version(&r) || !get_needed_text(&r, &d->admin) || !get_flags(&r, ROW_FLAGS_END, &flags) ||
-        !rd_u8(&r, &reason) || reason >= WHY_COUNT)
+    if (!rd_u8(&r, &version) || version == 0 || version > DEVICE_VERSION || !get_needed_text(&r, &d->admin) ||
+        !get_flags(&r, has_exchange(version) ? ROW_FLAGS_END : ROW_ENROLLED, &flags) || !rd_u8(&r, &reason) ||
+        reason >= WHY_COUNT)
         return false;
     d->reason = (enum device_reason)reason;
     d->has_current = flags & ROW_CURRENT;
     d->revoked = flags & ROW_REVOKED;
-    return (!d->has_current || get_assoc(&r, &d->current)) && get_pending(&r, &d->pending) &&
-           get_time(&r, &d->rearm_until) && get_time(&r, &d->last_seen) && rd_end(&r);
+    d->enrolled = has_exchange(version) ? flags & ROW_ENROLLED : d->has_current;
+    d->code_spent = flags & ROW_SPENT;
+    return (!d->has_current || get_assoc(&r, version, &d->current)) && get_pending(&r, version, &d->pending) &&
+           get_time(&r, &d->rearm_until) && get_time(&r, &d->last_seen) &&
+           (!has_exchange(version) || get_time(&r, &d->exchange_since)) && rd_end(&r);
 }
 
 void device_row_free(struct device_row *d)

@@ -38,6 +38,8 @@ struct gateway_row {
 
 struct assoc {                      /* a device at a gateway under a network key */
     vault_id network_key, link_key; /* link_key: what the network key was sent under */
+    vault_id tclk, offered;         /* trust-centre link keys: verified, its own since; sent, not yet verified; 0: none */
+    uint32_t aps_next;              /* least APS frame counter accepted from the device, under any link key */
     uint8_t key_seq, capability;
     eui64_t gateway;
     uint16_t pan, address, next_hop;
@@ -46,8 +48,19 @@ struct assoc {                      /* a device at a gateway under a network key
 };
 
 /* Why a device is where it is; numbers are stored. */
-enum device_reason { WHY_NONE, WHY_NO_FRAME, WHY_REVOKED, WHY_CODE_CHANGED, WHY_COUNT };
+enum device_reason {
+    WHY_NONE,
+    WHY_NO_FRAME,
+    WHY_REVOKED,
+    WHY_CODE_CHANGED,
+    WHY_NO_EXCHANGE,
+    WHY_NOT_VERIFIED,
+    WHY_BAD_VERIFY,
+    WHY_LEFT,
+    WHY_COUNT
+};
 const char *device_reason_name(enum device_reason r); /* "no-secured-frame-seen", ..; NULL for WHY_NONE */
+const char *device_reason_text(enum device_reason r); /* the same as a sentence for an operator */
 
 /* Tokens refill at a rate up to a burst (bucket_take). Zero-initialised it is full. */
 struct bucket {
@@ -65,10 +78,13 @@ struct pending {
 struct device_row {
     char *admin;
     bool has_current, revoked;
+    bool enrolled;   /* the current key has been earned: by Confirm-Key, or because the device is older than r21 */
+    bool code_spent; /* a link key made from the install code has been replaced by one that the device verified */
     enum device_reason reason;
     struct assoc current;    /* proved by a frame of the device */
     struct pending *pending; /* newest first, at most EG_MAX_PENDING; owned */
     int64_t rearm_until, last_seen;
+    int64_t exchange_since; /* ms since 1970: when the second exchange was awaited first; 0: none is */
 };
 
 struct stored_response {

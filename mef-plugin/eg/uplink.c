@@ -13,8 +13,6 @@
 
 #define SAVE_FRAMES 32
 #define SAVE_MS 10000
-#define KEY_ID_NWK 1            /* auxiliary header: secured under the network key (Zig 4.5.1.1.2) */
-#define ZDP_DEVICE_ANNCE 0x0013 /* Zig 2.4.3.1.11 */
 
 /* --- relay to the AEs --------------------------------------------------------------------------------------------- */
 
@@ -59,78 +57,34 @@ static void relay_durable(void *user, enum st st)
     free(x);
 }
 
-/* --- what a frame is ---------------------------------------------------------------------------------------------- */
-
-static bool is_application(const struct zb_nwk *h, const struct zb_aps *aps)
-{
-    unsigned type = aps->fcf & 3u;
-    return (h->fcf & ZB_FCF_TYPE) == ZB_NWK_DATA && (type == ZB_APS_DATA || type == ZB_APS_ACK) && aps->profile != 0 &&
-           (type == ZB_APS_ACK || aps->dst_endpoint != 0);
-}
-
-/* ZDP for the coordinator: only Device_annce is of use yet (the rest comes with the second key exchange). */
-static void hear_zdp(struct device *d, const struct zb_aps *aps)
-{
-    struct rd r = rd_of(aps->payload);
-    uint8_t seq, capability;
-    uint16_t address;
-    eui64_t eui;
-    if (aps->cluster != ZDP_DEVICE_ANNCE || !rd_u8(&r, &seq) || !rd_le16(&r, &address) || !rd_le64(&r, &eui) ||
-        !rd_u8(&r, &capability) || eui != d->eui || !eg_is_unicast(address))
-        return;
-    struct assoc *a = &d->row.current;
-    if (a->address == address && a->capability == capability)
-        return;
-    struct store_txn *t = store_begin(d->eg->d.store);
-    if (t == NULL)
-        return;
-    a->address = a->next_hop = address;
-    a->capability = capability;
-    device_store(d, t);
-    device_commit(d, t, NULL, NULL);
-    device_changed_later(d);
-}
-
-/* Look into an opened frame. True: it is an application's. */
-static bool inspect(struct device *d, const struct zb_nwk *h, struct span plain)
-{
-    struct zb_aps aps;
-    if ((h->fcf & ZB_FCF_TYPE) != ZB_NWK_DATA || zb_aps_parse(plain, &aps) != ZB_OK) {
-        log_event(LOG_DEBUG, "eg.nwk-command", "device=%016" PRIx64, d->eui);
-        return false;
-    }
-    if (is_application(h, &aps))
-        return true;
-    if ((aps.fcf & 3u) == ZB_APS_DATA && (aps.fcf & ZB_APS_SECURITY) == 0)
-        hear_zdp(d, &aps);
-    return false;
-}
-
 /* --- keys --------------------------------------------------------------------------------------------------------- */
 
-struct heard { /* a secured frame and its clear parts */
-    struct span frame;
-    struct zb_nwk nwk;
-    struct zb_aux aux;
-    uint8_t plain[ZB_NWK_MAX];
-    struct wr out;
-};
-
-static bool parse(struct span frame, struct heard *x)
+bool heard_parse(struct span frame, struct heard *x)
 {
     x->frame = frame;
     if (zb_nwk_parse(frame, &x->nwk) != ZB_OK || (x->nwk.fcf & ZB_FCF_SECURITY) == 0 || !eg_is_unicast(x->nwk.src))
         return false;
     struct rd r = rd_of(x->nwk.payload);
-    return zb_aux_parse(&r, &x->aux) == ZB_OK && x->aux.key_id == KEY_ID_NWK && x->aux.has_src64;
+    return zb_aux_parse(&r, &x->aux) == ZB_OK && x->aux.key_id == ZB_KEY_ID_NWK && x->aux.has_src64;
 }
 
-/* The frame is the device's own and fresh under this key. */
-static bool opens(struct device *d, const struct assoc *a, eui64_t gateway, struct heard *x)
+bool heard_opens(struct device *d, const struct assoc *a, eui64_t gateway, struct heard *x)
 {
     x->out = wr_of(x->plain, sizeof x->plain);
     return a->gateway == gateway && a->key_seq == x->aux.key_seq && zb_counter_ok(a->counter_next, x->aux.counter) &&
            vault_nwk_open(d->eg->d.vault, a->network_key, x->frame, &x->nwk, &x->aux, &x->out) == ZB_OK;
+}
+
+/* The counters of a key go on where those of the one before it at the same gateway are now: the gateway keeps frames in
+ * their order, and does not know that they are under another key. */
+static bool counters_go_on(struct device *d, struct store_txn *t, const struct assoc *proved)
+{
+    const struct assoc *now = &d->row.current;
+    if (!d->row.has_current || now->gateway != proved->gateway)
+        return true;
+    enum st st =
+        vault_counters_follow(d->eg->d.vault, t, proved->network_key, now->network_key, proved->gateway);
+    return st == ST_OK || st == ST_UNAVAILABLE; /* used up: the new key has its own */
 }
 
 /* The pending key is proved: it takes the place of the current one, in one transaction with its publication. The short
@@ -138,32 +92,31 @@ static bool opens(struct device *d, const struct assoc *a, eui64_t gateway, stru
 static bool commit_pending(struct device *d, struct pending *p, const struct heard *h, struct relay *x)
 {
     struct eg *e = d->eg;
-    struct assoc proved = p->assoc, old = d->row.current;
-    bool replaces = d->row.has_current;
+    struct assoc proved = p->assoc;
+    bool rejoined = device_rejoin_key(d, proved.gateway) == proved.link_key; /* by the link key that it has */
+    vault_id tclk = rejoined ? d->row.current.tclk : 0;
     struct store_txn *t = store_begin(e->d.store);
     if (t == NULL)
         return false;
-    if (device_publish_key(d, t, &proved) != ST_OK) {
+    if (!counters_go_on(d, t, &proved) || device_publish_key(d, t, &proved) != ST_OK) {
         store_abort(t);
         return false;
     }
+    device_forget_key(d, t, WHY_NONE); /* the one before; the record still holds the link key */
     pending_proved(d, p);
+    proved.tclk = tclk;
     proved.counter_next = h->aux.counter + 1;
     proved.address = proved.next_hop = h->nwk.src;
     d->row.current = proved;
     d->row.has_current = true;
     d->row.revoked = false;
-    d->row.reason = WHY_NONE;
-    d->row.rearm_until = 0;
     d->row.last_seen = eg_time(e);
-    if (replaces) {
-        mef_keyreg_remove(e->d.mef, t, old.relkeyid);
-        vault_delete(e->d.vault, t, old.network_key);
-        device_release_link_key(d, t, old.link_key);
-    }
+    d->row.enrolled = rejoined;
+    if (!rejoined)
+        exchange_begin(d);
     device_store(d, t);
-    eg_audit(e, t, d->row.admin, "eg", "device.enrolled", d->eui, "ok");
-    eg_count(e, "eg_enrolled_total");
+    eg_audit(e, t, d->row.admin, "eg", "device.key-proved", d->eui, "ok");
+    eg_count(e, "eg_keys_proved_total");
     device_commit(d, t, relay_durable, x);
     return true;
 }
@@ -192,18 +145,20 @@ static void drop(struct eg *e, struct cse_request *req, eui64_t device)
 
 static bool take_frame(struct device *d, eui64_t gateway, struct heard *h, struct relay *x)
 {
-    struct pending *p = pending_at(d, gateway);
-    if (p != NULL && opens(d, &p->assoc, gateway, h)) {
+    struct pending *p = d->row.pending;
+    while (p != NULL && !heard_opens(d, &p->assoc, gateway, h))
+        p = p->next;
+    if (p != NULL) {
         x->committed = true;
         if (!commit_pending(d, p, h, x))
             return false;
-        x->application = inspect(d, &h->nwk, wr_span(&h->out));
+        x->application = coordinator_hear(d, h);
         return true;
     }
-    if (!d->row.has_current || !opens(d, &d->row.current, gateway, h))
+    if (!d->row.has_current || !heard_opens(d, &d->row.current, gateway, h))
         return false;
     advance(d, h->aux.counter);
-    x->application = inspect(d, &h->nwk, wr_span(&h->out));
+    x->application = coordinator_hear(d, h);
     store_after(d->eg->d.store, d->seq, relay_durable, x);
     return true;
 }
@@ -213,7 +168,7 @@ void uplink_frame(struct eg *e, struct gateway *g, struct cse_request *req, cons
     struct heard h;
     eg_count(e, "eg_uplink_total");
     struct span frame = m->u.frame.nwk_frame;
-    struct device *d = parse(frame, &h) ? device_find(e, h.aux.src64) : NULL;
+    struct device *d = heard_parse(frame, &h) ? device_find(e, h.aux.src64) : NULL;
     if (d == NULL || strcmp(d->row.admin, g->row.admin) != 0) {
         drop(e, req, m->env.device);
         return;

@@ -105,6 +105,7 @@ static const char *const reason_names[EGP_REASONS] = {
     [EGP_UNAVAILABLE] = "unavailable",
     [EGP_NOT_BOUND] = "not-bound",
     [EGP_CONFLICT] = "conflict",
+    [EGP_NO_LINK_KEY] = "no-link-key",
 };
 static const char *const state_names[EGP_STATES] = {
     [EGP_ST_REGISTERED] = "registered", [EGP_ST_JOINING] = "joining", [EGP_ST_KEY_SENT] = "key-sent",

@@ -54,6 +54,7 @@ enum egp_reason {
     EGP_UNAVAILABLE = 10,        /* EG cannot answer now; try again */
     EGP_NOT_BOUND = 11,          /* the session's identity is not bound to this gateway EUI-64 */
     EGP_CONFLICT = 12,           /* transaction number reused with other content */
+    EGP_NO_LINK_KEY = 13,        /* a rejoin, but the device has no link key of its own at this gateway */
     EGP_REASONS
 };
 const char *egp_reason_name(enum egp_reason r); /* "unknown-device", .. */

@@ -3,54 +3,83 @@
 
 #include <openssl/crypto.h>
 
-#define NWK_DATA_FCF 0x0008u   /* data, protocol version 2, no security */
-#define KEY_ID_TRANSPORT 2     /* the link key's key-transport key (Zig 4.5.1.1.2) */
-
-enum zb_err first_key_frame(struct zb_crypto *zb, const uint8_t link_key[ZB_KEY], const uint8_t network_key[ZB_KEY],
-                            const struct vault_first_key *in, uint8_t nwk_seq, uint8_t aps_counter, struct wr *frame)
+enum zb_err aps_command(struct zb_crypto *zb, const uint8_t *link_key, const uint8_t *carried,
+                        const struct vault_aps_command *in, struct wr *aps)
 {
-    struct zb_nwk nwk = {.fcf = NWK_DATA_FCF, .dst = in->device_short, .src = in->gateway_short,
-                         .radius = in->radius, .seq = nwk_seq};
-    if (in->extended) {
-        nwk.fcf |= ZB_FCF_DST64 | ZB_FCF_SRC64;
-        nwk.has_dst64 = nwk.has_src64 = true;
-        nwk.dst64 = in->device;
-        nwk.src64 = in->gateway;
-    }
-    struct zb_cmd cmd = {.id = ZB_TRANSPORT_KEY, .key_type = ZB_KEYTYPE_NWK, .key_seq = in->key_seq,
-                         .dst = in->device, .src = in->gateway};
-    memcpy(cmd.key, network_key, ZB_KEY);
-    const struct zb_aps aps = {.fcf = ZB_APS_COMMAND | ZB_APS_SECURITY, .counter = aps_counter};
-    uint8_t plain[64], sealed[ZB_NWK_MAX];
-    struct wr pw = wr_of(plain, sizeof plain), sw = wr_of(sealed, sizeof sealed);
-
-    enum zb_err e = zb_cmd_build(&pw, &cmd);
-    if (e == ZB_OK)
-        e = zb_aps_seal(zb, link_key, &aps, KEY_ID_TRANSPORT, in->counter, in->gateway, wr_span(&pw), &sw);
-    if (e == ZB_OK) {
-        zb_nwk_build(frame, &nwk);
-        wr_spanb(frame, wr_span(&sw));
-        e = wr_ok(frame) ? ZB_OK : ZB_NO_SPACE;
+    struct zb_cmd cmd = *in->cmd;
+    struct zb_aps header = {.fcf = ZB_APS_COMMAND, .counter = in->aps_counter};
+    if (in->ack_request)
+        header.fcf |= ZB_APS_ACK_REQUEST;
+    if (carried != NULL)
+        memcpy(cmd.key, carried, ZB_KEY);
+    uint8_t plain[ZB_NWK_MAX];
+    struct wr pw = wr_of(plain, sizeof plain);
+    enum zb_err e = carried != NULL && link_key == NULL ? ZB_NO_KEY : zb_cmd_build(&pw, &cmd);
+    if (e == ZB_OK && link_key != NULL) {
+        e = zb_aps_seal(zb, link_key, &header, in->key_id, in->counter, in->source, wr_span(&pw), aps);
+    } else if (e == ZB_OK) {
+        zb_aps_build(aps, &header);
+        wr_spanb(aps, wr_span(&pw));
+        e = wr_ok(aps) ? ZB_OK : ZB_NO_SPACE;
     }
     OPENSSL_cleanse(&cmd, sizeof cmd);
     OPENSSL_cleanse(plain, sizeof plain);
     return e;
 }
 
-enum st vault_forge_first_key(struct vault *v, const struct vault_first_key *in, struct wr *frame)
+/* Does a Transport-Key of this type carry keys of this kind? */
+static bool carries(const struct zb_cmd *cmd, enum vault_kind kind)
 {
-    struct key link, network;
+    return cmd->id == ZB_TRANSPORT_KEY && ((cmd->key_type == ZB_KEYTYPE_NWK && kind == VAULT_NETWORK_KEY) ||
+                                           (cmd->key_type == ZB_KEYTYPE_TCLK && kind == VAULT_TCLK));
+}
+
+enum st vault_aps_command(struct vault *v, const struct vault_aps_command *in, struct wr *aps)
+{
+    struct key link, carried;
     enum st st = ST_NOT_FOUND;
     key_open(v, in->link_key, &link);
-    key_open(v, in->network_key, &network);
-    if (link.n == ZB_KEY && network.n == ZB_KEY && network.kind == VAULT_NETWORK_KEY) {
-        uint8_t low = (uint8_t)in->counter;
-        enum zb_err e = first_key_frame(v->zb, link.bytes, network.bytes, in, low, low, frame);
+    key_open(v, in->carried, &carried);
+    if ((in->link_key == 0 || link.n == ZB_KEY) &&
+        (in->carried == 0 ? in->cmd->id != ZB_TRANSPORT_KEY : carried.n == ZB_KEY && carries(in->cmd, carried.kind))) {
+        enum zb_err e = aps_command(v->zb, in->link_key != 0 ? link.bytes : NULL,
+                                    in->carried != 0 ? carried.bytes : NULL, in, aps);
         st = e == ZB_OK ? ST_OK : ST_INTERNAL;
     }
     key_wipe(&link);
-    key_wipe(&network);
+    key_wipe(&carried);
     return st;
+}
+
+enum zb_err vault_aps_open(struct vault *v, vault_id link_key, struct span frame, eui64_t source, struct zb_aps *h,
+                           struct zb_aux *aux, struct wr *plain)
+{
+    struct key key;
+    enum zb_err e = zb_aps_parse(frame, h);
+    if (e != ZB_OK)
+        return e;
+    struct rd r = rd_of(h->payload);
+    e = zb_aux_parse(&r, aux);
+    if (e != ZB_OK)
+        return e;
+    if (aux->has_src64 && aux->src64 != source)
+        return ZB_NO_KEY;
+    key_open(v, link_key, &key);
+    e = key.n == ZB_KEY ? zb_aps_open(v->zb, key.bytes, frame, source, h, aux, plain) : ZB_NO_KEY;
+    key_wipe(&key);
+    return e;
+}
+
+bool vault_verify_hash(struct vault *v, vault_id link_key, const uint8_t hash[ZB_KEY])
+{
+    struct key key;
+    uint8_t want[ZB_KEY];
+    key_open(v, link_key, &key);
+    bool ok = key.n == ZB_KEY && zb_derive(v->zb, key.bytes, ZB_KEY_VERIFY, want) == ZB_OK &&
+              CRYPTO_memcmp(want, hash, ZB_KEY) == 0;
+    key_wipe(&key);
+    OPENSSL_cleanse(want, sizeof want);
+    return ok;
 }
 
 enum zb_err vault_nwk_open(struct vault *v, vault_id network_key, struct span frame, struct zb_nwk *h,

@@ -86,6 +86,15 @@ bool counters_load(struct counters *c, struct span key, struct span val)
     return counter != NULL;
 }
 
+enum st counters_raise(struct counters *c, const uint8_t fingerprint[COUNTER_FINGERPRINT], eui64_t source,
+                       uint32_t next)
+{
+    struct counter *k = get(c, fingerprint, source);
+    if (k != NULL && k->next < next)
+        k->next = next;
+    return k != NULL ? ST_OK : ST_INTERNAL;
+}
+
 enum st counters_take(struct counters *c, struct store_txn *t, const uint8_t fingerprint[COUNTER_FINGERPRINT],
                       eui64_t source, unsigned n, uint32_t *first)
 {

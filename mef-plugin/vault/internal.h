@@ -26,7 +26,6 @@ void key_wipe(struct key *key);
 /* Seal the bytes as a new key: into the table and the transaction. */
 MUST_USE enum st key_add(struct vault *v, struct store_txn *t, enum vault_kind kind, struct span bytes, vault_id *id);
 
-/* The frame of vault_forge_first_key, its inputs laid open. */
-MUST_USE enum zb_err first_key_frame(struct zb_crypto *zb, const uint8_t link_key[ZB_KEY],
-                                     const uint8_t network_key[ZB_KEY], const struct vault_first_key *in,
-                                     uint8_t nwk_seq, uint8_t aps_counter, struct wr *frame);
+/* vault_aps_command with the keys laid open; carried: NULL if none, link_key: NULL for no APS security. */
+MUST_USE enum zb_err aps_command(struct zb_crypto *zb, const uint8_t *link_key, const uint8_t *carried,
+                                 const struct vault_aps_command *in, struct wr *aps);

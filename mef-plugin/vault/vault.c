@@ -81,17 +81,34 @@ bool vault_mac(struct vault *v, const char *label, struct span text, uint8_t out
     return mac_of(v->mac, label, text, out);
 }
 
-enum st vault_take(struct vault *v, struct store_txn *t, vault_id id, eui64_t source, unsigned n, uint32_t *first)
+/* `out` takes a MAC; only its first COUNTER_FINGERPRINT bytes serve. */
+static enum st fingerprint_of(struct vault *v, vault_id id, uint8_t out[32])
 {
-    uint8_t fingerprint[32]; /* only the first COUNTER_FINGERPRINT bytes serve */
     struct key key;
     key_open(v, id, &key);
     bool found = key.n > 0;
-    bool ok = found && mac_of(v->mac, FINGERPRINT_LABEL, span_of(key.bytes, key.n), fingerprint);
+    bool ok = found && mac_of(v->mac, FINGERPRINT_LABEL, span_of(key.bytes, key.n), out);
     key_wipe(&key);
-    if (!ok)
-        return found ? ST_INTERNAL : ST_NOT_FOUND;
-    return counters_take(v->counters, t, fingerprint, source, n, first);
+    return ok ? ST_OK : found ? ST_INTERNAL : ST_NOT_FOUND;
+}
+
+enum st vault_take(struct vault *v, struct store_txn *t, vault_id id, eui64_t source, unsigned n, uint32_t *first)
+{
+    uint8_t fingerprint[32];
+    enum st st = fingerprint_of(v, id, fingerprint);
+    return st == ST_OK ? counters_take(v->counters, t, fingerprint, source, n, first) : st;
+}
+
+enum st vault_counters_follow(struct vault *v, struct store_txn *t, vault_id key, vault_id before, eui64_t source)
+{
+    uint8_t fingerprint[32];
+    uint32_t last, first;
+    enum st st = vault_take(v, t, before, source, 1, &last);
+    if (st == ST_OK)
+        st = fingerprint_of(v, key, fingerprint);
+    if (st == ST_OK)
+        st = counters_raise(v->counters, fingerprint, source, last + 1);
+    return st == ST_OK ? counters_take(v->counters, t, fingerprint, source, 1, &first) : st;
 }
 
 /* --- opening -------------------------------------------------------------------------------------------------------- */

@@ -78,20 +78,31 @@ bool vault_release_hex(struct vault *v, vault_id id, char *out, size_t cap);
  * ST_NOT_FOUND: no such key; ST_BAD_REQUEST: n out of range. */
 MUST_USE enum st vault_take(struct vault *v, struct store_txn *t, vault_id key, eui64_t source, unsigned n, uint32_t *first);
 
+/* Counters do not restart at a key switch (design 5.5): from now on the numbers of `key` are above the one just taken of
+ * `before`, which goes into t. Errors as vault_take. */
+MUST_USE enum st vault_counters_follow(struct vault *v, struct store_txn *t, vault_id key, vault_id before,
+                                       eui64_t source);
+
 /* --- Zigbee acts ----------------------------------------------------------------------------------------------------- */
-struct vault_first_key {   /* design: the plain 62-byte form, or the extended form as a gateway's option */
-    vault_id link_key;     /* sealed under this one's key-transport key */
-    vault_id network_key;  /* the key transported */
-    uint8_t key_seq;
-    eui64_t gateway, device;
-    uint16_t gateway_short, device_short;
-    uint32_t counter;      /* from vault_take(link_key, gateway): APS frame counter; low byte: NWK seq and APS counter */
-    uint8_t radius;
-    bool extended;         /* both IEEE addresses in the NWK header */
+struct vault_aps_command {   /* an APS command and how it is secured (Zig 4.4.1, 4.4.10) */
+    const struct zb_cmd *cmd; /* a Transport-Key's `key` is not read: `carried` names it */
+    vault_id carried;         /* Transport-Key: the key transported, of the kind that the command's key type says */
+    vault_id link_key;        /* secured under this one, or what is derived from it; 0: no APS security */
+    uint8_t key_id;           /* ZB_KEY_ID_..: the link key itself, its key-transport or its key-load key */
+    uint32_t counter;         /* APS frame counter, from vault_take(link_key, source) */
+    eui64_t source;
+    uint8_t aps_counter;
+    bool ack_request;
 };
-/* Forge the complete NWK frame that carries the first network key (Zig 4.4.10.1). ST_NOT_FOUND: a key is missing or
- * network_key is of another kind. */
-MUST_USE enum st vault_forge_first_key(struct vault *v, const struct vault_first_key *in, struct wr *frame);
+/* Forge the complete APS frame. ST_NOT_FOUND: a key is missing or of another kind; ST_INTERNAL: the command does not
+ * build, or would carry a key without APS security. */
+MUST_USE enum st vault_aps_command(struct vault *v, const struct vault_aps_command *in, struct wr *aps);
+/* Open an APS frame that `source` secured under a link key or what is derived from it. A frame of any other source is
+ * ZB_NO_KEY: what was sealed here, Transport-Keys among it, is not opened again. */
+MUST_USE enum zb_err vault_aps_open(struct vault *v, vault_id link_key, struct span frame, eui64_t source,
+                                    struct zb_aps *h, struct zb_aux *aux, struct wr *plain);
+/* Is this the Verify-Key hash of the key (Zig 4.4.10.7.4)? Constant time. */
+bool vault_verify_hash(struct vault *v, vault_id link_key, const uint8_t hash[ZB_KEY]);
 /* Open / seal a NWK frame under a network key. */
 MUST_USE enum zb_err vault_nwk_open(struct vault *v, vault_id network_key, struct span frame, struct zb_nwk *h,
                                     struct zb_aux *aux, struct wr *plain);

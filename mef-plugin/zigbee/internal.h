@@ -2,8 +2,6 @@
 #pragma once
 #include "mef-plugin/zigbee/zigbee.h"
 
-enum { ZB_KEY_ID_DATA = 0, ZB_KEY_ID_NWK = 1, ZB_KEY_ID_TRANSPORT = 2, ZB_KEY_ID_LOAD = 3 };
-
 /* Length and CRC of code || CRC (BDB 10.1.1). */
 MUST_USE enum zb_err zb_install_code_check(struct span code);
 

@@ -90,7 +90,8 @@ MUST_USE enum zb_err zb_nwk_parse(struct span frame, struct zb_nwk *out);
 /* Write the NWK header (no auxiliary header). */
 void zb_nwk_build(struct wr *w, const struct zb_nwk *h);
 
-/* Auxiliary security header (Zig 4.5.1). key ids: 0 data (link), 1 NWK, 2 key-transport, 3 key-load. */
+/* Auxiliary security header (Zig 4.5.1). */
+enum zb_key_id { ZB_KEY_ID_DATA, ZB_KEY_ID_NWK, ZB_KEY_ID_TRANSPORT, ZB_KEY_ID_LOAD };
 struct zb_aux {
     uint8_t control; /* as on the wire, level bits included as received */
     uint8_t key_id;
@@ -162,6 +163,31 @@ struct zb_cmd {
 };
 MUST_USE enum zb_err zb_cmd_parse(struct span payload, struct zb_cmd *out);
 MUST_USE enum zb_err zb_cmd_build(struct wr *w, const struct zb_cmd *cmd);
+
+/* --- Zigbee Device Profile (Zig 2.4): APS data, profile 0, endpoint 0 --------------------------------------------- */
+#define ZB_ZDP_NODE_DESC_REQ 0x0002
+#define ZB_ZDP_NODE_DESC_RSP 0x8002
+#define ZB_ZDP_DEVICE_ANNCE 0x0013
+#define ZB_ZDP_PARENT_ANNCE 0x001f
+
+struct zb_self { /* the coordinator that answers; it has no application endpoints */
+    eui64_t ieee;
+    uint16_t nwk;
+};
+/* Answer a request: *response is the response's cluster, its payload is appended to w. False: nothing is to be sent (a
+ * response, an announcement, a broadcast that is not for us, an empty payload). */
+MUST_USE bool zb_zdp_answer(const struct zb_self *self, uint16_t cluster, struct span request, bool broadcast,
+                            uint16_t *response, struct wr *w);
+void zb_node_desc_request(struct wr *w, uint8_t seq, uint16_t nwk);
+/* The stack revision in a Node_Desc_rsp about `nwk` (server mask, bits 9 to 15; below 21 it is given as 0): r21 and later
+ * exchange a link key of their own. False: the response is something else. */
+MUST_USE bool zb_node_desc_revision(struct span response, uint16_t nwk, uint8_t *revision);
+struct zb_device_annce {
+    uint16_t nwk;
+    eui64_t ieee;
+    uint8_t capability;
+};
+MUST_USE bool zb_device_annce_parse(struct span payload, struct zb_device_annce *out); /* Zig 2.4.3.1.11 */
 
 /* Counter rule at a receiver (Zig 4.3.1.2): accept iff counter >= next expected and not all ones. */
 static inline bool zb_counter_ok(uint32_t stored_next, uint32_t received)

@@ -15,8 +15,8 @@
 enum { NONCE = 13, COMMAND = 35, HEADERS = 8, CCM_AAD = 2 + 13, GCM_NONCE = 12, REPETITIONS_MAX = 100 };
 
 static const uint8_t link_key[ZB_KEY] = "the link key 16", network_key[ZB_KEY] = "network key 16.";
-static const struct vault_first_key base = {
-    .gateway = 0x00124b001ca1b2c3u, .device = 0x00158d0003123456u, .device_short = 0x1f2e, .counter = 7, .radius = 30};
+static const eui64_t gateway = 0x00124b001ca1b2c3u, device = 0x00158d0003123456u;
+static const struct zb_nwk head = {.fcf = 0x0008, .dst = 0x1f2e, .radius = 30, .seq = 7};
 
 static void must(bool ok, const char *what)
 {
@@ -38,20 +38,28 @@ static double cpu_us(void)
 struct ours {
     struct zb_crypto *zb;
     struct vault *vault;
-    struct vault_first_key in;
+    struct zb_cmd cmd;
+    struct vault_aps_command in;
     uint8_t frame[ZB_NWK_MAX];
 };
 
 static void codec(struct ours *o)
 {
-    struct wr w = wr_of(o->frame, sizeof o->frame);
-    must(first_key_frame(o->zb, link_key, network_key, &o->in, 7, 7, &w) == ZB_OK && w.n == 62, "no frame");
+    uint8_t buf[COMMAND];
+    struct wr w = wr_of(o->frame, sizeof o->frame), command = wr_of(buf, sizeof buf);
+    const struct zb_aps aps = {.fcf = ZB_APS_COMMAND, .counter = 7};
+    zb_nwk_build(&w, &head);
+    must(zb_cmd_build(&command, &o->cmd) == ZB_OK &&
+             zb_aps_seal(o->zb, link_key, &aps, ZB_KEY_ID_TRANSPORT, 7, gateway, wr_span(&command), &w) == ZB_OK &&
+             w.n == 62,
+         "no frame");
 }
 
 static void in_vault(struct ours *o)
 {
     struct wr w = wr_of(o->frame, sizeof o->frame);
-    must(vault_forge_first_key(o->vault, &o->in, &w) == ST_OK && w.n == 62, "no frame from the vault");
+    zb_nwk_build(&w, &head);
+    must(vault_aps_command(o->vault, &o->in, &w) == ST_OK && w.n == 62, "no frame from the vault");
 }
 
 static bool random_bytes(void *user, void *out, size_t n) { return (void)user, RAND_bytes(out, (int)n) == 1; }
@@ -72,7 +80,7 @@ static struct store *open_vault(struct ours *o, const char *dir)
     must(o->vault != NULL, err);
     struct store_txn *t = store_begin(s);
     must(t != NULL && vault_import(o->vault, t, VAULT_LINK_KEY, span_of(link_key, ZB_KEY), &o->in.link_key) == ST_OK &&
-             vault_import(o->vault, t, VAULT_NETWORK_KEY, span_of(network_key, ZB_KEY), &o->in.network_key) == ST_OK,
+             vault_import(o->vault, t, VAULT_NETWORK_KEY, span_of(network_key, ZB_KEY), &o->in.carried) == ST_OK,
          "the vault takes no keys");
     store_commit(t, NULL, NULL);
     unlink(path);
@@ -120,8 +128,8 @@ static void primitives(struct bare *b)
     int n;
     memcpy(text + 2, network_key, ZB_KEY);
     struct wr addresses = wr_of(text + 19, 16);
-    wr_le64(&addresses, base.device);
-    wr_le64(&addresses, base.gateway);
+    wr_le64(&addresses, device);
+    wr_le64(&addresses, gateway);
     derive(b, key);
     must(EVP_CIPHER_CTX_ctrl(b->ccm, EVP_CTRL_AEAD_SET_TAG, ZB_MIC, NULL) == 1 &&
              EVP_EncryptInit_ex(b->ccm, NULL, NULL, key, nonce) == 1 &&
@@ -210,7 +218,10 @@ int main(int argc, char **argv)
                             {.name = "bare", .bare = primitives},
                             {.name = "bare_unsealing", .bare = primitives_and_unsealing}};
     char dir[] = "forge-XXXXXX", path[64];
-    struct ours o = {.in = base};
+    struct ours o = {.cmd = {.id = ZB_TRANSPORT_KEY, .key_type = ZB_KEYTYPE_NWK, .dst = device, .src = gateway}};
+    o.in = (struct vault_aps_command){
+        .cmd = &o.cmd, .key_id = ZB_KEY_ID_TRANSPORT, .counter = 7, .source = gateway, .aps_counter = 7};
+    memcpy(o.cmd.key, network_key, ZB_KEY); /* the vault puts in the one that it carries */
     struct bare b = {0};
     must(repetitions > 0 && repetitions <= REPETITIONS_MAX && frames > 0 && mkdtemp(dir) != NULL, "usage, or no folder");
     bare_set_up(&b);

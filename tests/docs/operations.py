@@ -71,7 +71,7 @@ def first_cells(text: str) -> list:
 
 def reasons(path: str, table: str) -> list:
     names = re.search(rf"{table}\[\w+\] = \{{(.*?)\}};", (ROOT / path).read_text(), re.S)[1]
-    return re.findall(r'\[\w+\] = "([a-z-]+)"', names)
+    return re.findall(r'\[\w+\] = \{?"([a-z-]+)"', names)
 
 
 def compare_metrics(c, text: str, build: Path, eg: list):

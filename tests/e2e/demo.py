@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from stack import AE_ID, ADMIN, StackError, Stack, install_code, keys_by_tshark, random_eui64, write_private
+from stack import AE_ID, ADMIN, LINK_KEY, StackError, Stack, install_code, keys_by_tshark, random_eui64, write_private
 
 OK, FAILED, USAGE, SETUP = range(4)
 ON_OFF, TEMPERATURE = 0x0006, 0x0402
@@ -115,8 +115,11 @@ class Demo:
         joined = self.joiner.wait_event(8, event="joined")
         self.check(joined is not None, "the device accepted no Transport-Key:\n" + self.joiner.tail())
         self.tell("device", f"accepts the Transport-Key that the EG forged {1000 * (joined['t'] - found['t']):.0f} ms after associating")
+        verified = self.joiner.wait_event(8, event="link-key")
+        self.check(verified is not None, "the device got no link key of its own:\n" + self.joiner.tail())
+        self.tell("device", f"has exchanged a link key of its own {1000 * (verified['t'] - joined['t']):.0f} ms later")
         s.wait_state(self.eui, "enrolled")
-        self.tell("EG", "sees the device's first frame under the new key: enrolled")
+        self.tell("EG", "has seen the device's proofs of both keys: enrolled; the install code is spent")
 
     def ae(self, *args) -> str:
         status, out, err = self.stack.mefkey(*args)
@@ -152,11 +155,14 @@ class Demo:
 
     def verify(self):
         s, pcap = self.stack, self.args.out / "enrolment.pcap"
-        keys = keys_by_tshark(pcap, s.link_key(self.code), s.folder / "tshark-home")
+        home = s.folder / "tshark-home"
+        keys, link_keys = keys_by_tshark(pcap, s.link_key(self.code), home), keys_by_tshark(pcap, s.link_key(self.code), home, LINK_KEY)
         self.check(keys == {self.key}, f"tshark finds {len(keys)} keys in the capture, given the install code's link key; "
                                        "not the one that the AE got")
+        self.check(len(link_keys) == 1 and link_keys != keys and s.link_key(self.code) not in link_keys,
+                   f"tshark finds {len(link_keys)} new link keys")
         self.check(self.frame in pcap.read_bytes(), "the frame that the AE opened is not in the capture")
-        self.tell("check", "tshark, given only the install code's link key, finds the same key in enrolment.pcap")
+        self.tell("check", "tshark, given only the install code's link key, finds the same key in enrolment.pcap, and the new link key")
         logs = b"".join(p.read_bytes() for p in s.logs.iterdir()).lower()
         self.check(self.key.encode() not in logs and bytes.fromhex(self.key) not in logs, "the key is in a log")
         self.tell("check", "the frame is in the capture; no log holds the key")

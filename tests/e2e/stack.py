@@ -442,13 +442,16 @@ def tcp_listening(port: int) -> bool:
         return any(f[1] in (wanted, f"00000000:{port:04X}") and f[3] == "0A" for f in map(str.split, table) if len(f) > 3)
 
 
-def keys_by_tshark(pcap: Path, link_key: str, home: Path) -> set[str]:
-    """Network keys that tshark finds in a capture given only a link key."""
+NETWORK_KEY, LINK_KEY = 0x01, 0x04  # what a Transport-Key carries
+
+
+def keys_by_tshark(pcap: Path, link_key: str, home: Path, kind: int = NETWORK_KEY) -> set[str]:
+    """The keys of a kind that tshark finds transported in a capture given only a link key."""
     home.mkdir(parents=True, exist_ok=True)
     colons = ":".join(re.findall("..", link_key))
     env = {**os.environ, "HOME": str(home), "XDG_CONFIG_HOME": str(home)}
-    done = subprocess.run(["tshark", "-r", str(pcap), "-o", f'uat:zigbee_pc_keys:"{colons}","Normal","IC"', "-Y", "zbee_aps.cmd.key",
-                           "-T", "fields", "-e", "zbee_aps.cmd.key"], capture_output=True, text=True, env=env, timeout=60)
+    done = subprocess.run(["tshark", "-r", str(pcap), "-o", f'uat:zigbee_pc_keys:"{colons}","Normal","IC"', "-Y",
+                           f"zbee_aps.cmd.key_type == {kind}", "-T", "fields", "-e", "zbee_aps.cmd.key"], capture_output=True, text=True, env=env, timeout=60)
     if done.returncode != 0:
         raise StackError(f"tshark: {done.stderr.strip()}")
     return {line.replace(":", "").strip().lower() for line in done.stdout.splitlines() if line.strip()}

@@ -132,6 +132,37 @@ class Devices(common.StackTest):
         eui, _, joiner = self.enrol("--router", "--picky")
         self.command(eui, joiner)
 
+    def rejoined(self, how: str, *options):
+        """The AE that follows keeps reading, whatever the key is."""
+        s, eui, code = self.stack, random_eui64(), install_code()
+        s.register_code(eui, code)
+        joiner = s.join(eui, code, "--report", "0x0402/0/s16/-512/0.5", "--rejoin", how, "--rejoin-after", "4", *options)
+        self.addCleanup(joiner.stop)
+        s.wait_state(eui, "enrolled")
+        before = s.mefkey("find", eui)[1]
+        follow = s.follow(eui)
+        self.addCleanup(follow.stop)
+        self.assertIsNotNone(joiner.wait_event(15, event="rejoined"), joiner.tail())
+        if how == "trust-centre":
+            self.assertEqual(joiner.wait_event(5, event="joined")["key_seq"], 1, joiner.tail())
+        self.assertIsNotNone(joiner.wait_event(5, event="reported"), joiner.tail())
+        self.assertIsNotNone(follow.wait_event(8, cluster=0x0402), follow.tail())
+        self.assertEqual(s.mefkey("find", eui)[1] == before, how == "secured")
+        self.assertEqual(s.device(eui)["state"], "enrolled")
+        self.command(eui, joiner)
+
+    def test_secured_rejoin(self):
+        self.rejoined("secured")
+
+    def test_a_device_that_lost_its_network_key(self):
+        self.rejoined("trust-centre")
+
+    def test_a_sleepy_device_that_lost_its_network_key(self):
+        self.rejoined("trust-centre", "--sleepy")
+
+    def test_a_device_older_than_r21(self):
+        self.enrol("--revision", "20")
+
     def test_each_device_has_its_own_key(self):
         keys = {self.enrol()[1] for _ in range(3)}
         self.assertEqual(len(keys), 3)

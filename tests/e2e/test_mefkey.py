@@ -118,6 +118,7 @@ class Mefkey(common.StackTest):
         self.assertIsNotNone(follow.wait_event(8, cluster=0x0402), follow.tail())
         before = s.mefkey("find", self.eui)[1]
         self.joiner.stop()
+        s.must("POST", f"/v1/devices/{self.eui}/rearm")
         again = s.join(self.eui, self.code, "--report", "0x0402/0/s16/2275/0.5")
         self.assertIsNotNone(again.wait_event(8, event="joined"), again.tail())
         self.assertIsNotNone(follow.wait_event(8, cluster=0x0402, value=22.75), follow.tail())

@@ -10,8 +10,8 @@ from ledger import Violation
 
 sys.path.insert(0, str(SIM))
 from radio import FRAME_DATA, MacFrame  # noqa: E402
-from zbcodec import (KEY_NWK, FrameError, eui_text, link_key_of, open_secured, open_transport_key, parse_aux,  # noqa: E402
-                     parse_nwk)
+from zbcodec import (APS_COMMAND, CMD_TRANSPORT_KEY, KEY_DATA, KEY_LOAD, KEY_NWK, FrameError, eui_text,  # noqa: E402
+                     link_key_of, open_aps_command, open_secured, open_transport_key, parse_aux, parse_link_key, parse_nwk)
 
 REPEAT_WITHIN = 10      # s: a frame that no poll fetched is radiated again until its 7.68 s are over; stalls come on top
 
@@ -108,6 +108,9 @@ class Frames:
             return
         nwk = parse_nwk(mac.payload)
         with self.lock:
+            if not nwk.secured and nwk.fcf & 3 == 1:
+                self.checked["bare rejoins"] += 1  # no key, no counter
+                return
             if not nwk.secured:
                 if self._first_time(when, mac):
                     tk, link_key = self._open_first_key(mac.payload, on_air)
@@ -118,8 +121,10 @@ class Frames:
             if aux.source not in self.gateways:
                 self.checked["device frames heard"] += 1
             elif self._first_time(when, mac):
-                key = self._opener(nwk, aux, secret, on_air)
+                key, eui, plain = self._opener(nwk, aux, secret, on_air)
                 self._send(key, aux.source, aux.counter, mac.payload)
+                if plain and plain[0] & 0x23 == APS_COMMAND | 0x20:
+                    self._exchanged(eui, aux.source, plain)
                 self.checked["secured frames radiated"] += 1
 
     def _first_time(self, when: float, mac) -> bool:
@@ -132,12 +137,26 @@ class Frames:
         self.checked["radiated again by the MAC"] += 1
         return False
 
-    def _opener(self, nwk, aux, secret, on_air) -> bytes:
+    def _exchanged(self, eui: str, source: int, aps: bytes):
+        """An APS command under a link key: its number, and the link key that it may carry."""
+        for link_key in reversed(self.link_keys.get(eui, [])):
+            for key_id in (KEY_LOAD, KEY_DATA):
+                try:
+                    command, counter = open_aps_command(aps, link_key, key_id, source, 0)
+                except FrameError:
+                    continue
+                self._send(link_key, source, counter, aps)
+                if command[0] == CMD_TRANSPORT_KEY:
+                    self._learn(self.link_keys, eui, parse_link_key(command, int(eui, 16), source, link_key))
+                self.checked["commands under link keys"] += 1
+                return
+        raise Violation(f"no link key opens a command for {eui}: {aps.hex()}")
+
+    def _opener(self, nwk, aux, secret, on_air) -> tuple[bytes, str, bytes]:
         for eui in on_air:
             for key in reversed(self.network_keys.get(eui, [])):
                 try:
-                    open_secured(key, nwk.header, aux, secret)
-                    return key
+                    return key, eui, open_secured(key, nwk.header, aux, secret)
                 except FrameError:
                     continue
         raise Violation(f"no network key opens {nwk.header.hex()} {nwk.payload.hex()}" if aux.key_id == KEY_NWK else

@@ -81,8 +81,10 @@ class Ledger:
 
 
 class Enrolments:
-    """What was shown of each device: an enrolled one stays so, its key's identifier never goes back to an earlier one, and
-    a key has one value that the device was sent."""
+    """What was shown of each device: an enrolled one stays so unless it leaves or fails in the exchange, its key's identifier
+    never goes back to an earlier one, and a key has one value that the device was sent."""
+
+    GONE = ("left", "no-second-exchange", "link-key-not-verified")
 
     def __init__(self, ledger: Ledger):
         self.ledger, self.current, self.past, self.values = ledger, {}, {}, {}
@@ -92,6 +94,10 @@ class Enrolments:
         if key == known:
             return
         with self.ledger.lock:
+            if key is None and shown.get("reason") in self.GONE:
+                del self.current[eui]
+                self.ledger.count("enrolment ended")
+                return
             if key is None:
                 raise Violation(f"{when}: {eui} was enrolled with key {known} and is {shown['state']}")
             if key in self.past.setdefault(eui, set()):

@@ -222,11 +222,11 @@ class Operator(Worker):
 
 
 class Watcher(Worker):
-    """An operator who looks at the devices."""
+    """An operator who looks at the devices, and lets those on the air begin anew when they were reset."""
 
     def __init__(self, world):
         super().__init__(world, "watcher")
-        self.rest = Rest(world.stack)
+        self.rest, self.rearm_next = Rest(world.stack), 0
 
     def step(self):
         status, devices = self.rest.ask("GET", "/v1/devices?limit=1000")
@@ -235,6 +235,10 @@ class Watcher(Worker):
         for d in devices:
             self.world.enrolments.device(d, "under load")
         self.ledger.count("device list read")
+        if time.monotonic() >= self.rearm_next:
+            for eui in self.world.on_air:
+                self.rest.ask("POST", f"/v1/devices/{eui}/rearm", {})
+            self.rearm_next = time.monotonic() + 1
         time.sleep(0.05)
 
     def forget(self):

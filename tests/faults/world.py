@@ -20,7 +20,8 @@ OTHER_AE = "//example.org/in-cse/Cother"
 READY_WITHIN, FLOWING_WITHIN, END_WITHIN = 5, 20, 15    # s: mefd serves; a device's frame came through; a process ended
 OPTIONS = {("eg", "key-rate"): 1000, ("eg", "key-burst"): 1000, ("eg", "ticket-rate"): 1000, ("eg", "ticket-burst"): 10000,
            ("eg", "stored-responses"): 256, ("daemon", "drain-seconds"): 2, ("daemon", "log-level"): "notice"}
-STAY = ("0", "0", "4", "6", "9")    # reports of each device on the air before it joins anew; 0: it stays
+STAY = (("0", None), ("0", None), ("4", "trust-centre"), ("6", "secured"), ("9", None))
+# reports of each device on the air before it comes back, and how; 0: it stays; None: after a reset
 
 
 class World:
@@ -56,8 +57,8 @@ class World:
         self.fixed = {c["kpmId"] for c in self.credentials.values()}
         s.start_gateway()
         self.sniffer = Sniffer(s, self.frames)
-        self.on_air = [self._join(stay) for stay in STAY]
-        self.staying = {eui for eui, stay in zip(self.on_air, STAY) if stay == "0"}
+        self.on_air = [self._join(*stay) for stay in STAY]
+        self.staying = {eui for eui, stay in zip(self.on_air, STAY) if stay[0] == "0"}
         s.wait_state(self.on_air[0], "enrolled", 30)
         self.follower = s.follow(self.on_air[0])
         if self.follower.wait_event(30, cluster=0x0402) is None:
@@ -78,14 +79,14 @@ class World:
             self.frames.learn_code(eui, code)
         return eui
 
-    def _join(self, reports: str) -> str:
+    def _join(self, reports: str, rejoin: str | None) -> str:
         eui, code = random_eui64(), install_code()
         self.stack.register_code(eui, code)
         self.ledger.begin("install-code", eui, {"targets": [AE_ID], "gateways": []})
         self.ledger.acknowledged("install-code", eui)
         self.frames.learn_code(eui, code)
         joiner = self.stack.join(eui, code, "--attempts", "1000000", "--again", "--report", "0x0402/0/s16/2150/0.25",
-                                 "--reports", reports, "--linger", "0.1")
+                                 "--reports", reports, "--linger", "0.1", *(("--rejoin", rejoin) if rejoin else ()))
         self.joiners.append(joiner)
         return eui
 

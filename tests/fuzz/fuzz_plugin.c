@@ -20,7 +20,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define GATEWAY 0x00124b001ca1b2c0u /* .. + 0, 1; 2 is nobody's */
 #define DEVICE 0x00158d0003123450u
 #define MAX_STEPS 60
-enum { GATEWAYS = 3, DEVICES = 3, SECRETS = 32, SESSIONS = 6 };
+enum { GATEWAYS = 3, DEVICES = 3, SECRETS = 64, SESSIONS = 6 };
 
 static const char *const codes[] = {"83FED3407A939723A5C639B26916D505C3B5", "83FED3407A939723A5C639FF4C12",
                                     "83FED3407A939738C552"};
@@ -34,8 +34,10 @@ struct story {
     uint64_t sessions[SESSIONS];
     char last[128]; /* path of the newest key registration seen */
     struct {
-        uint8_t key[ZB_KEY];
+        uint8_t key[ZB_KEY], link_key[ZB_KEY],
+            offered[ZB_KEY]; /* link_key: what the network key came under, or later */
         bool known;
+        uint8_t key_seq;
         uint32_t counter;
     } device[DEVICES];
     uint8_t link_keys[3][ZB_KEY];
@@ -97,29 +99,93 @@ static void look_for_secrets(struct story *s, struct span body, const cJSON *pc)
 
 /* --- what comes back ---------------------------------------------------------------------------------------------- */
 
-static void take_key(struct story *s, const struct egp_message *m)
+/* A Transport-Key with a network key, under this link key. */
+static bool take_key(struct story *s, const struct egp_message *m, struct span frame, const uint8_t link_key[ZB_KEY])
 {
-    for (size_t i = 0; i < 3; i++) {
-        struct zb_nwk n;
-        struct zb_aps a;
-        struct zb_aux aux;
-        struct zb_cmd c;
-        uint8_t buf[ZB_NWK_MAX];
+    struct zb_nwk n;
+    struct zb_aps a;
+    struct zb_aux aux;
+    struct zb_cmd c;
+    uint8_t buf[ZB_NWK_MAX];
+    struct wr plain = wr_of(buf, sizeof buf);
+    eui64_t device = m->env.device - DEVICE;
+    if (zb_nwk_parse(frame, &n) != ZB_OK || zb_aps_open(s->crypto, link_key, n.payload, 0, &a, &aux, &plain) != ZB_OK ||
+        zb_cmd_parse(wr_span(&plain), &c) != ZB_OK)
+        return false;
+    if (!used_note(s->used, link_key, aux.src64, aux.counter, m->env.transaction, frame))
+        broken("a counter is used twice under a link key");
+    secret(s, c.key);
+    if (device < DEVICES) {
+        memcpy(s->device[device].key, c.key, ZB_KEY);
+        memmove(s->device[device].link_key, link_key, ZB_KEY);
+        s->device[device].key_seq = c.key_seq;
+        s->device[device].known = true;
+    }
+    return true;
+}
+
+/* A key under an install code; or a Rejoin Response, behind which one comes under the device's link key. */
+static void take_response(struct story *s, const struct egp_message *m)
+{
+    struct zb_nwk n;
+    struct span frame = m->u.response.nwk_frame;
+    if (zb_nwk_parse(frame, &n) == ZB_OK && (n.fcf & ZB_FCF_TYPE) == ZB_NWK_COMMAND)
+        return;
+    for (size_t i = 0; i < 3; i++)
+        if (take_key(s, m, frame, s->link_keys[i]))
+            return;
+    broken("a key is sealed under no registered code");
+}
+
+/* The commands of the second exchange, under a link key that the device has, or is to have. */
+static void take_command(struct story *s, eui64_t device, struct span aps)
+{
+    struct zb_aps a;
+    struct zb_aux aux;
+    struct zb_cmd c;
+    uint8_t buf[ZB_NWK_MAX];
+    if (device >= DEVICES || zb_aps_parse(aps, &a) != ZB_OK || (a.fcf & 3u) != ZB_APS_COMMAND ||
+        (a.fcf & ZB_APS_SECURITY) == 0)
+        return;
+    for (size_t i = 0; i < s->nsecrets; i++) {
         struct wr plain = wr_of(buf, sizeof buf);
-        if (zb_nwk_parse(m->u.response.nwk_frame, &n) != ZB_OK ||
-            zb_aps_open(s->crypto, s->link_keys[i], n.payload, 0, &a, &aux, &plain) != ZB_OK ||
+        if (zb_aps_open(s->crypto, s->raw[i], aps, 0, &a, &aux, &plain) != ZB_OK ||
             zb_cmd_parse(wr_span(&plain), &c) != ZB_OK)
             continue;
-        if (!used_note(s->used, s->link_keys[i], aux.src64, aux.counter, m->env.transaction, m->u.response.nwk_frame))
+        if (!used_note(s->used, s->raw[i], aux.src64, aux.counter, 0, aps))
             broken("a counter is used twice under a link key");
-        secret(s, c.key);
-        if (m->env.device - DEVICE < DEVICES) {
-            memcpy(s->device[m->env.device - DEVICE].key, c.key, ZB_KEY);
-            s->device[m->env.device - DEVICE].known = true;
+        if (c.id == ZB_TRANSPORT_KEY) {
+            memcpy(s->device[device].offered, c.key, ZB_KEY);
+            secret(s, c.key);
+        } else if (c.id == ZB_CONFIRM_KEY) {
+            memcpy(s->device[device].link_key, s->raw[i], ZB_KEY);
         }
         return;
     }
-    broken("a key is sealed under no registered code");
+    if (s->nsecrets < SECRETS)
+        broken("a command under no key of the device");
+}
+
+static void take_downlink(struct story *s, const struct egp_message *m)
+{
+    struct zb_nwk n;
+    struct zb_aux aux;
+    uint8_t buf[ZB_NWK_MAX];
+    struct span frame = m->u.frame.nwk_frame;
+    bool bare = zb_nwk_parse(frame, &n) == ZB_OK && (n.fcf & ZB_FCF_SECURITY) == 0;
+    for (size_t i = 0; i < s->nsecrets; i++) {
+        struct wr plain = wr_of(buf, sizeof buf);
+        if (bare && take_key(s, m, frame, s->raw[i]))
+            return;
+        if (zb_nwk_open(s->crypto, s->raw[i], frame, &n, &aux, &plain) != ZB_OK)
+            continue;
+        if (!used_note(s->used, s->raw[i], aux.src64, aux.counter, m->env.transaction, frame))
+            broken("a counter is used twice under a network key");
+        take_command(s, m->env.device - DEVICE, wr_span(&plain));
+        return;
+    }
+    if (bare && s->nsecrets < SECRETS)
+        broken("a key under no key of the device");
 }
 
 static void answered(void *user, uint64_t tag, const struct vanswer *a)
@@ -142,27 +208,20 @@ static void answered(void *user, uint64_t tag, const struct vanswer *a)
     }
     if (a->body.n != 0 && egp_decode(a->body, &m) == NULL && m.env.type == EGP_RESPONSE &&
         m.u.response.reason == EGP_OK)
-        take_key(s, &m);
+        take_response(s, &m);
 }
 
 static void on_sent(void *user, uint64_t session, uint64_t id, struct span body)
 {
     struct story *s = user;
     struct egp_message m;
-    struct zb_nwk n;
-    struct zb_aux aux;
-    uint8_t buf[ZB_NWK_MAX];
     (void)session;
     if (egp_decode(body, &m) != NULL)
         broken("a message that does not decode");
     look_for_secrets(s, body, NULL);
     s->sends[s->nsends++ % 16] = id;
-    for (size_t i = 0; m.env.type == EGP_DOWNLINK && i < s->nsecrets; i++) {
-        struct wr plain = wr_of(buf, sizeof buf);
-        if (zb_nwk_open(s->crypto, s->raw[i], m.u.frame.nwk_frame, &n, &aux, &plain) == ZB_OK &&
-            !used_note(s->used, s->raw[i], aux.src64, aux.counter, m.env.transaction, m.u.frame.nwk_frame))
-            broken("a counter is used twice under a network key");
-    }
+    if (m.env.type == EGP_DOWNLINK)
+        take_downlink(s, &m);
 }
 
 static void notified(void *user, uint64_t observation, const struct cse_response *rsp)
@@ -315,9 +374,40 @@ static void join(struct story *s)
                                        (how & 1) != 0 ? 0x80 : 0x8c,
                                        how / 8 % 8 == 7 ? (uint8_t)(1 + how % 2) : 0,
                                        {0}};
+    uint8_t frame[32];
+    struct wr w = wr_of(frame, sizeof frame);
     if (m.u.request.join != EGP_ASSOCIATION)
         m.u.request.nwk_frame = bytes(s, ZB_NWK_MAX);
+    if (m.u.request.join != EGP_ASSOCIATION && m.u.request.nwk_frame.n == 0) {
+        zb_nwk_build(
+            &w,
+            &(struct zb_nwk){
+                .fcf = 0x1009, .src = m.u.request.device_short, .radius = 1, .has_src64 = true, .src64 = m.env.device});
+        wr_u8(&w, 0x06);
+        wr_u8(&w, m.u.request.capability);
+        m.u.request.nwk_frame = wr_span(&w);
+    }
     tell(s, &m, (how & 2) != 0 ? who / 16u : who % 4);
+}
+
+/* Request-Key or Verify-Key as it should be. */
+static void exchange(struct story *s, unsigned device, uint32_t counter, bool verify, struct wr *out)
+{
+    uint8_t buf[ZB_NWK_MAX];
+    struct wr w = wr_of(buf, sizeof buf);
+    const struct zb_aps a = {.fcf = ZB_APS_COMMAND, .counter = (uint8_t)counter};
+    struct zb_cmd c = {
+        .id = verify ? ZB_VERIFY_KEY : ZB_REQUEST_KEY, .key_type = ZB_KEYTYPE_TCLK, .src = DEVICE + device};
+    if ((verify && zb_derive(s->crypto, s->device[device].offered, ZB_KEY_VERIFY, c.key) != ZB_OK) ||
+        zb_cmd_build(&w, &c) != ZB_OK)
+        broken("a command");
+    if (verify) {
+        zb_aps_build(out, &a);
+        wr_spanb(out, wr_span(&w));
+    } else if (zb_aps_seal(s->crypto, s->device[device].link_key, &a, ZB_KEY_ID_DATA, counter, DEVICE + device,
+                           wr_span(&w), out) != ZB_OK) {
+        broken("a command's seal");
+    }
 }
 
 /* A frame of the device under the key that it got, or nearly. */
@@ -331,15 +421,21 @@ static size_t seal(struct story *s, unsigned device, bool down, uint32_t counter
                        .counter = (uint8_t)counter,
                        .cluster = (how & 2) != 0 ? 0x0013 : 0x0402,
                        .profile = (how & 2) != 0 ? 0 : 0x0104};
-    zb_aps_build(&aps, &a);
-    wr_spanb(&aps, bytes(s, 40));
+    struct span said = bytes(s, 40);
+    if (!down && (how & 7) == 3) {
+        exchange(s, device, counter, said.n > 0 && (said.p[0] & 1) != 0, &aps);
+    } else {
+        zb_aps_build(&aps, &a);
+        wr_spanb(&aps, said);
+    }
     struct zb_nwk n = {.fcf = (how & 4) != 0 ? 0x0209 : 0x0208,
                        .src = down ? 0 : 0x1000 + (how >> 5),
                        .radius = 30,
                        .dst = down ? 0x1000 + (how >> 5) : 0,
                        .seq = (uint8_t)counter};
     eui64_t source = down ? GATEWAY : DEVICE + device;
-    if (zb_nwk_seal(s->crypto, s->device[device].key, &n, counter, source, 0, wr_span(&aps), &w) != ZB_OK)
+    if (zb_nwk_seal(s->crypto, s->device[device].key, &n, counter, source, s->device[device].key_seq, wr_span(&aps),
+                    &w) != ZB_OK)
         return 0;
     if ((how & 8) != 0)
         out[counter % w.n] ^= 1;

@@ -243,7 +243,8 @@ class ZbgwdTest(unittest.TestCase):
     def join(self, *options, eui=0x00158D0003123456, timeout=20):
         return subprocess.run([sys.executable, SIM / "joiner.py", "--eui64", f"{eui:016x}", "--medium",
                                f"224.0.0.116:{self.medium}", "--report", "0x0402/0/s16/2150/0.1", "--reports", "1",
-                               "--attempts", "1", *options], input=CODE.hex(), capture_output=True, text=True, timeout=timeout)
+                               "--attempts", "1", "--revision", "20",  # the peer exchanges no link keys
+                               *options], input=CODE.hex(), capture_output=True, text=True, timeout=timeout)
 
     def joined_peer(self, eg, eui=0x00158D0003AAAA01):
         """A sleepy device with its key, its queue empty."""
@@ -360,11 +361,22 @@ class ZbgwdTest(unittest.TestCase):
         eg = self.eg(approve)
         p, short = self.joined_peer(eg)
         eg.send(egp.DOWNLINK, 1, GATEWAY, p.eui, egp.TO_GATEWAY, [short, True, sealed_frame(short, 500)])
+        p.associate(10)
+        time.sleep(0.6)
+        self.assertIsNotNone(p.poll(50))  # the association response
+        self.assertEqual(p.poll(51, short)[9:], first_key(p.eui, short, 4096))
+        # What was sealed under the key before it is of no use now.
+        self.assertEqual(eg.wait(lambda m: m.type == egp.TX_RESULT and m.transaction == 1).body, [2, 0])
+
+    def test_key_of_a_rejoin_overtakes_and_takes_nothing_away(self):
+        """Anybody may have asked for it; counters go on under it."""
+        eg = self.eg(approve)
+        p, short = self.joined_peer(eg)
+        eg.send(egp.DOWNLINK, 1, GATEWAY, p.eui, egp.TO_GATEWAY, [short, True, sealed_frame(short, 500)])
         eg.send(egp.DOWNLINK, 2, GATEWAY, p.eui, egp.TO_GATEWAY, [short, True, first_key(p.eui, short, 4097)])
         time.sleep(0.1)
         self.assertEqual(p.poll(50, short)[9:], first_key(p.eui, short, 4097))
-        # What was sealed under the key before it is of no use now.
-        self.assertEqual(eg.wait(lambda m: m.type == egp.TX_RESULT and m.transaction == 1).body, [2, 0])
+        self.assertEqual(p.poll(51, short)[9:], sealed_frame(short, 500))
 
     def test_unacknowledged_indirect_frame_waits_for_next_poll(self):
         eg = self.eg(approve)

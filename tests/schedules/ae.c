@@ -104,7 +104,7 @@ static void sent(void *user, uint64_t index, const struct vanswer *a)
     w->devices[index].commands += a->status == ST_UPDATED;
 }
 
-static void seal_and_send(struct device *d, uint32_t counter)
+static void seal_and_send(struct device *d, uint32_t counter, uint8_t key_seq)
 {
     const struct gateway *g = &d->w->gateways[d->home];
     char path[64];
@@ -119,7 +119,7 @@ static void seal_and_send(struct device *d, uint32_t counter)
     zb_aps_build(&aps, &a);
     wr_bytes(&aps, "\x01\x02\x01", 3);
     struct zb_nwk n = {.fcf = 0x0208, .dst = d->address, .radius = 30, .seq = (uint8_t)counter};
-    if (zb_nwk_seal(d->w->crypto, d->ae_key, &n, counter, g->eui, 0, wr_span(&aps), &out) != ZB_OK)
+    if (zb_nwk_seal(d->w->crypto, d->ae_key, &n, counter, g->eui, key_seq, wr_span(&aps), &out) != ZB_OK)
         abort();
     snprintf(path, sizeof path, "mef/eg/frames/%016" PRIx64, d->eui);
     ask(d->w, &d->w->aes[0],
@@ -129,12 +129,13 @@ static void seal_and_send(struct device *d, uint32_t counter)
 static void ticket(void *user, uint64_t index, const struct vanswer *a)
 {
     struct world *w = user;
-    const cJSON *first = cJSON_GetObjectItem(a->pc, "first"), *count = cJSON_GetObjectItem(a->pc, "count");
+    const cJSON *first = cJSON_GetObjectItem(a->pc, "first"), *count = cJSON_GetObjectItem(a->pc, "count"),
+                *seq = cJSON_GetObjectItem(a->pc, "keySeq");
     struct device *d = &w->devices[index];
-    if (a->status != ST_OK || first == NULL || count == NULL || !d->has_ae_key || !vhost_running(w->h))
+    if (a->status != ST_OK || first == NULL || count == NULL || seq == NULL || !d->has_ae_key || !vhost_running(w->h))
         return;
     for (int i = count->valueint > 3 ? count->valueint - 3 : 0; i < count->valueint; i++)
-        seal_and_send(d, (uint32_t)first->valuedouble + (uint32_t)i);
+        seal_and_send(d, (uint32_t)first->valuedouble + (uint32_t)i, (uint8_t)seq->valueint);
 }
 
 void ae_command(struct device *d, unsigned count)

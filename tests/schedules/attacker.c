@@ -27,6 +27,24 @@ static void spoof_association(struct world *w)
                  (struct span){0});
 }
 
+/* As it should be, in the name of a device that may well be enrolled. */
+static void spoof_bare_rejoin(struct world *w)
+{
+    const struct device *d = &w->devices[draw(w, w->ndevices)];
+    uint8_t buf[40], capability = chance(w, 500) ? 0x80 : 0x8e;
+    struct wr out = wr_of(buf, sizeof buf);
+    zb_nwk_build(&out, &(struct zb_nwk){.fcf = 0x1009,
+                                        .src = chance(w, 500) ? d->address : (uint16_t)(1 + draw(w, 0xfff0)),
+                                        .radius = 1,
+                                        .seq = (uint8_t)draw(w, 256),
+                                        .has_src64 = true,
+                                        .src64 = d->eui});
+    wr_u8(&out, 0x06);
+    wr_u8(&out, capability);
+    gateway_join(chance(w, 700) ? &w->gateways[d->home] : any_gateway(w), d->eui, capability, MAX_DEVICES,
+                 EGP_REJOIN_TRUST_CENTRE, wr_span(&out));
+}
+
 static void spoof_rejoin(struct world *w)
 {
     uint8_t garbage[40];
@@ -94,8 +112,8 @@ static void speak_for_a_gateway(struct world *w)
 
 void attacker_tick(void *user, uint64_t arg)
 {
-    static void (*const acts[])(struct world * w) = {spoof_association, spoof_rejoin, replay, replay,
-                                                     speak_for_a_gateway};
+    static void (*const acts[])(struct world * w) = {
+        spoof_association, spoof_bare_rejoin, spoof_rejoin, replay, replay, speak_for_a_gateway};
     struct world *w = user;
     (void)arg;
     if (w->calm)

@@ -1,5 +1,5 @@
 /* A strict Zigbee 3.0 end device: what it takes, and in which order, follows the clauses named; it knows its install
- * code and nothing else of the system. */
+ * code, and the link key that it got for it, and nothing else of the system. */
 #include "tests/schedules/model.h"
 
 #include <inttypes.h>
@@ -10,6 +10,7 @@
 #define AUX_KEY_TRANSPORT 0x30
 #define POLL_MS 400
 #define GIVE_UP_MS 3000
+#define MAX_REJOINS 4
 
 const char *const kind_names[KINDS] = {"good", "stranger", "wrong-code", "expired", "elsewhere", "foreign"};
 
@@ -18,25 +19,39 @@ static struct gateway *home(struct device *d)
     return &d->w->gateways[d->home];
 }
 
-/* --- association -------------------------------------------------------------------------------------------------- */
+/* --- association and rejoins -------------------------------------------------------------------------------------- */
 
-static void associate(void *user, uint64_t attempt);
+static void come(void *user, uint64_t attempt);
 
 static void start_over(struct device *d, uint64_t in_ms)
 {
     d->phase = PHASE_OFF;
     d->attempt++;
-    vhost_at(d->w->h, in_ms, associate, d, d->attempt);
+    vhost_at(d->w->h, in_ms, come, d, d->attempt);
 }
 
 /* A factory reset forgets keys and what was counted under them. */
 void device_reset(struct device *d, uint64_t in_ms)
 {
+    memcpy(d->link_key, d->link_keys[0], ZB_KEY);
     d->link_next = 0;
+    d->link_counter = 0;
     d->peer_next = 0;
+    d->rejoin = REJOIN_NONE;
+    d->step = STEP_NONE;
     if (chance(d->w, 500))
         d->counter = 0;
     start_over(d, in_ms);
+}
+
+void device_comes_back(struct device *d, enum rejoin how)
+{
+    if (d->phase != PHASE_JOINED || d->step != STEP_DONE)
+        return;
+    trace(d->w, "device %u %s", d->index, how == REJOIN_SECURED ? "was away" : "has lost its network key");
+    d->rejoin = how;
+    d->rejoins = 0;
+    start_over(d, 100);
 }
 
 static void no_response(void *user, uint64_t attempt)
@@ -52,16 +67,13 @@ static void request_heard(struct packet *p)
     gateway_join(home(d), d->eui, d->capability, d->index, EGP_ASSOCIATION, (struct span){0});
 }
 
-static void associate(void *user, uint64_t attempt)
+static void associate(struct device *d)
 {
-    struct device *d = user;
-    if (d->attempt != attempt)
-        return;
     d->phase = PHASE_ASSOCIATING;
     trace(d->w, "device %u associates", d->index);
     struct faults once = {d->w->radio.loss, 0, 0}; /* MAC repeats are not heard twice: same sequence number */
     packet_send(packet_new(d->w, request_heard, d->index, (struct span){0}), &once, 2);
-    vhost_at(d->w->h, GIVE_UP_MS, no_response, d, attempt);
+    vhost_at(d->w->h, GIVE_UP_MS, no_response, d, d->attempt);
 }
 
 static void poll(void *user, uint64_t attempt)
@@ -77,8 +89,66 @@ static void poll(void *user, uint64_t attempt)
 static void no_key(void *user, uint64_t attempt) /* apsSecurityTimeOutPeriod */
 {
     struct device *d = user;
-    if (d->attempt == attempt && d->phase == PHASE_WAITING)
+    if (d->attempt == attempt && (d->phase == PHASE_WAITING || d->phase == PHASE_REJOINING))
         start_over(d, 1000 + draw(d->w, 2000));
+}
+
+static void rejoin_heard(struct packet *p)
+{
+    struct device *d = &p->w->devices[p->who];
+    gateway_join(home(d), d->eui, d->capability, d->index, EGP_REJOIN_TRUST_CENTRE, span_of(p->bytes, p->n));
+}
+
+static void air_heard(struct packet *p);
+
+/* Under its network key, or bare (Zig 3.4.6). */
+static void rejoin(struct device *d)
+{
+    uint8_t buf[ZB_NWK_MAX];
+    const uint8_t command[] = {0x06, d->capability};
+    bool secured = d->rejoin == REJOIN_SECURED;
+    struct wr w = wr_of(buf, sizeof buf);
+    const struct zb_nwk n = {.fcf = secured ? 0x1209 : 0x1009,
+                             .src = d->address,
+                             .radius = 1,
+                             .seq = d->nwk_seq++,
+                             .has_src64 = true,
+                             .src64 = d->eui};
+    trace(d->w, "device %u rejoins%s", d->index, secured ? " under its key" : "");
+    d->phase = PHASE_REJOINING;
+    if (!secured) {
+        zb_nwk_build(&w, &n);
+        wr_bytes(&w, command, sizeof command);
+    } else if (zb_nwk_seal(d->w->crypto, d->key, &n, d->counter++, d->eui, d->key_seq, span_of(command, sizeof command),
+                           &w) != ZB_OK) {
+        abort();
+    }
+    const struct faults once = {d->w->radio.loss, 0, 0};
+    packet_send(packet_new(d->w, secured ? air_heard : rejoin_heard, d->index, wr_span(&w)), &once, 2);
+    vhost_at(d->w->h, d->key_timeout, no_key, d, d->attempt);
+    if (d->sleepy)
+        poll(d, d->attempt);
+}
+
+/* A rejoin that is not answered becomes one by the link key, and then a join from the beginning. */
+static void come(void *user, uint64_t attempt)
+{
+    struct device *d = user;
+    if (d->attempt != attempt)
+        return;
+    if (d->rejoin != REJOIN_NONE && d->rejoins++ == MAX_REJOINS) {
+        enum rejoin next = d->rejoin == REJOIN_SECURED ? REJOIN_TRUST_CENTRE : REJOIN_NONE;
+        if (next == REJOIN_NONE) {
+            device_reset(d, 500);
+            return;
+        }
+        d->rejoin = next;
+        d->rejoins = 1;
+    }
+    if (d->rejoin == REJOIN_NONE)
+        associate(d);
+    else
+        rejoin(d);
 }
 
 void device_associated(struct device *d, uint16_t address, bool refused)
@@ -107,10 +177,25 @@ static void air_heard(struct packet *p)
     attacker_overhear(p->w, d->home, span_of(p->bytes, p->n));
 }
 
+static void radiate(struct device *d, const struct zb_nwk *n, struct span payload)
+{
+    uint8_t buf[ZB_NWK_MAX];
+    struct wr out = wr_of(buf, sizeof buf);
+    if (zb_nwk_seal(d->w->crypto, d->key, n, d->counter++, d->eui, d->key_seq, payload, &out) != ZB_OK)
+        abort();
+    struct faults f = {d->w->radio.loss / 2, d->w->radio.twice, 0};
+    packet_send(packet_new(d->w, air_heard, d->index, wr_span(&out)), &f, 3);
+}
+
+void device_send(struct device *d, struct span aps)
+{
+    radiate(d, &(struct zb_nwk){.fcf = 0x0248, .src = d->address, .radius = 30, .seq = d->nwk_seq++}, aps);
+}
+
 static void transmit(struct device *d, uint8_t endpoint, uint16_t cluster, struct span payload)
 {
-    uint8_t apsbuf[ZB_NWK_MAX], buf[ZB_NWK_MAX];
-    struct wr aps = wr_of(apsbuf, sizeof apsbuf), out = wr_of(buf, sizeof buf);
+    uint8_t apsbuf[ZB_NWK_MAX];
+    struct wr aps = wr_of(apsbuf, sizeof apsbuf);
     struct zb_aps a = {.fcf = ZB_APS_DATA,
                        .dst_endpoint = endpoint,
                        .src_endpoint = endpoint,
@@ -119,11 +204,19 @@ static void transmit(struct device *d, uint8_t endpoint, uint16_t cluster, struc
                        .profile = endpoint == 0 ? 0 : 0x0104};
     zb_aps_build(&aps, &a);
     wr_spanb(&aps, payload);
-    struct zb_nwk n = {.fcf = 0x0248, .src = d->address, .radius = 30, .seq = d->nwk_seq++};
-    if (zb_nwk_seal(d->w->crypto, d->key, &n, d->counter++, d->eui, d->key_seq, wr_span(&aps), &out) != ZB_OK)
-        abort();
-    struct faults f = {d->w->radio.loss / 2, d->w->radio.twice, 0};
-    packet_send(packet_new(d->w, air_heard, d->index, wr_span(&out)), &f, 3);
+    device_send(d, wr_span(&aps));
+}
+
+/* Zig 3.4.4: "I leave, and will not be back". Half of the devices do not say it. */
+void device_leave(struct device *d)
+{
+    if (chance(d->w, 500)) {
+        oracle_left(d);
+        radiate(d, &(struct zb_nwk){.fcf = 0x0209, .src = d->address, .radius = 1, .seq = d->nwk_seq++},
+                span_of("\x04\x00", 2));
+    }
+    d->w->tally.left++;
+    device_reset(d, 1000 + draw(d->w, 2000));
 }
 
 void device_announce(struct device *d) /* Zig 2.4.3.1.11 */
@@ -163,7 +256,7 @@ static const char *take_key(struct device *d, struct span frame)
         return "not the plain form";
     if (n.payload.n < 3 || n.payload.p[0] != APS_COMMAND_SECURED || n.payload.p[2] != AUX_KEY_TRANSPORT)
         return "not secured with the key-transport key";
-    if (zb_aps_open(d->w->crypto, d->link_keys[0], n.payload, 0, &a, &aux, &plain) != ZB_OK)
+    if (zb_aps_open(d->w->crypto, d->link_key, n.payload, 0, &a, &aux, &plain) != ZB_OK)
         return "bad MIC";
     if (!zb_counter_ok(d->link_next, aux.counter))
         return "counter not fresh";
@@ -177,41 +270,112 @@ static const char *take_key(struct device *d, struct span frame)
     return NULL;
 }
 
-static const char *take_command(struct device *d, struct span frame)
+static void joined(struct device *d)
+{
+    bool back = d->rejoin != REJOIN_NONE;
+    d->phase = PHASE_JOINED;
+    d->rejoin = REJOIN_NONE;
+    if (back)
+        d->w->tally.rejoined++;
+    else
+        d->w->tally.joined++;
+    if (d->kind != KIND_GOOD && d->kind != KIND_EXPIRED)
+        breach(d->w, "device %u (%s) has a key", d->index, kind_names[d->kind]);
+    device_announce(d);
+    vhost_at(d->w->h, 200, device_tick, d, d->attempt);
+    if (!back)
+        exchange_start(d);
+}
+
+/* --- what it hears ------------------------------------------------------------------------------------------------ */
+
+static bool is_rejoin_response(const struct device *d, const struct zb_nwk *n, struct span command)
+{
+    return (n->fcf & ZB_FCF_TYPE) == ZB_NWK_COMMAND && n->has_dst64 && n->dst64 == d->eui && command.n == 4 &&
+           command.p[0] == 0x07 && command.p[3] == 0;
+}
+
+static void hear_rejoin_response(struct device *d, struct span command)
+{
+    d->address = (uint16_t)(command.p[1] | command.p[2] << 8);
+    if (d->rejoin == REJOIN_SECURED)
+        joined(d);
+    else
+        d->phase = PHASE_WAITING;
+}
+
+static const char *hear_nwk_command(struct device *d, const struct zb_nwk *n, struct span command)
+{
+    if (is_rejoin_response(d, n, command)) {
+        if (d->phase != PHASE_REJOINING)
+            return "a rejoin response that it does not wait for";
+        hear_rejoin_response(d, command);
+        return NULL;
+    }
+    if (command.n != 2 || command.p[0] != 0x04 || (command.p[1] & 0x40) == 0 || !n->has_dst64 || n->dst64 != d->eui)
+        return "a command that it does not know";
+    d->w->tally.left++;
+    device_reset(d, 1000 + draw(d->w, 2000));
+    return NULL;
+}
+
+static const char *hear_data(struct device *d, struct span plain)
+{
+    struct zb_aps a;
+    if (d->phase != PHASE_JOINED || zb_aps_parse(plain, &a) != ZB_OK)
+        return "not joined, or malformed";
+    if ((a.fcf & 3u) == ZB_APS_COMMAND)
+        exchange_hear_command(d, plain);
+    else if (a.profile == 0)
+        exchange_hear_zdp(d, &a);
+    else
+        d->heard++;
+    return NULL;
+}
+
+static const char *hear_secured(struct device *d, struct span frame)
 {
     struct zb_nwk n;
     struct zb_aux aux;
     uint8_t buf[ZB_NWK_MAX];
     struct wr plain = wr_of(buf, sizeof buf);
-    if (zb_nwk_parse(frame, &n) != ZB_OK || (n.fcf & ZB_FCF_SECURITY) == 0)
-        return "unsecured after joining";
-    if (zb_nwk_open(d->w->crypto, d->key, frame, &n, &aux, &plain) != ZB_OK || aux.src64 != home(d)->eui)
-        return "bad MIC or source";
+    if (zb_nwk_open(d->w->crypto, d->key, frame, &n, &aux, &plain) != ZB_OK || aux.src64 != home(d)->eui ||
+        aux.key_seq != d->key_seq)
+        return "bad MIC, source or key number";
     if (!zb_counter_ok(d->peer_next, aux.counter))
         return "counter not fresh";
     d->peer_next = aux.counter + 1;
-    d->heard++;
-    return NULL;
+    return (n.fcf & ZB_FCF_TYPE) == ZB_NWK_COMMAND ? hear_nwk_command(d, &n, wr_span(&plain))
+                                                   : hear_data(d, wr_span(&plain));
+}
+
+static const char *hear(struct device *d, struct span frame)
+{
+    struct zb_nwk n;
+    if (zb_nwk_parse(frame, &n) != ZB_OK)
+        return "malformed";
+    bool secured = (n.fcf & ZB_FCF_SECURITY) != 0;
+    if (d->phase == PHASE_WAITING) {
+        const char *why = take_key(d, frame);
+        if (why == NULL) {
+            d->peer_next = 0;
+            joined(d);
+        }
+        return why;
+    }
+    if (d->phase == PHASE_REJOINING && d->rejoin == REJOIN_TRUST_CENTRE) {
+        if (secured || !is_rejoin_response(d, &n, n.payload))
+            return "no rejoin response";
+        hear_rejoin_response(d, n.payload);
+        return NULL;
+    }
+    return secured ? hear_secured(d, frame) : "unsecured after joining";
 }
 
 void device_receive(struct device *d, struct span frame)
 {
-    if (d->phase == PHASE_JOINED) {
-        const char *why = take_command(d, frame);
-        trace(d->w, "device %u: %s", d->index, why == NULL ? "obeys" : why);
+    if (d->phase < PHASE_WAITING)
         return;
-    }
-    if (d->phase != PHASE_WAITING)
-        return;
-    const char *why = take_key(d, frame);
-    trace(d->w, "device %u: %s", d->index, why == NULL ? "joins" : why);
-    if (why != NULL)
-        return;
-    d->phase = PHASE_JOINED;
-    d->peer_next = 0;
-    d->w->tally.joined++;
-    if (d->kind != KIND_GOOD && d->kind != KIND_EXPIRED)
-        breach(d->w, "device %u (%s) has a key", d->index, kind_names[d->kind]);
-    device_announce(d);
-    vhost_at(d->w->h, 200, device_tick, d, d->attempt);
+    const char *why = hear(d, frame);
+    trace(d->w, "device %u: %s", d->index, why == NULL ? "takes a frame" : why);
 }

@@ -125,7 +125,10 @@ static void radiate(struct gateway *g, uint16_t address, struct span frame)
         p->peer = g->index;
         p->tag = address;
         struct faults f = {0, w->radio.twice, 0};
-        packet_send(p, &f, 3 * tries);
+        if (w->calm) /* one radio, in order */
+            packet_send_behind(p, &f, 3, &g->air);
+        else
+            packet_send(p, &f, 3 * tries);
     }
 }
 
@@ -205,6 +208,17 @@ static uint16_t address_for(struct gateway *g, eui64_t eui, unsigned who)
     return address;
 }
 
+/* One that rejoins says what it is; the gateway can only believe it. */
+static uint16_t address_of(struct gateway *g, eui64_t eui, unsigned who, enum egp_join join, struct span frame)
+{
+    struct zb_nwk n;
+    if (join == EGP_ASSOCIATION || zb_nwk_parse(frame, &n) != ZB_OK || n.src == 0 || n.src >= 0xfff8)
+        return address_for(g, eui, who);
+    if (child_at(g, n.src) == NULL)
+        child_new(g, eui, n.src);
+    return n.src;
+}
+
 void gateway_join(struct gateway *g, eui64_t eui, uint8_t capability, unsigned who, enum egp_join join,
                   struct span frame)
 {
@@ -217,7 +231,8 @@ void gateway_join(struct gateway *g, eui64_t eui, uint8_t capability, unsigned w
                           .since = vhost_now(g->w->h),
                           .device = eui,
                           .who = who,
-                          .address = address_for(g, eui, who)};
+                          .join = join,
+                          .address = address_of(g, eui, who, join, frame)};
     struct egp_message m = message(g, EGP_REQUEST, r->transaction, eui);
     m.u.request = (struct egp_request){0, r->address, g->pan, 0, capability, (uint8_t)join, frame};
     struct wr w = wr_of(r->bytes, sizeof r->bytes);
@@ -238,7 +253,8 @@ static void give_key(struct packet *p)
     if (egp_decode(span_of(p->bytes, p->n), &m) != NULL || p->tag != g->life)
         return;
     struct child *c = child_at(g, m.u.response.next_hop);
-    if (c != NULL)
+    const struct request *r = request_of(g, m.env.transaction);
+    if (c != NULL && (r == NULL || r->join == EGP_ASSOCIATION))
         c->radiated = 0; /* counters begin anew behind a first key */
     deliver(g, m.u.response.next_hop, m.u.response.indirect, m.u.response.nwk_frame);
 }
@@ -251,13 +267,13 @@ static void on_response(struct gateway *g, const struct egp_message *m, struct s
     enum egp_reason reason = (enum egp_reason)m->u.response.reason;
     r->answered = reason != EGP_UNAVAILABLE;
     r->refused = r->answered && reason != EGP_OK && reason != EGP_RATE_LIMITED;
-    if (r->who < MAX_DEVICES)
+    if (r->who < MAX_DEVICES && r->join == EGP_ASSOCIATION)
         g->w->devices[r->who].refused = reason;
     trace(g->w, "gateway %u: %016" PRIx64 ": %s", g->index, m->env.device, egp_reason_name(reason));
     if (reason != EGP_OK)
         return;
     /* never before the association response */
-    uint64_t now = vhost_now(g->w->h), ready = r->since + RESPONSE_WAIT_MS + 5;
+    uint64_t now = vhost_now(g->w->h), ready = r->join == EGP_ASSOCIATION ? r->since + RESPONSE_WAIT_MS + 5 : now;
     struct packet *p = packet_new(g->w, give_key, g->index, bytes);
     p->tag = g->life;
     static const struct faults none;
@@ -282,7 +298,10 @@ static void answered(void *user, uint64_t context, const struct vanswer *a)
         return;
     struct packet *p = packet_new(g->w, response_arrives, g->index, a->body);
     p->tag = g->life;
-    packet_send(p, &g->w->link, 5);
+    if (g->w->calm) /* over one session, in order */
+        packet_send_behind(p, &g->w->link, 5, &g->told);
+    else
+        packet_send(p, &g->w->link, 5);
 }
 
 static void message_arrives(struct packet *p)
@@ -295,16 +314,19 @@ static void message_arrives(struct packet *p)
     struct zb_aux aux = {0};
     struct rd r = rd_of(zb_nwk_parse(m.u.frame.nwk_frame, &n) == ZB_OK ? n.payload : (struct span){0});
     struct child *c = child_at(g, m.u.frame.hop);
-    if (zb_aux_parse(&r, &aux) != ZB_OK)
+    bool secured = (n.fcf & ZB_FCF_SECURITY) != 0;
+    if (secured && zb_aux_parse(&r, &aux) != ZB_OK)
         return;
     if (c == NULL)
         c = child_new(g, m.env.device, m.u.frame.hop);
-    bool stale = aux.counter <= c->radiated;
+    bool stale = secured && aux.counter <= c->radiated;
     struct egp_message result = message(g, stale ? EGP_STALE : EGP_TX_RESULT, m.env.transaction, m.env.device);
+    trace(g->w, "gateway %u: to %04x: %s", g->index, m.u.frame.hop, stale ? "stale" : "radiates");
     if (stale) {
         result.u.stale = (struct egp_stale){aux.counter, c->radiated};
     } else {
-        c->radiated = aux.counter;
+        if (secured)
+            c->radiated = aux.counter;
         deliver(g, m.u.frame.hop, m.u.frame.indirect, m.u.frame.nwk_frame);
         result.u.tx_result = (struct egp_tx_result){EGP_TX_ACKED, 1};
     }

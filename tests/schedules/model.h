@@ -12,7 +12,7 @@
 #include <stdio.h>
 
 enum { MAX_GATEWAYS = 3, MAX_DEVICES = 5, MAX_KEYS = 128, MAX_REQUESTS = 64, MAX_CHILDREN = 64, MAX_WAITING = 32 };
-enum { NCODES = 2, NAES = 2 };
+enum { NCODES = 2, NAES = 2, MAX_LINK_KEYS = 32 };
 
 struct world;
 
@@ -61,7 +61,10 @@ void operator_wish(struct device *d, enum op op, const struct registration *put)
 void operator_tick(void *user, uint64_t arg); /* asks what is open; changes his mind */
 void operator_make_right(struct world *w);
 /* May the EG give this device a key at this gateway, by one of the registrations that may be in force? */
-bool may_have_key(const struct device *d, unsigned gateway);
+bool may_have_key(const struct device *d, unsigned gateway, bool rejoin);
+/* Has an operator certainly not opened the window again since the code was spent; or certainly so? */
+bool certainly_not_rearmed(const struct device *d);
+bool certainly_rearmed(const struct device *d);
 
 /* --- devices: device.c -------------------------------------------------------------------------------------------- */
 
@@ -71,16 +74,26 @@ extern const char *const kind_names[KINDS];
 struct known_key { /* a network key that the plugin made for the device */
     uint8_t key[ZB_KEY];
     unsigned gateway;
-    bool proved; /* a frame that the device sealed under it reached the plugin */
+    bool by_code;  /* sent under the install code, not for a rejoin */
+    uint64_t sent; /* first */
+    bool proved;   /* a frame that the device sealed under it reached the plugin */
+};
+struct link_key {                      /* a trust-centre link key that the plugin made for the device */
+    uint8_t key[ZB_KEY], hash[ZB_KEY]; /* hash: by which it is verified */
+    unsigned gateway;
+    bool confirmed;
+    uint64_t verified; /* when a Verify-Key reached the plugin first, be it too late; 0: never */
 };
 
-enum device_phase { PHASE_OFF, PHASE_ASSOCIATING, PHASE_WAITING, PHASE_JOINED };
+enum device_phase { PHASE_OFF, PHASE_ASSOCIATING, PHASE_WAITING, PHASE_REJOINING, PHASE_JOINED };
+enum rejoin { REJOIN_NONE, REJOIN_SECURED, REJOIN_TRUST_CENTRE };
+enum step { STEP_NONE, STEP_NODE_DESC, STEP_REQUEST_KEY, STEP_VERIFY_KEY, STEP_DONE };
 struct device {
     struct world *w;
     unsigned index, home;
     eui64_t eui;
     enum kind kind;
-    bool sleepy, picky;
+    bool sleepy, picky, old; /* old: of r20, which knows no second exchange */
     uint8_t capability;
     uint32_t key_timeout, period;
     char codes[NCODES][40];
@@ -91,6 +104,14 @@ struct device {
     uint16_t address;
     uint8_t key[ZB_KEY], key_seq, nwk_seq, aps_counter;
     uint32_t counter, link_next, peer_next;
+    enum rejoin rejoin; /* what it tries instead of an association */
+    unsigned rejoins;
+    uint8_t link_key[ZB_KEY]; /* shared with the Trust Centre: the code's, or the one that it got */
+    uint8_t offered[ZB_KEY];  /* sent, not yet confirmed */
+    uint32_t link_counter, offered_next;
+    enum step step; /* of the second exchange */
+    unsigned tries;
+    uint64_t waits; /* time-outs of an older one are void */
     unsigned heard, refusals;
     enum egp_reason refused; /* the last answer to an association of its own; EGP_OK: a key */
     /* the oracle's */
@@ -99,21 +120,42 @@ struct device {
     bool perhaps;             /* ..and may have made: it was asked, and not answered */
     struct wish wishes[8];
     size_t nwishes;
-    bool asked; /* the first wish waits for its answer */
+    bool asked;          /* the first wish waits for its answer */
+    uint64_t wish_since; /* when that was asked first; 0: not yet */
     struct known_key keys[MAX_KEYS];
     size_t nkeys;
-    bool enrolled; /* acknowledged, and no operator has touched it since */
+    struct link_key link[MAX_LINK_KEYS];
+    size_t nlink;
+    bool enrolled;              /* as an operator saw it, and neither he nor the device has done anything since */
+    uint64_t began;             /* when what an operator sees of it began to change last */
+    uint64_t described;         /* of an old one: when its node descriptor reached the plugin; 0: not */
+    bool spent, perhaps_spent;  /* its install code: a Confirm-Key was seen; a Verify-Key reached the plugin */
+    uint64_t verified;          /* when a link key was, last */
+    uint64_t earned, confirmed; /* when the last one that was confirmed was verified, and its Confirm-Key seen */
+    uint64_t rearm_asked, rearm_granted; /* when, last; 0: not, or undone */
+    uint64_t code_touched;               /* when its code was perhaps changed last */
+    bool leaving;                        /* it has said that it leaves; until it proves another key */
     /* the AE's */
     uint8_t ae_key[ZB_KEY];
     bool has_ae_key;
     unsigned commands; /* that the AE was told had reached the gateway */
     char key_id[80];
 };
-void device_reset(struct device *d, uint64_t in_ms); /* factory reset, then it joins */
+void device_reset(struct device *d, uint64_t in_ms);       /* factory reset, then it joins */
+void device_leave(struct device *d);                       /* of its own will, then it begins anew */
+void device_comes_back(struct device *d, enum rejoin how); /* it was away, or has lost its network key */
 void device_associated(struct device *d, uint16_t address, bool refused);
 void device_receive(struct device *d, struct span frame);
-void device_announce(struct device *d);         /* after joining, and when its battery was changed */
-void device_tick(void *user, uint64_t attempt); /* sends a reading, if it is joined, and goes on */
+void device_announce(struct device *d);              /* after joining, and when its battery was changed */
+void device_send(struct device *d, struct span aps); /* an APS frame to the Trust Centre */
+void device_tick(void *user, uint64_t attempt);      /* sends a reading, if it is joined, and goes on */
+
+/* --- the second exchange, a device's side: exchange.c --------------------------------------------------------------
+ */
+
+void exchange_start(struct device *d);
+void exchange_hear_command(struct device *d, struct span aps);
+void exchange_hear_zdp(struct device *d, const struct zb_aps *a);
 
 /* --- gateways: gateway.c ------------------------------------------------------------------------------------------ */
 
@@ -123,6 +165,7 @@ struct request { /* an EgRequest under way */
     eui64_t device;
     unsigned who; /* index of the device that asked by radio; MAX_DEVICES: somebody else */
     uint16_t address;
+    enum egp_join join;
     unsigned tries;
     size_t n;
     uint8_t bytes[EGP_MAX_MESSAGE];
@@ -146,6 +189,7 @@ struct gateway {
     uint16_t pan;
     uint64_t session, next_transaction, life; /* life: restarts so far */
     uint64_t told;                            /* when the plugin's last message arrives: they come in order */
+    uint64_t air;                             /* ..and when what it radiated last does */
     struct request requests[MAX_REQUESTS];
     struct child children[MAX_CHILDREN];
     size_t nchildren;
@@ -179,9 +223,11 @@ void attacker_overhear(struct world *w, unsigned gateway, struct span frame);
 void oracle_asked(struct gateway *g, const struct egp_message *m, uint64_t *context);
 void oracle_answered(struct gateway *g, uint64_t context, const struct vanswer *a);
 void oracle_downlink(struct world *w, const struct egp_message *m);
-void oracle_uplink(struct device *d, struct span frame);  /* a frame, whoever sent it, is about to reach the plugin */
-void oracle_state(struct device *d, const cJSON *device); /* as the operator sees it */
-void oracle_key(struct device *d, const uint8_t key[ZB_KEY]); /* as a target AE got it */
+void oracle_left(struct device *d);                      /* it has said that it leaves */
+void oracle_uplink(struct device *d, struct span frame); /* a frame, whoever sent it, is about to reach the plugin */
+void oracle_state(struct device *d, const cJSON *device, uint64_t asked); /* as the operator sees it */
+void oracle_key(struct device *d, const uint8_t key[ZB_KEY]);             /* as a target AE got it */
+bool oracle_enrolled_at(const struct device *d, unsigned gateway);        /* has it done all that it takes? */
 void oracle_free(struct world *w);
 
 /* --- verdict.c: what is to be true at the end --------------------------------------------------------------------- */
@@ -216,7 +262,7 @@ struct world {
     FILE *trace, *dump;
     char breach[300];
     struct tally {
-        uint64_t keys, joined, refused, downlinks, attacks, kills, restarts, repeats, wishes;
+        uint64_t keys, joined, linked, rejoined, left, refused, downlinks, attacks, kills, restarts, repeats, wishes;
     } tally;
 };
 /* Run the schedule of this seed. trace, dump may be NULL. False: why holds the breach. */

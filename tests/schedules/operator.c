@@ -105,6 +105,28 @@ static struct registration granted(const struct wish *x, struct registration r)
     }
 }
 
+static bool changes_code(const struct device *d, const struct wish *x)
+{
+    return x->op == OP_DELETE || (x->op == OP_PUT && (!d->reg.exists || x->put.code != d->reg.code));
+}
+
+/* What it does to a spent code, and to the window for using it again. */
+static void note_done(struct device *d, const struct wish *x)
+{
+    uint64_t now = vhost_now(d->w->h);
+    if (changes_code(d, x)) {
+        d->code_touched = now;
+        d->spent = false;
+        d->perhaps_spent &= d->verified >= d->wish_since;
+    }
+    if (x->op == OP_REARM)
+        d->rearm_granted = now;
+    else if (x->op == OP_REVOKE)
+        d->rearm_asked = d->rearm_granted = 0;
+    else if (x->op == OP_DELETE)
+        d->rearm_granted = 0;
+}
+
 static void settle(void *user, uint64_t index, const struct vanswer *a)
 {
     struct world *w = user;
@@ -116,10 +138,12 @@ static void settle(void *user, uint64_t index, const struct vanswer *a)
     d->perhaps = false;
     const struct wish *x = &d->wishes[0];
     trace(w, "operator: device %u: op %u: %u %s", d->index, x->op, http, a->code);
-    if (http < 300 || (x->op == OP_DELETE && http == 404 && d->reg.exists)) /* done, and its answer was lost */
+    if (http < 300 || (x->op == OP_DELETE && http == 404 && d->reg.exists)) { /* done, and its answer was lost */
+        note_done(d, x);
         d->reg = d->then;
-    else if (http != 404 && !(x->op == OP_PUT && strcmp(a->code, "past") == 0)) /* asked again after it had expired */
+    } else if (http != 404 && !(x->op == OP_PUT && strcmp(a->code, "past") == 0)) /* asked again after it had expired */
         breach(w, "the operator's wish %u for device %u was refused: %u %s", x->op, d->index, http, a->code);
+    d->wish_since = 0;
     memmove(d->wishes, d->wishes + 1, --d->nwishes * sizeof d->wishes[0]);
 }
 
@@ -171,6 +195,14 @@ static void ask_wish(struct device *d)
     }
     d->asked = d->perhaps = true;
     d->then = granted(x, d->reg);
+    if (d->wish_since == 0)
+        d->wish_since = vhost_now(d->w->h);
+    if (x->op == OP_REARM)
+        d->rearm_asked = vhost_now(d->w->h);
+    if (changes_code(d, x)) {
+        d->code_touched = vhost_now(d->w->h);
+        d->spent = false;
+    }
     if (x->op == OP_REVOKE || x->op == OP_DELETE)
         d->enrolled = false;
     vhost_ask(d->w->h, &a);
@@ -200,11 +232,11 @@ static void change_mind(struct device *d)
     }
 }
 
-static void look(void *user, uint64_t index, const struct vanswer *a)
+static void look(void *user, uint64_t tag, const struct vanswer *a)
 {
     struct world *w = user;
     if (a->status == ST_OK)
-        oracle_state(&w->devices[index], a->pc);
+        oracle_state(&w->devices[tag % MAX_DEVICES], a->pc, tag / MAX_DEVICES);
 }
 
 static void look_at(struct device *d)
@@ -216,7 +248,7 @@ static void look_at(struct device *d)
                                       .authorization = VHOST_OPERATOR,
                                       .done = look,
                                       .user = d->w,
-                                      .tag = d->index});
+                                      .tag = vhost_now(d->w->h) * MAX_DEVICES + d->index});
 }
 
 void operator_tick(void *user, uint64_t arg)
@@ -247,15 +279,27 @@ void operator_make_right(struct world *w)
     }
 }
 
-static bool allows(const struct device *d, const struct registration *r, unsigned gateway)
+static bool allows(const struct device *d, const struct registration *r, unsigned gateway, bool rejoin)
 {
     bool ours = (d->kind == KIND_FOREIGN) == d->w->gateways[gateway].foreign;
     return ours && r->exists && (r->gateways == 0 || (r->gateways >> gateway & 1) != 0) &&
-           (r->expires == 0 || r->expires > (int64_t)vhost_now(d->w->h) - 1000) && /* told in whole seconds */
+           (rejoin || r->expires == 0 || r->expires > (int64_t)vhost_now(d->w->h) - 1000) && /* told in whole seconds */
            (!r->revoked || r->rearmed);
 }
 
-bool may_have_key(const struct device *d, unsigned gateway)
+bool certainly_not_rearmed(const struct device *d)
 {
-    return allows(d, &d->reg, gateway) || (d->perhaps && allows(d, &d->then, gateway));
+    return d->rearm_asked == 0 || (d->rearm_granted >= d->rearm_asked && d->rearm_granted < d->earned);
+}
+
+bool certainly_rearmed(const struct device *d)
+{
+    return d->rearm_granted != 0 && d->confirmed >= d->verified && d->rearm_asked > d->confirmed;
+}
+
+bool may_have_key(const struct device *d, unsigned gateway, bool rejoin)
+{
+    if (!allows(d, &d->reg, gateway, rejoin) && !(d->perhaps && allows(d, &d->then, gateway, rejoin)))
+        return false;
+    return rejoin ? oracle_enrolled_at(d, gateway) : !d->spent || !certainly_not_rearmed(d);
 }

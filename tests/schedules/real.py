@@ -48,6 +48,7 @@ def joiner(s: Stack, d: dict):
                "--report", "0x0402/0/s16/2150/0.7", "--key-out", s.folder / f"{d['eui64']}.key"]
     options += ["--sleepy"] if d["sleepy"] else []
     options += ["--picky"] if d["picky"] else []
+    options += ["--revision", 20] if d["old"] else []
     return s.join(d["eui64"], d["code"], *options)
 
 
@@ -66,7 +67,7 @@ def check(s: Stack, d: dict, process):
     if d["kind"] == "good":
         if not has_joined(process) and process.wait_event(JOIN_SECONDS, event="joined") is None:
             raise StackError(f"{d['eui64']} did not join\n{process.tail()}")
-        s.wait_state(d["eui64"], "enrolled", 30)
+        s.wait_state(d["eui64"], "enrolled", 60)
         out = s.folder / f"{d['eui64']}.ae"
         code, _, err = s.mefkey("get", d["eui64"], "--out", out)
         if code != 0 or out.read_text().strip() != (s.folder / f"{d['eui64']}.key").read_text().strip():

@@ -47,7 +47,13 @@ class Frames:
 
     @staticmethod
     def open(f: dict) -> int:
-        nwk, key = zbcodec.parse_nwk(bytes.fromhex(f["nwk"])), bytes.fromhex(f["key"])
+        frame, key = bytes.fromhex(f["nwk"]), bytes.fromhex(f["key"])
+        if f["kind"] == "link-key":
+            source = int(f["source"], 16)
+            command, counter = zbcodec.open_aps_command(frame, key, zbcodec.KEY_LOAD, source, 0)
+            zbcodec.parse_link_key(command, int(f["device"], 16), source, key)
+            return counter
+        nwk = zbcodec.parse_nwk(frame)
         if f["kind"] == "first-key":
             tk = zbcodec.open_transport_key(nwk, key, int(f["device"], 16), 0)
             if tk.source != int(f["source"], 16):

@@ -56,16 +56,28 @@ static bool at_one(struct device *d)
            memcmp(d->ae_key, d->key, ZB_KEY) == 0;
 }
 
-static enum egp_reason expected_reason(const struct device *d)
+/* What the device may be told: bit i is reason i. More than one where the EG may have heard what was lost on its way
+ * back. */
+static unsigned expected(const struct device *d)
 {
     const struct registration *r = &d->reg;
     if (!r->exists || d->kind == KIND_FOREIGN)
-        return EGP_UNKNOWN_DEVICE;
+        return 1u << EGP_UNKNOWN_DEVICE;
     if (r->gateways != 0 && (r->gateways >> d->home & 1) == 0)
-        return EGP_GATEWAY_NOT_ALLOWED;
+        return 1u << EGP_GATEWAY_NOT_ALLOWED;
     if (r->expires != 0 && r->expires <= (int64_t)vhost_now(d->w->h))
-        return EGP_CODE_EXPIRED;
-    return r->revoked && !r->rearmed ? EGP_DEVICE_REVOKED : EGP_OK;
+        return 1u << EGP_CODE_EXPIRED;
+    if (r->revoked && !r->rearmed)
+        return 1u << EGP_DEVICE_REVOKED;
+    if (!d->perhaps_spent || certainly_rearmed(d))
+        return 1u << EGP_OK;
+    return d->spent && certainly_not_rearmed(d) ? 1u << EGP_CODE_SPENT : 1u << EGP_CODE_SPENT | 1u << EGP_OK;
+}
+
+static bool is_without_key(const struct device *d, const struct seen *s)
+{
+    return (strcmp(s->state, "failed") == 0 || (d->reg.revoked && strcmp(s->state, "revoked") == 0)) &&
+           strcmp(s->reason, "no-secured-frame-seen") == 0;
 }
 
 static void check_commands(struct device *d)
@@ -88,25 +100,25 @@ static void check_commands(struct device *d)
 static void check(struct device *d)
 {
     struct seen s = look(d);
-    enum egp_reason want = expected_reason(d);
+    unsigned want = expected(d);
+    bool told = (want >> d->refused & 1) != 0;
     if (d->phase == PHASE_JOINED) {
         if (!at_one(d))
             breach(d->w, "device %u (%s) is joined, and the EG says %s %s", d->index, kind_names[d->kind], s.state,
                    s.reason);
         else
             check_commands(d);
-    } else if (want != EGP_OK) {
-        if (d->refused != want)
-            breach(d->w, "device %u (%s) was told %s, not %s", d->index, kind_names[d->kind],
-                   egp_reason_name(d->refused), egp_reason_name(want));
+    } else if ((want & 1u << EGP_OK) == 0 || (told && d->refused != EGP_OK)) {
+        if (!told)
+            breach(d->w, "device %u (%s) was told %s, which is none of %x", d->index, kind_names[d->kind],
+                   egp_reason_name(d->refused), want);
         else if (d->kind != KIND_FOREIGN && strcmp(s.state, "enrolled") == 0 && !d->reg.exists && d->nkeys == 0)
             breach(d->w, "device %u is enrolled and never had a key", d->index);
     } else if (d->reg.code == 0) {
         breach(d->w, "device %u (%s) did not enrol: %s %s, last told %s", d->index, kind_names[d->kind], s.state,
                s.reason, egp_reason_name(d->refused));
     } else if (strcmp(s.state, "enrolled") != 0 && /* an older key that nobody took away */
-               (strcmp(s.state, d->reg.revoked ? "revoked" : "registered") != 0 ||
-                strcmp(s.reason, "no-secured-frame-seen") != 0)) {
+               !is_without_key(d, &s)) {
         breach(d->w, "device %u has the wrong code, and the EG says %s %s", d->index, s.state, s.reason);
     }
 }
@@ -123,6 +135,18 @@ static void check_host(struct world *w)
         breach(w, "the plugin gave up");
 }
 
+/* Who is not well begins anew, mostly with an operator's help; some others do as well, or rejoin. */
+static void come_again(struct device *d)
+{
+    if (!at_one(d) || chance(d->w, 200)) {
+        device_reset(d, draw(d->w, 3000));
+        if (d->kind != KIND_STRANGER && d->reg.exists && chance(d->w, 800))
+            operator_wish(d, OP_REARM, NULL);
+    } else if (chance(d->w, 400) && may_have_key(d, d->home, true)) {
+        device_comes_back(d, chance(d->w, 300) ? REJOIN_SECURED : REJOIN_TRUST_CENTRE);
+    }
+}
+
 void verdict(struct world *w)
 {
     w->calm = true;
@@ -134,8 +158,7 @@ void verdict(struct world *w)
         if (w->devices[i].nwishes > 0)
             breach(w, "a wish of the operator for device %u is not answered", i);
     for (unsigned i = 0; i < w->ndevices && w->breach[0] == '\0'; i++)
-        if (!at_one(&w->devices[i]) || chance(w, 200))
-            device_reset(&w->devices[i], draw(w, 3000));
+        come_again(&w->devices[i]);
     rest(w, JOIN_MS);
     for (unsigned i = 0; i < w->ndevices; i++)
         if (w->devices[i].phase != PHASE_JOINED) {

@@ -136,6 +136,7 @@ static void plan_device(struct world *w, struct device *d, unsigned index)
     d->sleepy = chance(w, 400);
     d->picky = !w->gateways[d->home].extended && chance(w, 500);
     d->capability = d->sleepy ? 0x80 : 0x8c;
+    d->old = chance(w, 200);
     d->key_timeout = timeouts[draw(w, 3)];
     d->period = 500 + (uint32_t)draw(w, 6000);
     d->counter = chance(w, 500) ? 0 : (uint32_t)draw(w, 5000);
@@ -237,6 +238,10 @@ static void disaster_tick(void *user, uint64_t arg)
         struct device *d = &w->devices[draw(w, w->ndevices)];
         trace(w, "device %u is reset", d->index);
         device_reset(d, 100);
+        if (d->kind != KIND_STRANGER && chance(w, 600))
+            operator_wish(d, OP_REARM, NULL);
+    } else if (chance(w, 150)) {
+        device_comes_back(&w->devices[draw(w, w->ndevices)], chance(w, 400) ? REJOIN_SECURED : REJOIN_TRUST_CENTRE);
     }
 }
 
@@ -320,10 +325,10 @@ bool schedule_plan(uint64_t seed, FILE *out)
         const struct device *d = &w->devices[i];
         fprintf(out,
                 "%s{\"eui64\":\"%016" PRIx64
-                "\",\"kind\":\"%s\",\"code\":\"%s\",\"wrong\":\"%s\",\"sleepy\":%s,\"picky\":%s,"
+                "\",\"kind\":\"%s\",\"code\":\"%s\",\"wrong\":\"%s\",\"sleepy\":%s,\"picky\":%s,\"old\":%s,"
                 "\"keyTimeout\":%u,\"counter\":%u}",
                 i == 0 ? "" : ",", d->eui, kind_names[d->kind], d->codes[0], d->codes[1], d->sleepy ? "true" : "false",
-                d->picky ? "true" : "false", d->key_timeout, d->counter);
+                d->picky ? "true" : "false", d->old ? "true" : "false", d->key_timeout, d->counter);
     }
     fputs("]}\n", out);
     release(w);

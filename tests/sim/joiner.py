@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 """A simulated Zigbee 3.0 end device or router that joins with an install code, as strictly as real joiners do.
 
-It scans, associates, waits for the first Transport-Key, announces itself, reports attributes and obeys an On/Off
-command. Each event is one JSON line on standard output; no event holds a key. Exit status: 0 joined and reported as
-asked, 1 not joined, 2 usage.
+It scans, associates, waits for the first Transport-Key, announces itself, exchanges a link key of its own, reports
+attributes and obeys an On/Off command. Each event is one JSON line on standard output; no event holds a key. Exit status: 0 joined and reported as
+asked, 1 not joined, 2 usage, 3 told to leave.
 """
 import argparse
 import json
@@ -15,13 +15,15 @@ import sys
 import time
 
 from radio import BROADCAST, FRAME_BEACON, FRAME_COMMAND, FRAME_DATA, Radio
-from zbcodec import (ZCL_TYPES, FrameError, build_aps_data, eui_bytes, eui_text, link_key_of, open_secured,
+from tclk import FIRST_REVISION, NODE_DESC_REQ, NODE_DESC_RSP, LinkKeyExchange
+from zbcodec import (APS_COMMAND, ZCL_TYPES, FrameError, build_aps_data, eui_bytes, eui_text, link_key_of, open_secured,
                      open_transport_key, parse_aps_data, parse_aux, parse_nwk, seal_nwk, zcl_report)
 
 SCAN_TIME = 0.16            # aBaseSuperframeDuration * (2^3 + 1)
 RESPONSE_WAIT = 0.4915      # macResponseWaitTime
 POLL_FRAME_WAIT = 0.1       # macMaxFrameTotalWaitTime, stretched for a simulated medium
 POLL_INTERVAL = 0.25        # of a sleepy device
+MAX_REJOINS = 10            # without an answer: then it is on its own
 NWK_BROADCAST_RX_ON = 0xFFFD
 PROFILE_HA, PROFILE_ZDP = 0x0104, 0x0000
 CLUSTER_ON_OFF, CLUSTER_DEVICE_ANNCE = 0x0006, 0x0013
@@ -48,7 +50,8 @@ class Report:
 
 class Joiner:
     def __init__(self, args, link_key: bytes):
-        self.args, self.link_key, self.eui = args, link_key, args.eui64
+        self.args, self.code_key, self.eui = args, link_key, args.eui64
+        self.link_key = link_key    # the code's, then the one that it got for it
         self.rng = random.Random(args.seed)
         group, port = args.medium
         self.radio = Radio(group, port, args.channel, self.eui, self.rng)
@@ -59,6 +62,7 @@ class Joiner:
         self.counter = args.counter
         self.nwk_seq, self.aps_counter, self.tsn = (self.rng.randrange(256) for _ in range(3))
         self.on = False
+        self.exchange = None        # LinkKeyExchange, while it runs and afterwards
 
     # --- MAC ---------------------------------------------------------------------------------------------------------
 
@@ -162,7 +166,7 @@ class Joiner:
             raise FrameError("not the plain 62-byte form")
         self.key = open_transport_key(nwk, self.link_key, self.eui, self.link_next)
         self.link_next = self.key.counter + 1
-        self.peer_next = {}
+        self.peer_next, self.counter = {}, self.args.counter
         if self.args.key_out:
             fd = os.open(self.args.key_out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(fd, "w") as out:
@@ -171,7 +175,9 @@ class Joiner:
               trust_centre=eui_text(self.key.source), key_seq=self.key.key_seq, counter=self.key.counter)
 
     def join(self) -> bool:
+        """From the beginning: all that it has is its code. A join whose exchange fails is one that failed."""
         for attempt in range(1, self.args.attempts + 1):
+            self.link_key, self.exchange = self.code_key, None
             event("scan", attempt=attempt)
             network = self.scan()
             if network is None:
@@ -179,25 +185,131 @@ class Joiner:
                 time.sleep(0.3)
             elif self.associate(*network) is not None and self.wait_for_key():
                 self.announce()
-                return True
+                if self.exchange_link_key():
+                    return True
         return False
+
+    # --- the second exchange -------------------------------------------------------------------------------------------
+
+    def exchange_link_key(self) -> bool:
+        if self.args.revision < FIRST_REVISION:
+            return True
+        self.exchange = LinkKeyExchange(self.eui, self.key.source, self.link_key, self.link_next, self.args.answer_time,
+                                        self.next_aps, lambda aps: self.transmit(0x0000, aps), self.take_in)
+        failed = self.exchange.run()
+        if failed is not None:
+            event("exchange-failed", step=failed)
+            self.leave()
+            return False
+        if self.exchange.confirmed:
+            self.link_key, self.link_next = self.exchange.new_key, self.exchange.new_next
+            event("link-key", verified=True)
+        return True
+
+    # --- rejoining -----------------------------------------------------------------------------------------------------
+
+    def rejoin(self, secured: bool) -> bool:
+        """Under the network key; or without it, as a device that lost it: by the link key that it shares with its TC."""
+        command = bytes([0x06, self.capability])
+        for attempt in range(1, min(self.args.attempts, MAX_REJOINS) + 1):
+            event("rejoin", secured=secured, attempt=attempt)
+            if secured:
+                self.transmit_nwk(0x0000, 0x1209, 1, command)
+            else:
+                self.nwk_seq = self.nwk_seq + 1 & 0xFF
+                nwk = struct.pack("<HHHBB", 0x1009, 0x0000, self.radio.short, 1, self.nwk_seq) + eui_bytes(self.eui) + command
+                self.to_parent(0x0000, 0x8861, nwk)
+            if self.await_rejoin_response(secured) and (secured or self.wait_for_key()):
+                self.announce()
+                return True
+        event("rejoin-failed")
+        return False
+
+    def await_rejoin_response(self, secured: bool) -> bool:
+        end = time.monotonic() + self.args.key_timeout / 1000
+        while (left := end - time.monotonic()) > 0:
+            f = self.next_frame(left)
+            if f is None or f.type != FRAME_DATA:
+                continue
+            try:
+                nwk = parse_nwk(f.payload)
+                if nwk.fcf & 3 != 1 or nwk.secured != secured or nwk.header[8:16] != eui_bytes(self.eui):
+                    continue
+                plain = self.open(nwk)[0] if secured else nwk.payload
+                if len(plain) == 4 and plain[0] == 0x07 and plain[3] == 0:
+                    self.radio.short = struct.unpack_from("<H", plain, 1)[0]
+                    event("rejoined", secured=secured, short=f"{self.radio.short:04x}")
+                    return True
+            except FrameError as e:
+                event("frame-refused", reason=str(e))
+        return False
+
+    def take_in(self, until, seconds: float) -> bool:
+        """Obey what comes until something is so, or time is up."""
+        end = time.monotonic() + seconds
+        while not until():
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            f = self.next_frame(min(left, POLL_INTERVAL if self.args.sleepy else 0.05))
+            if f is not None and f.type == FRAME_DATA:
+                self.obey(f)
+        return True
+
+    def obey(self, f):
+        try:
+            self.downlink(f)
+        except FrameError as e:
+            event("frame-refused", reason=str(e))
+
+    def hear_coordinator(self, plain: bytes, command: bool, counter: int) -> bool:
+        """NWK commands, APS commands and ZDP; False: none of these."""
+        if command:
+            event("nwk-command", id=f"{plain[0]:02x}", counter=counter)
+            if plain[:1] == b"\x04" and plain[1] & 0x40:
+                event("told-to-leave")
+                raise SystemExit(3)
+            return True
+        if plain and plain[0] & 3 == APS_COMMAND:
+            if self.exchange is None:
+                raise FrameError("APS command out of place")
+            self.exchange.hear_command(plain)
+            return True
+        aps = parse_aps_data(plain)
+        if aps is None or aps.profile != PROFILE_ZDP or aps.dst_endpoint != 0:
+            return False
+        if aps.cluster == NODE_DESC_RSP and self.exchange is not None:
+            self.exchange.hear_node_descriptor(aps.payload)
+        elif aps.cluster == NODE_DESC_REQ and aps.payload[1:] == struct.pack("<H", self.radio.short):
+            descriptor = struct.pack("<BBBHBHHHB", 0x02, 0x40, self.capability, 0x117C, 82, 82, self.args.revision << 9, 82, 0)
+            self.transmit(0x0000, build_aps_data(0, 0, NODE_DESC_RSP, PROFILE_ZDP, 0, self.next_aps(),
+                                                 struct.pack("<BBH", aps.payload[0], 0, self.radio.short) + descriptor))
+        return True
+
+    def leave(self):
+        """NWK leave, as a device that failed does."""
+        self.transmit_nwk(0x0000, 0x1209, 1, bytes([0x04, 0x00]))
+        event("left")
 
     # --- application -------------------------------------------------------------------------------------------------
 
     def transmit(self, dst: int, aps: bytes) -> bool:
         """Seal an APS frame under the network key with our own counter and hand it to the coordinator."""
+        return self.transmit_nwk(dst, 0x0208 | (0x1000 if dst >= 0xFFF8 else 0x0040), 30, aps)
+
+    def transmit_nwk(self, dst: int, fcf: int, radius: int, payload: bytes) -> bool:
         broadcast = dst >= 0xFFF8
         self.nwk_seq = self.nwk_seq + 1 & 0xFF
-        fcf = 0x0208 | (0x1000 if broadcast else 0x0040)
-        header = struct.pack("<HHHBB", fcf, dst, self.radio.short, 30, self.nwk_seq)
-        header += eui_bytes(self.eui) if broadcast else b""
-        frame = seal_nwk(self.key.key, header, self.counter, self.eui, self.key.key_seq, aps)
+        header = struct.pack("<HHHBB", fcf, dst, self.radio.short, radius, self.nwk_seq)
+        header += eui_bytes(self.eui) if fcf & 0x1000 else b""
+        frame = seal_nwk(self.key.key, header, self.counter, self.eui, self.key.key_seq, payload)
         self.counter += 1
-        r = self.radio
         by_mac_broadcast = broadcast and not self.args.sleepy  # a sleepy child hands its broadcasts to its parent
-        mac_dst, fcf = (BROADCAST, 0x8841) if by_mac_broadcast else (0x0000, 0x8861)
-        ack = r.send(struct.pack("<HBHHH", fcf, r.next_seq(), r.pan, mac_dst, r.short) + frame)
-        return by_mac_broadcast or ack is not None
+        return self.to_parent(*((BROADCAST, 0x8841) if by_mac_broadcast else (0x0000, 0x8861)), frame) or by_mac_broadcast
+
+    def to_parent(self, mac_dst: int, fcf: int, frame: bytes) -> bool:
+        r = self.radio
+        return r.send(struct.pack("<HBHHH", fcf, r.next_seq(), r.pan, mac_dst, r.short) + frame) is not None
 
     def next_aps(self) -> int:
         self.aps_counter = self.aps_counter + 1 & 0xFF
@@ -217,9 +329,8 @@ class Joiner:
         event("reported", cluster=f"{cluster:04x}", attribute=f"{attribute:04x}", value=value, counter=self.counter - 1,
               mac_ack=acked)
 
-    def downlink(self, f):
-        """A frame from the network: checked as a device does, then obeyed."""
-        nwk = parse_nwk(f.payload)
+    def open(self, nwk):
+        """A NWK-secured frame's plaintext and auxiliary header."""
         if not nwk.secured:
             raise FrameError("unsecured frame after joining")
         aux, secret = parse_aux(nwk.payload)
@@ -229,7 +340,15 @@ class Joiner:
             raise FrameError("NWK frame counter not fresh")
         plain = open_secured(self.key.key, nwk.header, aux, secret)
         self.peer_next[aux.source] = aux.counter + 1
+        return plain, aux
+
+    def downlink(self, f):
+        """A frame from the network: checked as a device does, then obeyed."""
+        nwk = parse_nwk(f.payload)
+        plain, aux = self.open(nwk)
         if nwk.dst not in (self.radio.short, 0xFFFF, NWK_BROADCAST_RX_ON):
+            return
+        if self.hear_coordinator(plain, nwk.fcf & 3 == 1, aux.counter):
             return
         aps = parse_aps_data(plain)
         if aps is None or len(aps.payload) < 3:
@@ -254,15 +373,16 @@ class Joiner:
                 if now >= r.due and (not self.args.reports or sent < self.args.reports):
                     self.report(r.cluster, r.attribute, r.type, r.value)
                     r.due, sent = now + r.interval, sent + 1
+            if self.args.rejoin and sent >= self.args.rejoin_after:
+                how, self.args.rejoin = self.args.rejoin, None
+                if not self.rejoin(how == "secured"):
+                    return 1
             if end is None and self.args.reports and sent >= self.args.reports:
                 end = now + self.args.linger
             f = self.next_frame(POLL_INTERVAL if self.args.sleepy else 0.05)
-            if f is None or f.type != FRAME_DATA:
-                continue
-            try:
-                self.downlink(f)
-            except FrameError as e:
-                event("frame-refused", reason=str(e))
+            if f is not None and f.type == FRAME_DATA:
+                self.obey(f)
+        return 0
 
 
 def eui64(text: str) -> int:
@@ -291,6 +411,10 @@ def arguments():
     p.add_argument("--picky", action="store_true", help="take only the plain 62-byte Transport-Key, as some devices do")
     p.add_argument("--key-timeout", type=int, default=1700, metavar="MS", help="apsSecurityTimeOutPeriod")
     p.add_argument("--attempts", type=int, default=3)
+    p.add_argument("--rejoin", choices=("secured", "trust-centre"), help="once, after --rejoin-after reports; with --again: instead of a reset")
+    p.add_argument("--rejoin-after", type=int, default=2, metavar="REPORTS")
+    p.add_argument("--revision", type=int, default=22, help="of the stack; below 21: no link key is exchanged")
+    p.add_argument("--answer-time", type=float, default=5.0, metavar="SECONDS", help="wait for each answer of the exchange")
     p.add_argument("--report", type=Report, action="append", default=[], metavar="CLUSTER/ATTR/TYPE/VALUE/SECONDS")
     p.add_argument("--reports", type=int, default=0, help="end after so many (0: go on)")
     p.add_argument("--first-report", type=float, default=0.3, metavar="SECONDS", help="wait after joining")
@@ -320,11 +444,14 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGUSR1, lambda *_: setattr(args, "reports", 0))
     joiner = Joiner(args, key)
-    while joiner.join():
-        if args.report or not args.reports:
-            joiner.run()
-        if not args.again:
-            return 0
+    how = args.rejoin if args.again else None
+    args.rejoin = None if args.again else args.rejoin
+    joined = joiner.join()
+    while joined:
+        status = joiner.run() if args.report or not args.reports else 0
+        if status or not args.again:
+            return status
+        joined = (how is not None and joiner.rejoin(how == "secured")) or joiner.join()
     event("failed")
     return 1
 

@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESCCM  # noqa: E402
 
 KEY_DATA, KEY_NWK, KEY_TRANSPORT, KEY_LOAD = range(4)
 APS_DATA, APS_COMMAND = 0, 1
-CMD_TRANSPORT_KEY = 0x05
+CMD_TRANSPORT_KEY, CMD_REQUEST_KEY, CMD_VERIFY_KEY, CMD_CONFIRM_KEY = 0x05, 0x08, 0x0F, 0x10
+KEY_TYPE_TCLK = 0x04
 LEVEL = 5  # encryption with a 4-byte MIC; sent as 0 and put back by both ends
 ALL_ONES_64 = (1 << 64) - 1
 
@@ -163,6 +164,47 @@ def seal_nwk(key: bytes, header: bytes, counter: int, source: int, key_seq: int,
     aad = header + bytes([control | LEVEL]) + tail
     secret = AESCCM(key, tag_length=4).encrypt(_nonce(source, counter, control), payload, aad)
     return header + bytes([control]) + tail + secret
+
+
+def seal_aps_command(link_key: bytes, aps_counter: int, counter: int, source: int, command: bytes) -> bytes:
+    """An APS command under the link key itself."""
+    header, control, tail = bytes([0x21, aps_counter]), 0x20 | KEY_DATA << 3, struct.pack("<IQ", counter, source)
+    aad = header + bytes([control | LEVEL]) + tail
+    return header + bytes([control]) + tail + AESCCM(link_key, tag_length=4).encrypt(
+        _nonce(source, counter, control), command, aad)
+
+
+def verify_hash(link_key: bytes) -> bytes:
+    return keyed_hash(link_key, b"\x03")
+
+
+def open_aps_command(aps: bytes, link_key: bytes, key_id: int, trust_centre: int, next_counter: int) -> tuple[bytes, int]:
+    """A secured APS command of the Trust Centre: its bytes and its counter."""
+    if len(aps) < 2 or aps[0] & 3 != APS_COMMAND or not aps[0] & 0x20:
+        raise FrameError("not a secured APS command")
+    aux, secret = parse_aux(aps[2:])
+    if aux.key_id != key_id:
+        raise FrameError(f"key id {aux.key_id} instead of {key_id}")
+    if aux.source != trust_centre:
+        raise FrameError("not from the Trust Centre")
+    if aux.counter == 0xFFFFFFFF or aux.counter < next_counter:
+        raise FrameError("APS frame counter not fresh")
+    key = {KEY_DATA: link_key, KEY_TRANSPORT: keyed_hash(link_key, b"\x00"), KEY_LOAD: keyed_hash(link_key, b"\x02")}[key_id]
+    return open_secured(key, aps[:2], aux, secret), aux.counter
+
+
+def parse_link_key(command: bytes, own: int, trust_centre: int, provisional: bytes) -> bytes:
+    """The new trust-centre link key, as strict devices take it: theirs, from their Trust Centre, and new."""
+    if len(command) < 34 or command[0] != CMD_TRANSPORT_KEY or command[1] != KEY_TYPE_TCLK:
+        raise FrameError("not a Transport-Key for a trust-centre link key")
+    key, dst, src = command[2:18], *struct.unpack_from("<QQ", command, 18)
+    if dst != own:
+        raise FrameError("Transport-Key for another device")
+    if src != trust_centre:
+        raise FrameError("Trust Centre address differs")
+    if key == provisional or key == b"ZigBeeAlliance09":
+        raise FrameError("the link key is not a new one")
+    return key
 
 
 @dataclass

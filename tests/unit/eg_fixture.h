@@ -508,28 +508,23 @@ static enum egp_reason ask(struct world *w, eui64_t gateway, eui64_t device, uin
 struct first_key {
     uint8_t key[ZB_KEY];
     uint32_t counter;
+    uint8_t key_seq;
     size_t frame_len;
     eui64_t dst, src;
     bool extended;
 };
 
-/* Open an EgResponse as the device would, with its link key. */
-static struct first_key learn(struct world *w, const struct call *c, const char *link_key_hex)
+/* Open the frame of a first key as the device would, with its link key. */
+static struct first_key learn_from(struct world *w, struct span frame, const uint8_t link_key[ZB_KEY])
 {
-    struct egp_message m;
     struct zb_nwk nwk;
     struct zb_aps aps;
     struct zb_aux aux;
     struct zb_cmd cmd;
-    uint8_t link_key[ZB_KEY], buf[ZB_NWK_MAX];
+    uint8_t buf[ZB_NWK_MAX];
     struct wr plain = wr_of(buf, sizeof buf);
     struct first_key k = {0};
-    assert_int_equal(c->st, ST_UPDATED);
-    assert_int_equal(c->format, 60);
-    assert_null(egp_decode(span_of(c->body, c->n), &m));
-    assert_int_equal(m.u.response.reason, EGP_OK);
-    assert_true(hex_decode(link_key_hex, strlen(link_key_hex), link_key, ZB_KEY));
-    assert_int_equal(zb_nwk_parse(m.u.response.nwk_frame, &nwk), ZB_OK);
+    assert_int_equal(zb_nwk_parse(frame, &nwk), ZB_OK);
     assert_int_equal(nwk.fcf & ZB_FCF_SECURITY, 0);
     assert_int_equal(zb_aps_open(w->crypto, link_key, nwk.payload, 0, &aps, &aux, &plain), ZB_OK);
     assert_int_equal(zb_cmd_parse(wr_span(&plain), &cmd), ZB_OK);
@@ -538,11 +533,24 @@ static struct first_key learn(struct world *w, const struct call *c, const char 
     assert_int_equal(aux.src64, cmd.src);
     memcpy(k.key, cmd.key, ZB_KEY);
     k.counter = aux.counter;
-    k.frame_len = m.u.response.nwk_frame.n;
+    k.key_seq = cmd.key_seq;
+    k.frame_len = frame.n;
     k.dst = cmd.dst;
     k.src = cmd.src;
     k.extended = nwk.has_src64 && nwk.has_dst64;
     return k;
+}
+
+static struct first_key learn(struct world *w, const struct call *c, const char *link_key_hex)
+{
+    struct egp_message m;
+    uint8_t link_key[ZB_KEY];
+    assert_int_equal(c->st, ST_UPDATED);
+    assert_int_equal(c->format, 60);
+    assert_null(egp_decode(span_of(c->body, c->n), &m));
+    assert_int_equal(m.u.response.reason, EGP_OK);
+    assert_true(hex_decode(link_key_hex, strlen(link_key_hex), link_key, ZB_KEY));
+    return learn_from(w, m.u.response.nwk_frame, link_key);
 }
 
 /* A frame of the device, or of the gateway when source is one. */
@@ -587,16 +595,118 @@ static void uplink(struct world *w, eui64_t gateway, const struct frame_bytes *f
     assert_int_equal(c.st, ST_UPDATED);
 }
 
-/* Register, join and prove: a device enrolled at GW. */
-static struct first_key enrol(struct world *w, eui64_t device, uint64_t transaction)
+/* --- the second exchange, as the device does it ------------------------------------------------------------------- */
+
+/* The newest frame that the EG sent to this gateway, opened under the network key; false: none since `from`. */
+static bool newest_downlink(struct world *w, size_t from, const uint8_t key[ZB_KEY], struct zb_nwk *nwk, struct wr *plain)
+{
+    struct egp_message m;
+    struct zb_aux aux;
+    for (size_t i = w->h.nsent; i > from; i--) {
+        assert_null(egp_decode(span_of(w->h.sent[i - 1].body, w->h.sent[i - 1].n), &m));
+        if (m.env.type != EGP_DOWNLINK)
+            continue;
+        assert_int_equal(zb_nwk_open(w->crypto, key, m.u.frame.nwk_frame, nwk, &aux, plain), ZB_OK);
+        assert_int_equal(aux.src64, m.env.gateway);
+        return true;
+    }
+    return false;
+}
+
+static struct frame_bytes command_frame(struct world *w, const struct first_key *k, eui64_t device, uint32_t counter,
+                                        const uint8_t *link_key, const struct zb_cmd *cmd)
+{
+    uint8_t buf[ZB_NWK_MAX], aps_buf[ZB_NWK_MAX];
+    struct wr payload = wr_of(buf, sizeof buf), aps = wr_of(aps_buf, sizeof aps_buf);
+    struct zb_aps a = {.fcf = ZB_APS_COMMAND, .counter = (uint8_t)counter};
+    assert_int_equal(zb_cmd_build(&payload, cmd), ZB_OK);
+    if (link_key != NULL) {
+        assert_int_equal(zb_aps_seal(w->crypto, link_key, &a, ZB_KEY_ID_DATA, counter, device, wr_span(&payload), &aps),
+                         ZB_OK);
+    } else {
+        zb_aps_build(&aps, &a);
+        wr_spanb(&aps, wr_span(&payload));
+    }
+    struct zb_nwk h = {.fcf = 0x0208, .src = SHORT, .radius = 30, .seq = (uint8_t)counter};
+    struct frame_bytes f = {.n = 0};
+    struct wr out = wr_of(f.p, sizeof f.p);
+    assert_int_equal(zb_nwk_seal(w->crypto, k->key, &h, counter, device, 0, wr_span(&aps), &out), ZB_OK);
+    f.n = out.n;
+    return f;
+}
+
+/* An APS command of the EG, opened under a link key (or in the clear: NULL). False: there is none since `from`. */
+static bool newest_command(struct world *w, size_t from, const struct first_key *k, const uint8_t *link_key,
+                           struct zb_cmd *cmd, struct zb_aux *aux)
+{
+    uint8_t buf[ZB_NWK_MAX], plain_buf[ZB_NWK_MAX];
+    struct wr nwk_plain = wr_of(buf, sizeof buf), plain = wr_of(plain_buf, sizeof plain_buf);
+    struct zb_nwk nwk;
+    struct zb_aps aps;
+    *aux = (struct zb_aux){0};
+    if (!newest_downlink(w, from, k->key, &nwk, &nwk_plain) || zb_aps_parse(wr_span(&nwk_plain), &aps) != ZB_OK)
+        return false;
+    if (link_key == NULL)
+        wr_spanb(&plain, aps.payload);
+    else if (zb_aps_open(w->crypto, link_key, wr_span(&nwk_plain), 0, &aps, aux, &plain) != ZB_OK)
+        return false;
+    return zb_cmd_parse(wr_span(&plain), cmd) == ZB_OK;
+}
+
+static bool request_key(struct world *w, const struct first_key *k, eui64_t device, uint32_t counter,
+                        const uint8_t link_key[ZB_KEY], uint8_t tclk[ZB_KEY])
+{
+    struct zb_cmd request = {.id = ZB_REQUEST_KEY, .key_type = ZB_KEYTYPE_TCLK}, got;
+    struct frame_bytes f = command_frame(w, k, device, counter, link_key, &request);
+    struct zb_aux aux;
+    size_t from = w->h.nsent;
+    uplink(w, GW, &f);
+    if (!newest_command(w, from, k, link_key, &got, &aux))
+        return false;
+    assert_int_equal(aux.key_id, ZB_KEY_ID_LOAD);
+    assert_true(got.id == ZB_TRANSPORT_KEY && got.key_type == ZB_KEYTYPE_TCLK && got.dst == device && got.src == GW);
+    memcpy(tclk, got.key, ZB_KEY);
+    return true;
+}
+
+/* True: confirmed under the key; false: refused, or no answer. */
+static bool verify_key(struct world *w, const struct first_key *k, eui64_t device, uint32_t counter,
+                       const uint8_t tclk[ZB_KEY])
+{
+    struct zb_cmd verify = {.id = ZB_VERIFY_KEY, .key_type = ZB_KEYTYPE_TCLK, .src = device}, got;
+    assert_int_equal(zb_derive(w->crypto, tclk, ZB_KEY_VERIFY, verify.key), ZB_OK);
+    struct frame_bytes f = command_frame(w, k, device, counter, NULL, &verify);
+    struct zb_aux aux;
+    size_t from = w->h.nsent;
+    uplink(w, GW, &f);
+    if (!newest_command(w, from, k, tclk, &got, &aux))
+        return false;
+    assert_true(got.id == ZB_CONFIRM_KEY && got.key_type == ZB_KEYTYPE_TCLK && got.dst == device && got.status == 0);
+    assert_int_equal(aux.key_id, ZB_KEY_ID_DATA);
+    return true;
+}
+
+/* Register, join, prove (counter 3), and exchange a link key (4, 5): a device enrolled at GW. */
+static struct first_key enrol_with(struct world *w, eui64_t device, uint64_t transaction, uint8_t tclk[ZB_KEY])
 {
     struct call c;
+    uint8_t link_key[ZB_KEY];
+    assert_true(hex_decode(CODE_KEY, 2 * ZB_KEY, link_key, ZB_KEY));
     enum st st = put_code(w, device, A_CODE);
     assert_true(st == ST_CREATED || st == ST_OK);
     assert_int_equal(ask(w, GW, device, transaction, &c), EGP_OK);
     struct first_key k = learn(w, &c, CODE_KEY);
-    struct frame_bytes f = reading(w, k.key, device, 5);
+    struct frame_bytes f = reading(w, k.key, device, 3);
     uplink(w, GW, &f);
+    expect_device(w, device, "joining", NULL);
+    assert_true(request_key(w, &k, device, 4, link_key, tclk));
+    assert_true(verify_key(w, &k, device, 5, tclk));
     expect_device(w, device, "enrolled", NULL);
     return k;
+}
+
+static struct first_key enrol(struct world *w, eui64_t device, uint64_t transaction)
+{
+    uint8_t tclk[ZB_KEY];
+    return enrol_with(w, device, transaction, tclk);
 }

@@ -157,6 +157,10 @@ static void refusals(void **state)
     m.u.request.join = EGP_REJOIN_TRUST_CENTRE;
     m.u.request.nwk_frame = span_of("\x09\x10\x00\x00\x2e\x1f\x01\x01\x06\x80", 10);
     send_message(w, &m, &c);
+    assert_int_equal(reason_of(&c), EGP_BAD_REQUEST); /* names nobody */
+    m.env.transaction = 55;
+    m.u.request.join = EGP_REJOIN_SECURED;
+    send_message(w, &m, &c);
     assert_int_equal(reason_of(&c), EGP_NOT_SUPPORTED);
     m = request_message(GW, DEV, 6);
     m.u.request.device_short = 0;
@@ -171,7 +175,7 @@ static void refusals(void **state)
     assert_int_equal(put_gateway_as(w, ADMIN, GW, w->gw, "", NULL), ST_OK);
     assert_int_equal(ask(w, GW, DEV, 9, &c), EGP_OK);
     assert_int_equal(learn(w, &c, CODE_KEY).counter, 1);
-    assert_int_equal(metric(w, "eg_refused_total"), 8);
+    assert_int_equal(metric(w, "eg_refused_total"), 9);
 }
 
 static bool audited(struct world *w, const char *outcome)
@@ -331,10 +335,10 @@ static void pending_ends_without_a_frame(void **state)
     pass(w, 19000);
     expect_device(w, DEV, "key-sent", NULL);
     pass(w, 2000);
-    expect_device(w, DEV, "registered", "no-secured-frame-seen");
+    expect_device(w, DEV, "failed", "no-secured-frame-seen");
     struct frame_bytes f = reading(w, a.key, DEV, 1); /* too late */
     uplink(w, GW, &f);
-    expect_device(w, DEV, "registered", "no-secured-frame-seen");
+    expect_device(w, DEV, "failed", "no-secured-frame-seen");
     assert_int_equal(ask(w, GW, DEV, 2, &c), EGP_OK);
     struct first_key b = learn(w, &c, CODE_KEY);
     assert_memory_not_equal(a.key, b.key, ZB_KEY);

@@ -36,7 +36,7 @@ static void a_spoofer_elsewhere_does_not_break_a_join(void **state)
     uplink(w, GW2, &f); /* only where the device believes its Trust Centre to be */
     expect_device(w, DEV, "key-sent", NULL);
     uplink(w, GW, &f);
-    expect_device(w, DEV, "enrolled", NULL);
+    expect_device(w, DEV, "joining", NULL);
 }
 
 static void a_spoofer_elsewhere_does_not_use_up_the_rate(void **state)

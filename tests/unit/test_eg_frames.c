@@ -61,10 +61,10 @@ static void the_first_frame_commits_and_publishes_the_key(void **state)
     assert_int_equal(c.answers, 0);
     end(w, &c);
 
-    expect_device(w, DEV, "enrolled", NULL);
+    expect_device(w, DEV, "joining", NULL);
     assert_int_equal(w->h.nnotes, 2);
     assert_int_equal(w->h.notes[0].observation, devices.observation);
-    assert_string_equal(w->h.notes[0].state, "enrolled");
+    assert_string_equal(w->h.notes[0].state, "joining");
     assert_int_equal(w->h.notes[1].observation, frames.observation);
     assert_int_equal(w->h.notes[1].n, f.n);
     assert_memory_equal(w->h.notes[1].body, f.p, f.n);
@@ -75,11 +75,11 @@ static void the_first_frame_commits_and_publishes_the_key(void **state)
     assert_int_equal(s->session, S_GW);
     assert_null(egp_decode(span_of(s->body, s->n), &told));
     assert_int_equal(told.env.type, EGP_DEVICE_STATE);
-    assert_int_equal(told.u.state.state, EGP_ST_ENROLLED);
+    assert_int_equal(told.u.state.state, EGP_ST_JOINING);
     assert_int_equal(told.u.state.device_short, SHORT);
 
     crash(w);
-    expect_device(w, DEV, "enrolled", NULL);
+    expect_device(w, DEV, "joining", NULL);
     uplink(w, GW, &f); /* its counter is kept with the proof */
     assert_int_equal(metric(w, "eg_uplink_dropped_total"), 1);
     char id[MEF_RELKEYID];
@@ -118,7 +118,7 @@ static void frames_that_prove_nothing_change_nothing(void **state)
     expect_device(w, DEV, "key-sent", NULL);
     assert_int_equal(metric(w, "eg_uplink_dropped_total"), metric(w, "eg_uplink_total"));
     uplink(w, GW, &good);
-    expect_device(w, DEV, "enrolled", NULL);
+    expect_device(w, DEV, "joining", NULL);
 }
 
 static void an_unproven_association_changes_nothing(void **state)
@@ -128,7 +128,9 @@ static void an_unproven_association_changes_nothing(void **state)
     struct first_key k = enrol(w, DEV, 1);
     char before[MEF_RELKEYID], after[MEF_RELKEYID];
     key_id(w, DEV, before);
-    assert_int_equal(ask(w, GW, DEV, 2, &c), EGP_OK); /* spoofed: nobody has the link key to open the answer */
+    assert_int_equal(ask(w, GW, DEV, 2, &c), EGP_CODE_SPENT); /* spoofed */
+    assert_int_equal(act(w, DEV, "rearm"), ST_OK);
+    assert_int_equal(ask(w, GW, DEV, 3, &c), EGP_OK); /* nobody has the link key to open the answer */
     struct first_key pending = learn(w, &c, CODE_KEY);
     assert_memory_not_equal(k.key, pending.key, ZB_KEY);
     expect_device(w, DEV, "enrolled", NULL);
@@ -159,7 +161,7 @@ static void the_proving_frame_gives_the_address(void **state)
     struct frame_bytes f = reading(w, k.key, DEV, 1);
     uplink(w, GW, &f);
     get(w, DEVICE, w->ae, false, &c);
-    assert_string_equal(cJSON_GetObjectItem(c.pc, "state")->valuestring, "enrolled");
+    assert_string_equal(cJSON_GetObjectItem(c.pc, "state")->valuestring, "joining");
     assert_int_equal(cJSON_GetObjectItem(c.pc, "nwkAddress")->valueint, SHORT);
     cJSON_Delete(c.pc);
 }
@@ -171,6 +173,7 @@ static void a_proved_association_replaces_the_key(void **state)
     struct first_key old = enrol(w, DEV, 1);
     char before[MEF_RELKEYID], after[MEF_RELKEYID];
     key_id(w, DEV, before);
+    assert_int_equal(act(w, DEV, "rearm"), ST_OK); /* reset, and it begins anew with its code */
     assert_int_equal(ask(w, GW, DEV, 2, &c), EGP_OK);
     struct first_key k = learn(w, &c, CODE_KEY);
     reopen(w); /* both records are kept */
@@ -378,7 +381,7 @@ static void revoked_until_rearmed(void **state)
     struct first_key fresh = learn(w, &c, CODE_KEY);
     f = reading(w, fresh.key, DEV, 1);
     uplink(w, GW, &f);
-    expect_device(w, DEV, "enrolled", NULL);
+    expect_device(w, DEV, "joining", NULL);
     assert_int_equal(act(w, DEV, "rekey"), ST_NOT_IMPLEMENTED);
     assert_int_equal(act(w, DEV, "dance"), ST_NOT_FOUND);
     assert_int_equal(act(w, DEV2, "revoke"), ST_NOT_FOUND);

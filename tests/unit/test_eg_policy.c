@@ -10,7 +10,8 @@
 #include <stdlib.h>
 
 static const char *const names[FACT_COUNT] = {"owned", "pan-allowed", "registered", "expired", "gateway-allowed", "association",
-                                              "direct", "revoked", "enrolled", "rearmed", "pending-here", "within-rate"};
+                                              "direct", "revoked", "code-spent", "rearmed", "pending-here", "within-rate",
+                                              "link-key"};
 
 static const unsigned sound = FACT_OWNED | FACT_PAN_ALLOWED | FACT_REGISTERED | FACT_GATEWAY_ALLOWED | FACT_ASSOCIATION |
                               FACT_DIRECT | FACT_WITHIN_RATE;
@@ -61,7 +62,7 @@ static void golden(void **state)
     free(now);
 }
 
-/* Over all 4,096 sets of facts: no key without a registration, to a revoked device, or under a lost gateway. */
+/* Over all 8,192 sets of facts: no key without a registration, to a revoked device, or under a lost gateway. */
 static void never(void **state)
 {
     (void)state;
@@ -72,12 +73,15 @@ static void never(void **state)
         if (v.act == POLICY_REFUSE)
             continue;
         keys++;
-        assert_int_equal(facts & sound, sound);
-        assert_false(facts & FACT_EXPIRED);
-        assert_true(!(facts & FACT_REVOKED) || facts & FACT_REARMED);
+        bool association = facts & FACT_ASSOCIATION;
+        assert_int_equal((facts | FACT_ASSOCIATION) & sound, sound);
+        assert_true(association || facts & FACT_LINK_KEY);
+        assert_false(association && facts & FACT_EXPIRED);
+        assert_true((facts & FACT_REVOKED) == 0 || facts & FACT_REARMED);
+        assert_true(!association || (facts & FACT_CODE_SPENT) == 0 || facts & FACT_REARMED);
         assert_int_equal(v.act == POLICY_RESEND, (facts & FACT_PENDING_HERE) != 0);
     }
-    assert_int_equal(keys, 12); /* enrolled x pending x {rearmed, rearmed and revoked, neither} */
+    assert_int_equal(keys, 44); /* 20 associations, with or without a link key; 24 rejoins */
 }
 
 int main(int argc, char **argv)

@@ -184,6 +184,16 @@ static void nwk_headers(void **state)
         assert_true(hex_decode(secured, strlen(secured), b, strlen(secured) / 2));
         assert_false(nwk_read(span_of(b, n), &h));
     }
+    assert_true(read_hex("091000002e1f0101" "563412000300158d" "0680", &h));
+    assert_true(h.rejoin && h.command && !h.secured && h.device == 0x8d15000300123456 && h.capability == 0x80);
+    static const char *const no_rejoins[] = {
+        "09000000" "2e1f0101" "0680",                    /* names nobody */
+        "091000002e1f0101" "563412000300158d" "06",      /* cut */
+        "091000002e1f0101" "563412000300158d" "0480",    /* another command */
+        "081000002e1f0101" "563412000300158d" "0680",    /* data */
+    };
+    for (size_t i = 0; i < sizeof no_rejoins / sizeof no_rejoins[0]; i++)
+        assert_true(read_hex(no_rejoins[i], &h) && !h.rejoin);
     assert_false(read_hex("0b002e1f00001e70", &h));                          /* inter-PAN */
     assert_false(read_hex("04002e1f00001e70", &h));                          /* Zigbee 2004 */
     assert_false(read_hex("480200002e1f1e0130a10f0000563412000300158d00", &h)); /* another key than the network key */
@@ -271,7 +281,7 @@ static enum out_queued queue_frame(uint16_t hop, bool indirect, bool secured, ui
     uint8_t payload[8] = {0};
     memcpy(payload, &counter, 4);
     return outbound_nwk(rig->out,
-                        &(struct out_nwk){.hop = hop, .ext = device, .indirect = indirect, .secured = secured,
+                        &(struct out_nwk){.hop = hop, .ext = device, .indirect = indirect, .first_key = !secured, .secured = secured,
                                           .counter = counter, .source = gateway, .frame = span_of(payload, 8),
                                           .ticket = {counter, device}},
                         last);

@@ -200,7 +200,7 @@ static void the_proving_frame(void **state)
         ask_again(w, "UplinkFrame", CSE_CREATE, "mef/eg", encoded(&m, buf), S_GW, w->gw, n, &struck);
         f = reading(w, k.key, device_of(n), 6);
         uplink(w, GW, &f); /* the next one, had the first been lost */
-        expect_device(w, device_of(n), "enrolled", NULL);
+        expect_device(w, device_of(n), "joining", NULL);
         w->h.nnotes = w->h.nsent = 0;
     }
 }

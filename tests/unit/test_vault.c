@@ -1,5 +1,5 @@
 #include "mef-plugin/vault/internal.h"
-#include "tests/unit/store_fixture.h"
+#include "tests/unit/vault_fixture.h"
 
 #include <cjson/cJSON.h>
 #include <fcntl.h>
@@ -11,61 +11,6 @@
 #include <sys/wait.h>
 #include <time.h>
 
-static const eui64_t gateway = 0x00124b001ca1b2c3u, other_gateway = 0x00124b001ca1b2c4u;
-
-static bool test_random(void *user, void *out, size_t n)
-{
-    (void)user;
-    return RAND_bytes(out, (int)n) == 1;
-}
-
-static const struct vault_host vault_host = {NULL, test_random};
-
-struct kek_path {
-    char s[96];
-};
-
-static struct kek_path kek_path(const struct fixture *f)
-{
-    struct kek_path p;
-    snprintf(p.s, sizeof p.s, "%s/kek", f->dir);
-    return p;
-}
-
-static void write_kek(const struct fixture *f, uint8_t fill, size_t n, mode_t mode)
-{
-    struct kek_path p = kek_path(f);
-    uint8_t kek[64];
-    memset(kek, fill, sizeof kek);
-    unlink(p.s);
-    int fd = open(p.s, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    assert_int_equal(write(fd, kek, n), n);
-    assert_int_equal(fchmod(fd, mode), 0);
-    close(fd);
-}
-
-struct both {
-    struct store *s;
-    struct vault *v;
-};
-
-static struct both open_both(struct fixture *f)
-{
-    struct both b = {.s = must_open(f)};
-    if (access(kek_path(f).s, F_OK) != 0)
-        write_kek(f, 0x5a, 32, 0600);
-    b.v = vault_open(b.s, kek_path(f).s, &vault_host, f->err, sizeof f->err);
-    if (b.v == NULL)
-        fail_msg("%s", f->err);
-    return b;
-}
-
-static void close_both(struct both b)
-{
-    vault_close(b.v);
-    store_close(b.s);
-}
-
 static void refused(struct fixture *f, const char *want)
 {
     struct store *s = must_open(f);
@@ -74,17 +19,6 @@ static void refused(struct fixture *f, const char *want)
     store_close(s);
     if (strstr(f->err, want) == NULL)
         fail_msg("\"%s\" lacks \"%s\"", f->err, want);
-}
-
-static vault_id import(struct both b, enum vault_kind kind, const char *hex)
-{
-    uint8_t key[64];
-    vault_id id = 0;
-    struct store_txn *t = store_begin(b.s);
-    assert_true(hex_decode(hex, strlen(hex), key, strlen(hex) / 2));
-    assert_int_equal(vault_import(b.v, t, kind, span_of(key, strlen(hex) / 2), &id), ST_OK);
-    store_commit(t, NULL, NULL);
-    return id;
 }
 
 static uint32_t take(struct both b, vault_id id, eui64_t source, unsigned n)
@@ -499,22 +433,23 @@ static void keys_do_not_lie_about_in_memory(void **state)
     uint8_t masked_link[16], masked_network[16], masked_kek[16], key[16], frame[128];
     uint32_t counter;
     struct both b = open_both(f);
-    struct vault_first_key in = {.gateway = gateway, .device = 1, .device_short = 2, .radius = 30};
+    const struct zb_cmd cmd = {.id = ZB_TRANSPORT_KEY, .key_type = ZB_KEYTYPE_NWK, .dst = 1, .src = gateway};
+    struct vault_aps_command in = {.cmd = &cmd, .key_id = ZB_KEY_ID_TRANSPORT, .source = gateway};
     struct store_txn *t = store_begin(b.s);
     memset(masked_kek, 0x5a ^ 0xff, sizeof masked_kek);
     assert_true(in_memory(masked_kek) > 0); /* the scan sees what is there: the key schedule */
     assert_int_equal(vault_generate(b.v, t, VAULT_LINK_KEY, 16, &in.link_key), ST_OK);
-    assert_int_equal(vault_generate(b.v, t, VAULT_NETWORK_KEY, 16, &in.network_key), ST_OK);
+    assert_int_equal(vault_generate(b.v, t, VAULT_NETWORK_KEY, 16, &in.carried), ST_OK);
     assert_int_equal(vault_take(b.v, t, in.link_key, gateway, 1, &counter), ST_OK);
     store_commit(t, NULL, NULL);
     store_flush(b.s);
     in.counter = counter;
     struct wr w = wr_of(frame, sizeof frame);
-    assert_int_equal(vault_forge_first_key(b.v, &in, &w), ST_OK);
+    assert_int_equal(vault_aps_command(b.v, &in, &w), ST_OK);
     assert_int_equal(vault_release(b.v, in.link_key, key, 16), 16);
     for (size_t i = 0; i < 16; i++)
         masked_link[i] = key[i] ^ 0xff;
-    assert_int_equal(vault_release(b.v, in.network_key, key, 16), 16);
+    assert_int_equal(vault_release(b.v, in.carried, key, 16), 16);
     for (size_t i = 0; i < 16; i++)
         masked_network[i] = key[i] ^ 0xff;
     OPENSSL_cleanse(key, sizeof key);
@@ -523,133 +458,6 @@ static void keys_do_not_lie_about_in_memory(void **state)
     close_both(b);
     assert_int_equal(in_memory(masked_kek), 0);
     assert_int_equal(in_memory(masked_link), 0);
-}
-
-/* --- Zigbee acts ---------------------------------------------------------------------------------------------------- */
-
-static cJSON *vectors(void)
-{
-    const char *path = getenv("ZIGBEE_VECTORS"); /* set by meson */
-    FILE *in = fopen(path != NULL ? path : "tests/vectors/zigbee.json", "r");
-    assert_non_null(in);
-    static char text[1 << 20];
-    size_t n = fread(text, 1, sizeof text - 1, in);
-    fclose(in);
-    text[n] = '\0';
-    cJSON *all = cJSON_Parse(text);
-    assert_non_null(all);
-    return all;
-}
-
-static const char *str(const cJSON *o, const char *name) { return cJSON_GetObjectItem(o, name)->valuestring; }
-static double number(const cJSON *o, const char *name) { return cJSON_GetObjectItem(o, name)->valuedouble; }
-
-static void check_vector(struct zb_crypto *zb, const cJSON *in, const char *want)
-{
-    uint8_t link[16], network[16], frame[128];
-    char hex[257];
-    struct vault_first_key k = {.key_seq = (uint8_t)number(in, "key_seq"),
-                                .gateway_short = (uint16_t)number(in, "gateway_short"),
-                                .device_short = (uint16_t)number(in, "device_short"),
-                                .counter = (uint32_t)number(in, "aps_frame_counter"),
-                                .radius = (uint8_t)number(in, "nwk_radius")};
-    struct wr w = wr_of(frame, sizeof frame);
-    assert_true(hex_decode(str(in, "link_key"), 32, link, 16) && hex_decode(str(in, "transported_key"), 32, network, 16));
-    assert_true(eui64_parse(str(in, "gateway_eui64_text"), &k.gateway) && eui64_parse(str(in, "device_eui64_text"), &k.device));
-    assert_int_equal(first_key_frame(zb, link, network, &k, (uint8_t)number(in, "nwk_seq"),
-                                     (uint8_t)number(in, "aps_counter"), &w), ZB_OK);
-    hex_encode(w.p, w.n, hex);
-    assert_string_equal(hex, want);
-}
-
-static void first_key_equals_the_vectors(void **state)
-{
-    (void)state;
-    struct zb_crypto *zb = zb_crypto_new();
-    cJSON *all = vectors(), *v;
-    int checked = 0;
-    cJSON_ArrayForEach(v, cJSON_GetObjectItem(all, "frames"))
-    {
-        const cJSON *in = cJSON_GetObjectItem(v, "inputs");
-        bool plain = strcmp(str(v, "kind"), "transport-key-nwk") == 0 &&
-                     !cJSON_IsTrue(cJSON_GetObjectItem(in, "nwk_dst64")) &&
-                     !cJSON_IsTrue(cJSON_GetObjectItem(in, "aps_ack_request"));
-        if (!plain)
-            continue;
-        check_vector(zb, in, str(cJSON_GetObjectItem(v, "expect"), "nwk_frame"));
-        checked++;
-    }
-    assert_int_equal(checked, 4);
-    cJSON_Delete(all);
-    zb_crypto_free(zb);
-}
-
-/* Open the frame with the link key as the device does; returns the transported command. */
-static struct zb_cmd unwrap(struct span frame, const uint8_t *link, struct zb_nwk *nwk, struct zb_aps *aps, struct zb_aux *aux)
-{
-    struct zb_crypto *zb = zb_crypto_new();
-    struct zb_cmd cmd;
-    static uint8_t plain[128];
-    struct wr w = wr_of(plain, sizeof plain);
-    assert_int_equal(zb_nwk_parse(frame, nwk), ZB_OK);
-    assert_int_equal(zb_aps_open(zb, link, nwk->payload, 0, aps, aux, &w), ZB_OK);
-    assert_int_equal(zb_cmd_parse(wr_span(&w), &cmd), ZB_OK);
-    zb_crypto_free(zb);
-    return cmd;
-}
-
-static void forged_by_id_and_in_both_forms(void **state)
-{
-    struct fixture *f = *state;
-    struct both b = open_both(f);
-    struct vault_first_key in = {import(b, VAULT_LINK_KEY, KEY_A), import(b, VAULT_NETWORK_KEY, KEY_B), 3, gateway,
-                                 0x00158d0003123456, 0, 0x1f2e, 0x01020380, 30, false};
-    uint8_t link[16], network[16], frame[128];
-    assert_true(hex_decode(KEY_A, 32, link, 16) && hex_decode(KEY_B, 32, network, 16));
-    for (int extended = 0; extended < 2; extended++) {
-        struct wr w = wr_of(frame, sizeof frame);
-        struct zb_nwk nwk;
-        struct zb_aps aps;
-        struct zb_aux aux;
-        in.extended = extended != 0;
-        assert_int_equal(vault_forge_first_key(b.v, &in, &w), ST_OK);
-        assert_int_equal(w.n, extended ? 62 + 16 : 62);
-        struct zb_cmd cmd = unwrap(wr_span(&w), link, &nwk, &aps, &aux);
-        assert_true(nwk.fcf == (extended ? 0x1808 : 0x0008) && nwk.dst == 0x1f2e && nwk.src == 0 && nwk.radius == 30);
-        assert_true(!extended || (nwk.dst64 == in.device && nwk.src64 == gateway));
-        assert_true(nwk.seq == 0x80 && aps.counter == 0x80 && aps.fcf == 0x21);
-        assert_true(aux.control == 0x30 && aux.counter == 0x01020380 && aux.src64 == gateway);
-        assert_true(cmd.id == ZB_TRANSPORT_KEY && cmd.key_type == 1 && cmd.key_seq == 3 && cmd.dst == in.device &&
-                    cmd.src == gateway);
-        assert_memory_equal(cmd.key, network, 16);
-    }
-    struct wr small = wr_of(frame, 61);
-    in.extended = false;
-    assert_int_equal(vault_forge_first_key(b.v, &in, &small), ST_INTERNAL);
-    in.network_key = in.link_key; /* a link key never leaves as a network key */
-    struct wr w = wr_of(frame, sizeof frame);
-    assert_int_equal(vault_forge_first_key(b.v, &in, &w), ST_NOT_FOUND);
-    assert_int_equal(w.n, 0);
-    close_both(b);
-}
-
-static void frames_open_under_the_key_that_sealed_them(void **state)
-{
-    struct fixture *f = *state;
-    struct both b = open_both(f);
-    vault_id a = import(b, VAULT_NETWORK_KEY, KEY_A), c = import(b, VAULT_NETWORK_KEY, KEY_B);
-    uint8_t frame[128], plain[128];
-    struct wr w = wr_of(frame, sizeof frame), p = wr_of(plain, sizeof plain);
-    struct zb_nwk h = {.fcf = 0x0208, .dst = 0, .src = 0x1f2e, .radius = 30, .seq = 9}, got;
-    struct zb_aux aux;
-    assert_int_equal(vault_nwk_seal(b.v, a, &h, 77, gateway, 0, span_str("payload"), &w), ZB_OK);
-    assert_int_equal(vault_nwk_open(b.v, c, wr_span(&w), &got, &aux, &p), ZB_BAD_MIC);
-    p = wr_of(plain, sizeof plain);
-    assert_int_equal(vault_nwk_open(b.v, 99, wr_span(&w), &got, &aux, &p), ZB_NO_KEY);
-    p = wr_of(plain, sizeof plain);
-    assert_int_equal(vault_nwk_open(b.v, a, wr_span(&w), &got, &aux, &p), ZB_OK);
-    assert_true(span_eq(wr_span(&p), span_str("payload")) && aux.counter == 77 && aux.src64 == gateway);
-    close_both(b);
 }
 
 int main(void)
@@ -668,9 +476,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_wrong_kek_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(damage_is_named_and_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(keys_do_not_lie_about_in_memory, setup, teardown),
-        cmocka_unit_test(first_key_equals_the_vectors),
-        cmocka_unit_test_setup_teardown(forged_by_id_and_in_both_forms, setup, teardown),
-        cmocka_unit_test_setup_teardown(frames_open_under_the_key_that_sealed_them, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
