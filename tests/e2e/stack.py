@@ -148,6 +148,8 @@ class Process:
 class Stack:
     """One system below `folder`. Nothing runs before start()."""
 
+    HELLO_SECONDS = 10
+
     def __init__(self, build: Path, folder: Path):
         self.build, self.folder = Path(build), Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -262,7 +264,7 @@ class Stack:
 
     def wait_gateway(self):
         self._until(lambda: self.must("GET", f"/v1/gateways/{self.gateway_eui}").get("connected"), self.gateway,
-                    "the gateway's Hello did not arrive")
+                    "the gateway's Hello did not arrive", self.HELLO_SECONDS)
 
     def start(self, extra: dict | None = None):
         """Everything: configuration, mefd, credentials, gateway."""

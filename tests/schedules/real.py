@@ -27,6 +27,7 @@ class RelayedStack(Stack):
     """ipe-nid reaches mefd through the relay; everyone else directly."""
 
     relay = None
+    HELLO_SECONDS = 90  # a handshake whose flights are lost three times takes 15 s by DTLS's timers alone
 
     def start_ipe(self):
         port, self.coaps = self.coaps, self.relay.port
@@ -67,7 +68,7 @@ def check(s: Stack, d: dict, process):
     if d["kind"] == "good":
         if not has_joined(process) and process.wait_event(JOIN_SECONDS, event="joined") is None:
             raise StackError(f"{d['eui64']} did not join\n{process.tail()}")
-        s.wait_state(d["eui64"], "enrolled", 60)
+        s.wait_state(d["eui64"], "enrolled", JOIN_SECONDS)
         out = s.folder / f"{d['eui64']}.ae"
         code, _, err = s.mefkey("get", d["eui64"], "--out", out)
         if code != 0 or out.read_text().strip() != (s.folder / f"{d['eui64']}.key").read_text().strip():
