@@ -32,7 +32,6 @@ struct forward {
     bool open;
     sd_event_source *retry, *keepalive;
     uint64_t retry_us;
-    uint64_t heard;             /* when the MEF last answered anything, us */
     struct upqueue *queue;
     struct egp_envelope hello;  /* of the last Hello seen */
     uint8_t hello_bytes[EGP_MAX_MESSAGE];
@@ -104,28 +103,17 @@ static const char *deliver(struct forward *f, struct span m)
     return NULL;
 }
 
-/* No answer: the message waits again. The session is dead when nothing sent after it was answered either; else the network
- * lost it, and a handshake would fare no better. */
-static void unanswered(struct forward *f, struct upmsg *m, bool timeout)
-{
-    struct cep_session *session = cep_session_find(f->coap, f->session);
-    bool lost = f->heard > m->sent;
-    upqueue_retry(f->queue, m);
-    if (timeout && lost)
-        pump(f);
-    else if (timeout && session != NULL)
-        cep_session_close(session);
-}
-
 static void on_response(void *user, enum st st, const struct cep_message *rsp)
 {
     struct upmsg *m = user;
     struct forward *f = m->user;
-    if (st != ST_OK) {
-        unanswered(f, m, st == ST_TIMEOUT);
+    if (st != ST_OK) { /* the MEF does not answer: keep the message, make a new session */
+        upqueue_retry(f->queue, m);
+        struct cep_session *session = cep_session_find(f->coap, f->session);
+        if (st == ST_TIMEOUT && session != NULL)
+            cep_session_close(session);
         return;
     }
-    f->heard = now_us(f);
     if (rsp->code >> 5 != 2)
         log_event(LOG_WARN, "mef.refused", "type=%s code=%u.%02u", egp_type_name(m->env.type), rsp->code >> 5,
                   rsp->code & 31u);
@@ -156,7 +144,6 @@ static bool post(struct forward *f, struct cep_session *session, struct upmsg *m
     struct cep_message req = {.code = CEP_POST, .opts = opts, .payload = span_of(m->bytes, m->n)};
     req.nopts = post_options(f, opts, format);
     m->user = f;
-    m->sent = now_us(f);
     return cep_request(session, &req, false, false, on_response, m) != 0;
 }
 
@@ -354,7 +341,7 @@ static bool open_parts(struct forward *f, char *err, size_t errlen)
 {
     const struct forward_config *c = &f->cfg;
     struct cep_config coap = {.max_sessions = 4, .max_body = EGP_MAX_MESSAGE, .ack_timeout_ms = c->ack_timeout_ms,
-                              .max_retransmit = 1}; /* silence shows in 3 to 4.5 s; the queue loses nothing */
+                              .max_retransmit = 1}; /* a dead session shows in 3 to 4.5 s; the queue loses nothing */
     f->queue = upqueue_new(c->queue, c->in_flight);
     f->coap = cep_endpoint_new(c->loop, &coap, &(struct cep_callbacks){.user = f, .request = on_request,
                                                                        .opened = on_opened, .closed = on_closed});

@@ -8,7 +8,6 @@ struct upqueue;
 struct upmsg {
     struct egp_envelope env;
     uint64_t at;             /* when it came, us */
-    uint64_t sent;           /* the sender's own: when it was sent last, us */
     bool in_flight;
     void *user;              /* the sender's own, while in flight */
     size_t n;

@@ -16,10 +16,8 @@ import threading
 import time
 import unittest
 
-HERE = pathlib.Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "interop")]
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import egp  # noqa: E402
-from relay import Relay  # noqa: E402
 
 IPE_NID, MEF_PEER, ZBGWD = (sys.argv.pop(1) for _ in range(3))
 KEY, IDENTITY = "00112233445566778899aabbccddeeff", "gateway-1"
@@ -277,22 +275,6 @@ class IpeNidTest(unittest.TestCase):
             got.append(egp.Message(body).transaction)
             self.mef.respond(id_)
         self.assertEqual(got, list(range(100, 110)))
-
-    def test_a_bad_road_is_no_dead_session(self):
-        relay = Relay("127.0.0.1", self.mef.port, seed=1, loss=0.25, double=0, late=0)
-        self.addCleanup(relay.close)
-        self.begin(relay.port)
-        for n in range(150):  # each of another device: none waits for the one before
-            self.up(uplink(n + 1, DEVICE + n))
-        answered, opened, end = set(), 0, time.monotonic() + 60
-        while len(answered) < 80:  # those at the end have nothing beside them that shows life
-            line = self.mef.lines.get(timeout=max(0.01, end - time.monotonic()))
-            opened += line[0] == "open"
-            if line[0] == "req":
-                self.mef.respond(line[1])
-                answered.add(line[2])
-        self.assertGreater(relay.lost, 40)
-        self.assertLessEqual(opened, 2)
 
     def test_line_comes_back(self):
         self.begin()
