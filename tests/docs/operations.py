@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """docs/operations.md against the program: operations.py BUILD_DIR [--write]. The configuration reference is generated
 from the option tables (--write puts it there); metrics, log events, audit actions and reasons are compared with the
-source and, the metrics, with /metrics of a running system."""
+source and, the metrics, with /metrics of a running system. The words of docs/eg-protocol.md and .cddl, too."""
 import re
 import shutil
 import signal
@@ -116,6 +116,17 @@ def logged() -> set:
     return {event for call in calls for event in re.findall(r'"([a-z0-9.-]+)"', call)}
 
 
+def compare_protocol(c, words):
+    """The numbered words of the EG protocol; `words`: of the EG's reasons, in their order."""
+    rows = re.findall(r"^\| (\d+) \| `([a-z-]+)` \|", (DOCS / "eg-protocol.md").read_text(), re.M)
+    c.differ("reasons of eg-protocol.md", rows, [(str(i), word) for i, word in enumerate(words)])
+    grammar = (DOCS / "eg-protocol.cddl").read_text()
+    for name, real in (("reason", words), ("state", reasons("mef-plugin/egp/egp.c", "state_names"))):
+        rule = re.search(rf"^{name} = (0\.\.\d+) ((?: *; [a-z -]+\n)+)", grammar, re.M)
+        written = [rule[1], *re.findall(r"[a-z-]+", rule[2])] if rule else []
+        c.check(f"{name}s of eg-protocol.cddl", [] if written == [f"0..{len(real) - 1}", *real] else [" ".join(written)])
+
+
 def audited() -> set:
     """Texts with a dot that are neither log events nor parts of the configuration."""
     text = sources("mef-plugin/eg", "mef-plugin/mef", "mef-plugin/admin", "mef-plugin/audit")
@@ -130,7 +141,9 @@ def run(c: Checks, build: Path):
         c.differ(f"configuration reference of {name}", found[2].splitlines() if found else [], table.splitlines())
         same = found is not None and found[2] == table
         c.check(f"configuration reference of {name} is as generated (--write does it)", [] if same else ["differs"])
-    eg = [r for r in reasons("mef-plugin/egp/egp.c", "reason_names") if r != "ok"]
+    words = reasons("mef-plugin/egp/egp.c", "reason_names")
+    compare_protocol(c, words)
+    eg = [r for r in words if r != "ok"]
     compare_metrics(c, text, build, eg)
     c.differ("log events", first_cells(section(text, "Log")), logged())
     c.differ("audit actions", first_cells(section(text, "Audit trail")), audited())
