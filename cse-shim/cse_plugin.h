@@ -102,7 +102,8 @@ struct cse_host_ops {
     uint64_t (*now)(struct cse_host *h);   /* monotonic milliseconds */
     int64_t (*time)(struct cse_host *h);   /* milliseconds since 1970 UTC */
     bool (*random)(struct cse_host *h, void *out, size_t n); /* cryptographic */
-    /* Add to a metric (Prometheus counter name such as "mef_keys_retrieved_total"); `name` is a literal. Thread-safe. */
+    /* Add to a metric (Prometheus counter name such as "mef_keys_retrieved_total"); `name` is a literal.
+     * docs/operations.md lists them all. Thread-safe. */
     void (*count)(struct cse_host *h, const char *name, uint64_t add);
     void (*gauge)(struct cse_host *h, const char *name, int64_t value);
     /* The process cannot go on safely (a commit failed): no further answer leaves; it ends with an error. */

@@ -1,5 +1,5 @@
 /* Enrolment Gateway: install codes, gateways, devices; EgRequest to EgResponse; frames between devices and AEs. It is
- * the coordinator above the MAC (design rules in docs/architecture.md). */
+ * the coordinator above the MAC (design rules in docs/decisions.md). */
 #pragma once
 #include "cse-shim/cse_plugin.h"
 #include "mef-plugin/egp/egp.h"

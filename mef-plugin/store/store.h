@@ -22,7 +22,7 @@ enum store_table {
     STORE_KEY_REG,         /* mef: RelativeKeyID -> symmKeyReg */
     STORE_INSTALL_CODE,    /* eg: EUI-64 -> registration */
     STORE_GATEWAY,         /* eg: gateway EUI-64 -> gateway */
-    STORE_GATEWAY_EPOCH,   /* eg: gateway EUI-64 -> epoch of the owning replica (docs/architecture.md) */
+    STORE_GATEWAY_EPOCH,   /* eg: gateway EUI-64 -> epoch of the owning replica (docs/decisions.md) */
     STORE_DEVICE,          /* eg: EUI-64 -> device record, pending record beside the current one */
     STORE_TRANSACTION,     /* eg: gateway EUI-64 || transaction -> request digest and response bytes */
     STORE_AUDIT,           /* audit: sequence -> event */

@@ -3,7 +3,7 @@
  * unseals to a local buffer and wipes it. The one way out is vault_release and its two text forms: to a recipient that
  * policy has approved, or to TLS where it ends.
  *
- * Counters (docs/architecture.md): one allocator per (key, source) gives NWK and APS frame counters, NWK sequence and
+ * Counters (docs/decisions.md): one allocator per (key, source) gives NWK and APS frame counters, NWK sequence and
  * APS counter. The row is keyed by a fingerprint of the key's BYTES, so the same install code registered again goes on
  * where it was, and it survives deletion of the key. A number is used only after the transaction that took it is
  * durable: forge at once, radiate after the commit. */
