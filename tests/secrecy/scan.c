@@ -36,6 +36,7 @@ struct needle {
 };
 
 struct scanner {
+    uint8_t filter[1u << (FILTER_BITS - 3)]; /* small enough to stay in the processor's cache: a bit for each hash */
     struct needle *heads[1u << FILTER_BITS];
     uint8_t block[BLOCK + NEEDLE_MAX]; /* the last bytes of the block before, then the block */
     const char *target;
@@ -59,9 +60,10 @@ static bool add_needle(struct scanner *s, char *line)
     d->n = (digits - 1) / 2;
     if (!hex_decode(line + id + 1, digits - 1, d->bytes, d->n))
         return false;
-    struct needle **head = &s->heads[hash(d->bytes)];
-    d->next = *head;
-    *head = d;
+    uint32_t h = hash(d->bytes);
+    s->filter[h >> 3] |= (uint8_t)(1u << (h & 7));
+    d->next = s->heads[h];
+    s->heads[h] = d;
     return true;
 }
 
@@ -77,10 +79,14 @@ static bool read_needles(struct scanner *s, FILE *in)
 /* Finds that begin in the first `n` of the `n + tail` bytes at p, which lie at `offset` of the target. */
 static void look(const struct scanner *s, const uint8_t *p, size_t n, size_t tail, uint64_t offset, const char *region)
 {
-    for (size_t i = 0; i < n && n + tail - i >= NEEDLE_MIN; i++)
-        for (const struct needle *d = s->heads[hash(p + i)]; d != NULL; d = d->next)
+    for (size_t i = 0; i < n && n + tail - i >= NEEDLE_MIN; i++) {
+        uint32_t h = hash(p + i);
+        if ((s->filter[h >> 3] >> (h & 7) & 1) == 0)
+            continue;
+        for (const struct needle *d = s->heads[h]; d != NULL; d = d->next)
             if (d->n <= n + tail - i && memcmp(p + i, d->bytes, d->n) == 0)
                 printf("%s %s %" PRIx64 " %s\n", s->target, d->id, offset + i, region);
+    }
 }
 
 /* Bytes [from, to) of fd. Unreadable pages of memory are passed over; a file has no `to` and ends where reading ends.

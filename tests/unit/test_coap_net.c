@@ -260,6 +260,41 @@ static void test_handshake_limit(void **state)
     pair_free(f);
 }
 
+/* A client that falls silent in its handshake and begins again from the same address, and the next one the same: the
+ * handshakes left behind are dropped, and the session is the newest's. */
+static void test_begun_anew(void **state)
+{
+    (void)state;
+    struct pair *f = pair_new(true, "127.0.0.1", NULL);
+    struct relay r;
+    struct hello_gate g;
+    struct cep_stats st;
+    ask_who(f, f->session);
+    relay_open(&r, f->loop, f->port, 1);
+    r.pass = hello_gate_pass;
+    r.user = &g;
+    for (unsigned i = 0; i < 2; i++) {
+        g = (struct hello_gate){.stop_after = 2};
+        pair_connect(f, "127.0.0.1", r.port, "alice", alice_key);
+        pair_run(f, &g.hellos, 2);
+        pair_sleep(f, 20);
+        cep_stats_get(f->server, &st);
+        assert_int_equal(st.handshakes, 1);
+        assert_int_equal(st.sessions, 1 + i);
+        cep_session_close(f->session);
+        g = (struct hello_gate){0};
+        pair_connect(f, "127.0.0.1", r.port, "alice", alice_key);
+        ask_who(f, f->session);
+        cep_stats_get(f->server, &st);
+        assert_int_equal(st.handshakes, 0);
+        assert_int_equal(st.handshakes_failed, 1 + i);
+        assert_int_equal(st.sessions, 2);
+        assert_int_equal(f->server_closed, i); /* the one before */
+    }
+    relay_close(&r);
+    pair_free(f);
+}
+
 /* --- Observe --- */
 
 static void notify(struct pair *f, uint8_t v, bool confirmable, bool queue)
@@ -455,6 +490,7 @@ int main(void)
         cmocka_unit_test(test_garbage),
         cmocka_unit_test(test_session_limit),
         cmocka_unit_test(test_handshake_limit),
+        cmocka_unit_test(test_begun_anew),
         cmocka_unit_test(test_observe),
         cmocka_unit_test(test_observe_queue),
         cmocka_unit_test(test_observe_failure),
