@@ -1,18 +1,27 @@
+#!/usr/bin/python3
 """Many simulated devices at one gateway, in one process: the radio medium once, and what is for a device handed to its
-thread. Frames are acknowledged and their times taken (by the kernel, when they came) before any device looks at them."""
+thread. Frames are acknowledged and their times taken (by the kernel, when they came) before any device looks at them.
+
+Standard input: {"group", "port", "channel", "patience", "devices": [{"eui", "code", "sleepy", "at", "seed"}]}, one line, and when
+this has answered "ready" the moment at which all begins, as time.monotonic() has it. Standard output: a JSON object for
+each device."""
+import json
 import queue
 import random
 import socket
 import struct
 import sys
 import threading
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "sim"))
+import joiner  # noqa: E402
 from radio import BROADCAST, FRAME_ACK, FRAME_BEACON, FRAME_COMMAND, FRAME_DATA, MacFrame, Radio  # noqa: E402
-from zbcodec import fcs  # noqa: E402
+from zbcodec import fcs, link_key_of  # noqa: E402
 
 SO_TIMESTAMPNS = 35  # Linux
+ATTEMPTS = 20  # of a device; its time counts from the first
 ASSOCIATION_REQUEST, ASSOCIATION_RESPONSE = 1, 2
 NWK_SECURED = 0x0200
 
@@ -69,35 +78,25 @@ class Cell:
     def __init__(self, group: str, port: int, channel: int):
         radio = Radio(group, port, channel, 0, random.Random(0))  # opens the sockets
         self.rx, self.tx, self.group, self.port, self.channel = radio.rx, radio.tx, group, port, channel
-        self.stations = {}  # None: closed
+        self.stations = {}
         self.rx.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         self.rx.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         self.own = self.tx.getsockname()
-        self.thread = threading.Thread(target=self._run, daemon=True)
-        self.thread.start()
+
+    def start(self):
+        """No station is added any more."""
+        threading.Thread(target=self._run, daemon=True).start()
 
     def station(self, eui: int, rng: random.Random) -> Station:
         self.stations[eui] = s = Station(self, eui, rng)
         return s
 
     def emit(self, psdu: bytes):
-        if self.stations is None:
-            raise SystemExit  # of the thread of a device that is not done
         self.tx.sendto(bytes([self.channel]) + psdu + fcs(psdu), (self.group, self.port))
-
-    def close(self):
-        self.stations = None
-        self.tx.sendto(b"", (self.group, self.port))  # wakes it
-        self.thread.join(5)
-        self.rx.close()
-        self.tx.close()
 
     def _run(self):
         while True:
             data, more, _, sender = self.rx.recvmsg(256, 64)
-            stations = self.stations
-            if stations is None:
-                return
             psdu = data[1:-2]
             if data[:1] != bytes([self.channel]) or fcs(psdu) != data[-2:]:
                 continue
@@ -107,18 +106,65 @@ class Cell:
                 continue
             seconds, nanoseconds = struct.unpack("qq", more[0][2])
             frame.at = seconds * 10**9 + nanoseconds
-            (self._sent if sender == self.own else self._heard)(frame, stations)
+            (self._sent if sender == self.own else self._heard)(frame)
 
-    def _sent(self, f: MacFrame, stations: dict):
+    def _sent(self, f: MacFrame):
         """One of ours, as multicast returns it."""
         if f.type == FRAME_COMMAND and f.payload[:1] == bytes([ASSOCIATION_REQUEST]):
-            station = stations[f.src]
+            station = self.stations[f.src]
             station.asked = station.asked or f.at
 
-    def _heard(self, f: MacFrame, stations: dict):
-        for s in stations.values():
+    def _heard(self, f: MacFrame):
+        for s in self.stations.values():
             if f.type == FRAME_ACK and s.awaits == f.seq:
                 s.awaits = None
                 s.inbox.put(f)
             elif f.type == FRAME_BEACON and s.pan == BROADCAST or f.type in (FRAME_COMMAND, FRAME_DATA) and s._for_us(f):
                 s.take(f)
+
+
+class Join(threading.Thread):
+    """One device's life, from its beacon request to its Confirm-Key."""
+
+    def __init__(self, cell: Cell, eui: str, code: str, sleepy: bool, at: float, seed: int):
+        super().__init__(daemon=True)
+        self.eui, self.at, self.events, self.done = eui, at, [], False
+        argv = ["--eui64", eui, "--seed", str(seed), "--attempts", str(ATTEMPTS)] + ["--sleepy"] * sleepy
+        self.station = cell.station(int(eui, 16), random.Random(seed))
+        self.device = joiner.Joiner(joiner.arguments(argv), link_key_of(bytes.fromhex(code)), self.station)
+
+    def run(self):
+        time.sleep(max(self.at - time.monotonic(), 0))
+        self.done = self.device.join() and self.device.exchange.confirmed
+
+    def result(self) -> dict:
+        s, scans = self.station, sum(e["event"] == "scan" for e in self.events)
+        return {"eui": self.eui, "asked": s.asked, "keyed": s.keyed, "confirmed": s.heard if self.done else None, "attempts": scans,
+                "last": self.events[-3:]}
+
+
+def note(name: str, **fields):
+    """The joiner's events stay with its thread."""
+    threading.current_thread().events.append({"event": name, **fields})
+
+
+def main():
+    plan = json.loads(sys.stdin.readline())
+    joiner.event = note
+    threading.stack_size(512 * 1024)
+    cell = Cell(plan["group"], plan["port"], plan["channel"])
+    joins = [Join(cell, **device) for device in plan["devices"]]
+    cell.start()
+    print("ready", flush=True)
+    begin = float(sys.stdin.readline())
+    for j in joins:
+        j.at += begin
+        j.start()
+    for j in joins:
+        j.join(max(begin + plan["patience"] - time.monotonic(), 0.001))
+    for j in joins:
+        print(json.dumps(j.result()))
+
+
+if __name__ == "__main__":
+    main()

@@ -17,21 +17,15 @@ import ssl
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-for folder in ("e2e", "sim"):
-    sys.path.insert(0, str(HERE.parent / folder))
-import joiner  # noqa: E402
-from cell import Cell  # noqa: E402
+sys.path.insert(0, str(HERE.parent / "e2e"))
 from stack import AE_ID, GROUP, PYTHON, Stack, StackError, http_get, install_code, random_eui64  # noqa: E402
-from zbcodec import link_key_of  # noqa: E402
 
 OWN_TIME_MS, KEY_TIME_MS = 50, 1500  # 99 of 100
 SLEEPY = 4                           # every fourth device is
-ATTEMPTS = 20                        # of a device; its time counts from the first
 PATIENCE = 90                        # seconds for all to end
 
 
@@ -46,34 +40,8 @@ class Stalls:
         self.seen = json.loads(self.child.communicate("\n")[0])
 
 
-class Join(threading.Thread):
-    """One device's life, from its beacon request to its Confirm-Key."""
-
-    def __init__(self, cell: Cell, eui: str, code: str, sleepy: bool, start: float, seed: int):
-        super().__init__(daemon=True)
-        self.start_at, self.events, self.done = start, [], False
-        argv = ["--eui64", eui, "--seed", str(seed), "--attempts", str(ATTEMPTS)] + ["--sleepy"] * sleepy
-        self.eui, self.station = eui, cell.station(int(eui, 16), random.Random(seed))
-        self.device = joiner.Joiner(joiner.arguments(argv), link_key_of(bytes.fromhex(code)), self.station)
-
-    def run(self):
-        time.sleep(max(self.start_at - time.monotonic(), 0))
-        self.done = self.device.join() and self.device.exchange.confirmed
-
-    def milliseconds(self, until: int) -> float:
-        return (until - self.station.asked) / 1e6
-
-
-def note(name: str, **fields):
-    """The joiner's events stay with its thread."""
-    threading.current_thread().events.append({"event": name, **fields})
-
-
-joiner.event = note
-
-
 def p99(values: list) -> float:
-    return sorted(values)[max(-(-len(values) * 99 // 100) - 1, 0)]
+    return sorted(values)[-(-len(values) * 99 // 100) - 1] if values else float("inf")
 
 
 def own_time(metrics: str) -> tuple[int, float]:
@@ -112,15 +80,13 @@ class Run:
         self.folder = Path(tempfile.mkdtemp(prefix="joins-", dir=folder))
         self.rng = random.Random(seed)
         self.system = Stack(build, self.folder / "mef")
-        self.gateways, self.cells, self.joins = [], [], []
+        self.gateways, self.joins = [], []
         try:
             self._start(joins, gateways)
             with Stalls() as stalls:
                 self._join(seconds)
             self._look(stalls.seen)
         finally:
-            for cell in self.cells:
-                cell.close()
             for s in (*self.gateways, self.system):
                 s.stop()
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -131,34 +97,42 @@ class Run:
         s.start_mefd()
         for i in range(gateways):
             self.gateways.append(start_gateway(s, self.folder / f"gateway{i}"))
-            self.cells.append(Cell(GROUP, self.gateways[-1].medium_port, self.gateways[-1].channel))
         self.codes = {random_eui64(): install_code() for _ in range(joins)}
         put_codes(s, self.codes)
 
+    def _devices(self, of: int, seconds: float) -> list:
+        """A gateway's share of all. They come evenly spread but at random, in the first four fifths of the time."""
+        return [{"eui": eui, "code": code, "sleepy": i % SLEEPY == 0, "at": self.rng.uniform(0, seconds * 0.8), "seed": i}
+                for i, (eui, code) in enumerate(self.codes.items()) if i % len(self.gateways) == of]
+
     def _join(self, seconds: float):
-        """They come evenly spread but at random, in the first four fifths of the time."""
-        begin = time.monotonic() + 0.5
-        for i, (eui, code) in enumerate(self.codes.items()):
-            at = begin + self.rng.uniform(0, seconds * 0.8)
-            self.joins.append(Join(self.cells[i % len(self.cells)], eui, code, i % SLEEPY == 0, at, self.rng.getrandbits(32)))
-        for j in self.joins:
-            j.start()
-        for j in self.joins:
-            j.join(max(begin + PATIENCE - time.monotonic(), 0.001))
+        cells = []
+        for i, g in enumerate(self.gateways):
+            cells.append(subprocess.Popen([PYTHON, HERE / "cell.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+            plan = {"group": GROUP, "port": g.medium_port, "channel": g.channel, "patience": PATIENCE,
+                    "devices": self._devices(i, seconds)}
+            cells[-1].stdin.write(json.dumps(plan) + "\n")
+            cells[-1].stdin.flush()
+        for cell in cells:
+            cell.stdout.readline()
+        begin = time.monotonic() + 0.2
+        for cell in cells:
+            cell.stdin.write(f"{begin}\n")
+            cell.stdin.flush()
+        for cell in cells:
+            self.joins += [json.loads(line) for line in cell.stdout]
+            cell.wait()
 
     def _look(self, stalls: dict):
         s = self.system
-        listed = s.must("GET", "/v1/devices?limit=1000")
-        enrolled = {d["eui64"] for d in listed if d["state"] == "enrolled"}
-        self.failed = [f"{j.eui}: {j.events}" for j in self.joins if not j.done or j.eui not in enrolled]
-        keyed = [j for j in self.joins if j.station.keyed is not None]
-        done = [j for j in self.joins if j.done]
+        enrolled = {d["eui64"] for d in s.must("GET", "/v1/devices?limit=1000") if d["state"] == "enrolled"}
+        self.failed = [str(j) for j in self.joins if j["confirmed"] is None or j["eui"] not in enrolled]
         self.requests, self.own_ms = own_time(http_get(s.status, "/metrics"))
-        self.key_ms = p99([j.milliseconds(j.station.keyed) for j in keyed]) if keyed else float("inf")
-        self.enrolled_ms = p99([j.milliseconds(j.station.heard) for j in done]) if done else float("inf")
-        times = [j.station.asked for j in keyed] + [j.station.heard for j in done]
+        self.key_ms, self.enrolled_ms = (p99([(j[what] - j["asked"]) / 1e6 for j in self.joins if j[what] is not None])
+                                         for what in ("keyed", "confirmed"))
+        times = [j[what] for j in self.joins for what in ("asked", "confirmed") if j[what] is not None]
         self.took = (max(times) - min(times)) / 1e9 if times else 0
-        self.again = sum(e["event"] == "scan" for j in self.joins for e in j.events) - len(self.joins)
+        self.again = sum(j["attempts"] - 1 for j in self.joins)
         self.stalls = stalls
 
     def met(self) -> bool:
@@ -173,8 +147,6 @@ class Run:
 
 def measure(build: Path, folder: Path, joins: int, gateways: int, seconds: float, runs: int, seed: int) -> list:
     """Until a run meets the targets, at most `runs`."""
-    threading.stack_size(512 * 1024)
-    sys.setswitchinterval(0.0005)
     out = []
     while len(out) < runs and not any(r.met() for r in out):
         out.append(Run(build, folder, joins, gateways, seconds, seed + len(out)))
