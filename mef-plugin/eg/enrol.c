@@ -13,6 +13,13 @@
 
 /* --- answers ------------------------------------------------------------------------------------------------------ */
 
+static void respond_bytes(struct eg *e, struct cse_request *req, enum st st, struct span body)
+{
+    struct cse_response rsp = {
+        .status = st, .body = body, .content_format = EG_FORMAT_CBOR, .histogram = "eg_request_seconds"};
+    e->d.ops->respond(e->d.host, req, &rsp);
+}
+
 static void respond_reason(struct eg *e, struct cse_request *req, const struct egp_envelope *env,
                            enum egp_reason reason, enum st st)
 {
@@ -21,7 +28,7 @@ static void respond_reason(struct eg *e, struct cse_request *req, const struct e
     struct egp_message m = eg_message(EGP_RESPONSE, env->transaction, env->gateway, env->device);
     m.u.response.reason = (uint8_t)reason;
     if (egp_encode(&m, &w))
-        eg_respond_bytes(e, req, st, EG_FORMAT_CBOR, wr_span(&w));
+        respond_bytes(e, req, st, wr_span(&w));
     else
         eg_respond(e, req, ST_INTERNAL, NULL);
 }
@@ -132,7 +139,7 @@ static void replay_durable(void *user, enum st st)
     struct gateway *g = gateway_find(x->e, x->env.gateway);
     struct transaction *stored = g != NULL && !g->lost ? transaction_find(g, x->env.transaction) : NULL;
     if (st == ST_OK && stored != NULL)
-        eg_respond_bytes(x->e, x->req, ST_UPDATED, EG_FORMAT_CBOR, stored->row.response);
+        respond_bytes(x->e, x->req, ST_UPDATED, stored->row.response);
     else
         respond_reason(x->e, x->req, &x->env, EGP_UNAVAILABLE, ST_UPDATED);
     free(x);
@@ -178,7 +185,7 @@ static void answer_durable(void *user, enum st st)
     struct device *d = device_find(e, x->env.device);
     struct gateway *g = gateway_find(e, x->env.gateway);
     if (st == ST_OK) {
-        eg_respond_bytes(e, x->req, ST_UPDATED, EG_FORMAT_CBOR, span_of(x->bytes, x->n));
+        respond_bytes(e, x->req, ST_UPDATED, span_of(x->bytes, x->n));
         if (g != NULL)
             send_next(e, g, x);
         if (d != NULL && x->opened)

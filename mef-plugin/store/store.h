@@ -65,8 +65,8 @@ void store_put(struct store_txn *t, enum store_table table, struct span key, str
  * high-water marks: whatever the order in which transactions are committed, the row never goes back. */
 void store_raise(struct store_txn *t, enum store_table table, struct span key, struct span val);
 void store_del(struct store_txn *t, enum store_table table, struct span key);
-/* The transaction fails with ST_CONFLICT, alone and whole, unless the row's value equals val when it runs (val.n == 0:
- * unless the row is absent). */
+/* The transaction fails with ST_CONFLICT, alone and whole, unless the row's value equals val before the transaction
+ * writes anything (val.n == 0: unless the row is absent). */
 void store_expect(struct store_txn *t, enum store_table table, struct span key, struct span val);
 void store_abort(struct store_txn *t);
 
