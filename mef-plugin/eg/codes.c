@@ -311,6 +311,7 @@ static void put_code(struct eg *e, struct store_txn *t, const char *actor, eui64
         device_woken(d);
     eg_gauges(e);
     eg_audit(e, t, d->row.admin, actor, "install-code.put", eui, "ok");
+    failure_forget(e, d->row.admin, eui); /* what was refused before was refused for something else */
     if (!is_new)
         device_changed_later(d);
     r->st = is_new ? ST_CREATED : ST_OK;

@@ -20,6 +20,7 @@ cJSON *eg_device_get(struct eg *e, const char *admin, eui64_t eui)
     if (device_rearmed(e, d))
         output_time(o, "rearmedUntil", d->row.rearm_until);
     output_time(o, "lastSeen", d->row.last_seen);
+    explain_failure(e, d, o);
     return o;
 }
 
@@ -54,6 +55,7 @@ static void revoke(struct eg *e, struct store_txn *t, struct device *d)
 static void rearm(struct eg *e, struct store_txn *t, struct device *d)
 {
     (void)t;
+    failure_forget(e, d->row.admin, d->eui);
     d->row.rearm_until = eg_time(e) + e->rearm_ms;
 }
 
