@@ -37,18 +37,18 @@ static int hex_digit(char ch)
     return ch >= '0' && ch <= '9' ? ch - '0' : ch >= 'A' && ch <= 'F' ? ch - 'A' + 10 : -1;
 }
 
-/* %24 stands for '$', in a text that went through a URL. Only marks and separators are unescaped: in the texts themselves
- * '%' parts groups, and a group never begins with the number of one of these. */
+/* %24 stands for '$', in a text that went through a URL. Only marks, separators and what is not ASCII are unescaped: in the
+ * texts themselves '%' parts groups, and a group begins with a letter and a mark, never with the number of one of these. */
 static bool escaped(const char *p, char *out)
 {
     static const char special[] = " $%:|-\r\n\t\"";
     if (p[0] != '%' || p[1] == '\0' || p[2] == '\0')
         return false;
     int high = hex_digit((char)toupper((unsigned char)p[1])), low = hex_digit((char)toupper((unsigned char)p[2]));
-    if (high < 0 || high > 7 || low < 0 || (high | low) == 0)
+    if (high < 0 || low < 0 || (high | low) == 0)
         return false;
     *out = (char)(high << 4 | low);
-    return strchr(special, *out) != NULL;
+    return high > 7 || strchr(special, *out) != NULL;
 }
 
 static bool unwrap(const char *given, struct text *t)
@@ -91,9 +91,9 @@ static bool ends_field(char ch) /* what belongs to a text around it, or to the n
     return ch == '\0' || strchr("$%|\r\n\"'<>()[]{},;=&/#", ch) != NULL;
 }
 
-/* Does a group begin at i? After the first one what stands behind a space may be another word: it belongs to the field when
- * it is of digits, or holds one. */
-static bool is_group(const struct text *t, size_t i)
+/* Does a group begin at i? What stands behind the first one may be another word: it belongs to the field when it is of
+ * digits, or holds one while some are missing. */
+static bool is_group(const struct text *t, size_t i, bool missing)
 {
     bool all = true, any = false;
     size_t n = 0;
@@ -102,7 +102,7 @@ static bool is_group(const struct text *t, size_t i)
         any |= isdigit((unsigned char)t->p[i + n]) != 0;
     }
     bool mark = n == 1 && t->p[i + n] == ':'; /* "M:" begins another field */
-    return n != 0 && !mark && (all || any);
+    return n != 0 && !mark && (all || (missing && any));
 }
 
 static void take_digit(const struct text *t, size_t i, struct field *f)
@@ -129,7 +129,7 @@ static struct field field_at(const struct text *t, size_t from, size_t want)
             next++;
         }
         bool enough = f.n >= want && (line || want == CODE_DIGITS);
-        if (ends_field(t->p[next]) || (next != i && (enough || (f.n != 0 && !is_group(t, next)))))
+        if (ends_field(t->p[next]) || (next != i && (enough || (f.n != 0 && !is_group(t, next, f.n < want)))))
             return f;
         for (i = next; !ends_field(t->p[i]) && !is_joint(t->p[i]); i++)
             take_digit(t, i, &f);
@@ -219,7 +219,7 @@ static size_t eui_before(const struct text *t, size_t from, size_t bar)
         if (!is_start(t, i) || is_joint(t->p[i]) || ends_field(t->p[i]))
             continue;
         struct field f = field_at(t, i, EUI_DIGITS);
-        if (f.n == EUI_DIGITS && f.bad == 0 && piece_end(t, f.end, bar, "|") == bar && !is_group(t, f.end))
+        if (f.n == EUI_DIGITS && f.bad == 0 && piece_end(t, f.end, bar, "|") == bar && !is_group(t, f.end, false))
             return i;
     }
     return bar;
@@ -232,7 +232,8 @@ static bool pipes(const struct text *t, struct found *f)
     size_t fallback = 0;
     if (memchr(t->p, '|', t->n) == NULL)
         return false;
-    for (size_t from = 0, bar; (bar = piece_end(t, from, t->n, "|")) < t->n; from = bar + 1) {
+    size_t from = 0, bar;
+    while ((bar = piece_end(t, from, t->n, "|")) < t->n) {
         size_t at = eui_before(t, from, bar);
         struct field next = field_at(t, bar + 1, CODE_DIGITS);
         if (at < bar) {
@@ -243,6 +244,7 @@ static bool pipes(const struct text *t, struct found *f)
         } else if (fallback == 0 && next.n != 0 && field_at(t, from, EUI_DIGITS).n != 0) {
             fallback = from + 1;
         }
+        from = at < bar ? next.end : bar + 1; /* the end of a code is no EUI-64 */
     }
     if (f->neuis == 0 && fallback != 0) {
         set_eui(f, t, fallback - 1);
