@@ -55,8 +55,8 @@ static void revoke(struct eg *e, struct store_txn *t, struct device *d)
 static void rearm(struct eg *e, struct store_txn *t, struct device *d)
 {
     (void)t;
-    failure_forget(e, d->row.admin, d->eui);
     d->row.rearm_until = eg_time(e) + e->rearm_ms;
+    failure_forget(e, d->row.admin, d->eui);
 }
 
 void eg_device_action(struct eg *e, struct store_txn *t, const char *admin, const char *actor, eui64_t eui,

@@ -83,6 +83,11 @@ void device_drop(struct eg *e, struct device *d)
     device_free(d);
 }
 
+bool device_awaited(const struct device *d)
+{
+    return !d->row.has_current || device_rearmed(d->eg, d);
+}
+
 bool device_rearmed(struct eg *e, const struct device *d)
 {
     return eg_time(e) < d->row.rearm_until;

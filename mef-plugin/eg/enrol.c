@@ -290,7 +290,7 @@ static bool send_under(struct eg *e, struct gateway *g, struct device *d, struct
     pending_put(d, p, &a);
     p->sent_in = x->next.nwk_frame.n != 0 ? x->next_transaction : m->env.transaction;
     p->delivery = DELIVERY_UNKNOWN;
-    if (!d->row.has_current)
+    if (device_awaited(d))
         d->row.reason = WHY_NONE;
     failure_forget(e, d->row.admin, d->eui);
     device_store(d, t);

@@ -185,6 +185,7 @@ void device_drop(struct eg *e, struct device *d);                        /* out 
 void device_free(struct device *d);
 enum egp_device_state device_state(struct eg *e, const struct device *d);
 bool device_rearmed(struct eg *e, const struct device *d);
+bool device_awaited(const struct device *d); /* it has no key, or may have been reset: an association may be its own */
 /* The link key by which it may rejoin at a gateway: what it shares with that Trust Centre. 0: none. */
 vault_id device_rejoin_key(const struct device *d, eui64_t gateway);
 void device_store(struct device *d, struct store_txn *t);

@@ -66,8 +66,7 @@ static enum device_reason unproved(const struct pending *p)
     return why[p->delivery];
 }
 
-/* Those last sent before `before` end, with their keys. WHY_NONE: because they got no proof. A device that has a current key
- * stays what it is. */
+/* Those last sent before `before` end, with their keys. WHY_NONE: because they got no proof. */
 static enum device_reason drop(struct device *d, struct store_txn *t, int64_t before, enum device_reason why)
 {
     enum device_reason last = why;
@@ -85,7 +84,7 @@ static enum device_reason drop(struct device *d, struct store_txn *t, int64_t be
         vault_delete(d->eg->d.vault, t, (*at)->assoc.network_key);
         remove_at(at);
         device_release_link_key(d, t, link_key);
-        if (!d->row.has_current)
+        if (device_awaited(d)) /* else it was a claim beside a proved key, which tells nothing of the device */
             d->row.reason = reason;
         last = reason;
     }

@@ -139,7 +139,7 @@ static void an_unproven_association_changes_nothing(void **state)
     uplink(w, GW, &f);
     assert_memory_equal(w->h.notes[w->h.nnotes - 1].body, f.p, f.n);
     pass(w, 61000);
-    expect_device(w, DEV, "enrolled", NULL);
+    expect_device(w, DEV, "enrolled", "no-secured-frame-seen");
     f = reading(w, k.key, DEV, 7);
     uplink(w, GW, &f);
     assert_memory_equal(w->h.notes[w->h.nnotes - 1].body, f.p, f.n);
