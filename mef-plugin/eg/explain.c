@@ -60,9 +60,9 @@ static const struct {
 
 const char *eg_explanation(const char *token)
 {
-    size_t n = strcspn(token, " "); /* what follows is data */
+    struct span word = span_of(token, strcspn(token, " ")); /* what follows is data */
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
-        if (strlen(table[i].token) == n && memcmp(table[i].token, token, n) == 0)
+        if (span_eq(span_str(table[i].token), word))
             return table[i].sentence;
     return NULL;
 }

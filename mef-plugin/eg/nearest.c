@@ -7,8 +7,8 @@
 #include "mef-plugin/eg/internal.h"
 
 #define DIGITS 16
-#define RATE 4 /* searches a second for two slips, of all stakeholders together */
-#define BURST 8
+#define RATE 2 /* searches a second for two slips, of all stakeholders together */
+#define BURST 2
 
 struct search {
     const struct eg *e;
