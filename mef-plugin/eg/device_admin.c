@@ -20,6 +20,7 @@ cJSON *eg_device_get(struct eg *e, const char *admin, eui64_t eui)
     if (device_rearmed(e, d))
         output_time(o, "rearmedUntil", d->row.rearm_until);
     output_time(o, "lastSeen", d->row.last_seen);
+    explain_failure(e, d, o);
     return o;
 }
 
@@ -55,6 +56,7 @@ static void rearm(struct eg *e, struct store_txn *t, struct device *d)
 {
     (void)t;
     d->row.rearm_until = eg_time(e) + e->rearm_ms;
+    failure_forget(e, d->row.admin, d->eui);
 }
 
 void eg_device_action(struct eg *e, struct store_txn *t, const char *admin, const char *actor, eui64_t eui,

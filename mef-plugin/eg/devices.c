@@ -83,6 +83,11 @@ void device_drop(struct eg *e, struct device *d)
     device_free(d);
 }
 
+bool device_awaited(const struct device *d)
+{
+    return !d->row.has_current || device_rearmed(d->eg, d);
+}
+
 bool device_rearmed(struct eg *e, const struct device *d)
 {
     return eg_time(e) < d->row.rearm_until;
@@ -99,7 +104,7 @@ vault_id device_rejoin_key(const struct device *d, eui64_t gateway)
 /* The last attempt to join came to nothing. */
 static bool is_failure(enum device_reason why)
 {
-    return why == WHY_NO_FRAME || why == WHY_NO_EXCHANGE || why == WHY_NOT_VERIFIED || why == WHY_BAD_VERIFY;
+    return why == WHY_NO_FRAME || why == WHY_NOT_OPENED || why == WHY_NOT_DELIVERED || why == WHY_NO_EXCHANGE || why == WHY_NOT_VERIFIED || why == WHY_BAD_VERIFY;
 }
 
 /* The state follows from what is kept. A pending record beside a current one changes nothing yet (design 5.3). */
@@ -197,7 +202,6 @@ cJSON *device_json(struct eg *e, const struct device *d)
 {
     const struct pending *p = d->row.pending;
     const struct assoc *a = d->row.has_current ? &d->row.current : p != NULL ? &p->assoc : NULL;
-    const char *reason = device_reason_name(d->row.reason);
     cJSON *o = cJSON_CreateObject();
     output_eui(o, "eui64", d->eui);
     cJSON_AddStringToObject(o, "state", egp_state_name(device_state(e, d)));
@@ -208,10 +212,7 @@ cJSON *device_json(struct eg *e, const struct device *d)
         cJSON_AddNumberToObject(o, "nwkAddress", a->address);
         cJSON_AddStringToObject(o, "credential", is_install_code(d, a) ? "install-code" : "link-key");
     }
-    if (reason != NULL) {
-        cJSON_AddStringToObject(o, "reason", reason);
-        cJSON_AddStringToObject(o, "explanation", device_reason_text(d->row.reason));
-    }
+    explain_device(e, d, o);
     return o;
 }
 

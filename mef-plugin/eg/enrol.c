@@ -56,57 +56,29 @@ static void count_refusal(struct eg *e, enum egp_reason reason)
         eg_count(e, refused_metric[reason]);
 }
 
-/* EUI-64s have no checksum: a typo in a registration looks like a stranger at the gateway. */
-struct nearest {
-    const char *admin;
-    eui64_t wanted, found;
-    int distance;
-};
-
-static int digits_apart(eui64_t a, eui64_t b)
+/* The failure is kept for the device, and for the registration that it is probably a slip of. */
+static void note_refusal(struct eg *e, const struct gateway *g, eui64_t device, enum egp_reason reason, eui64_t nearest)
 {
-    int n = 0;
-    for (uint64_t x = a ^ b; x != 0; x >>= 4)
-        n += (x & 15) != 0;
-    return n;
-}
-
-static bool nearest_visit(void *user, uint64_t key, void *value)
-{
-    struct nearest *n = user;
-    int distance = digits_apart(key, n->wanted);
-    if (distance < n->distance && registration_own(value, n->admin)) {
-        n->distance = distance;
-        n->found = key;
-    }
-    return true;
-}
-
-/* The registered EUI-64 at most two digits away, for the audit; only where looking is cheap. */
-static void describe_unknown(struct eg *e, const char *admin, eui64_t eui, char *out, size_t cap)
-{
-    struct nearest n = {.admin = admin, .wanted = eui, .distance = 3};
-    if (map64_count(e->codes) <= 10000 && bucket_take(&e->nearest_rate, eg_now(e), 4, 8, 1))
-        map64_each(e->codes, nearest_visit, &n);
-    if (n.found != 0)
-        snprintf(out, cap, "%s nearest=%016" PRIx64, egp_reason_name(EGP_UNKNOWN_DEVICE), n.found);
-    else
-        snprintf(out, cap, "%s", egp_reason_name(EGP_UNKNOWN_DEVICE));
+    if (nearest != 0)
+        (void)failure_note(e, g, nearest, "nearly-this", device);
+    (void)failure_note(e, g, device, egp_reason_name(reason), nearest);
 }
 
 static void refuse(struct eg *e, struct gateway *g, struct cse_request *req, const struct egp_message *m,
                    enum egp_reason reason)
 {
     char outcome[64];
-    if (reason == EGP_UNKNOWN_DEVICE)
-        describe_unknown(e, g->row.admin, m->env.device, outcome, sizeof outcome);
-    else
-        snprintf(outcome, sizeof outcome, "%s", egp_reason_name(reason));
+    respond_reason(e, req, &m->env, reason, ST_UPDATED); /* first: the rest takes a while */
+    eui64_t nearest =
+        reason == EGP_UNKNOWN_DEVICE ? nearest_registered(e, g->row.admin, m->env.device) : 0;
+    note_refusal(e, g, m->env.device, reason, nearest);
+    int n = snprintf(outcome, sizeof outcome, "%s", egp_reason_name(reason));
+    if (nearest != 0)
+        snprintf(outcome + n, sizeof outcome - (size_t)n, " nearest=%016" PRIx64, nearest);
     count_refusal(e, reason);
     eg_audit(e, NULL, g->row.admin, g->row.identity, "eg.refused", m->env.device, outcome);
     log_event(LOG_INFO, "eg.refused", "gateway=%016" PRIx64 " device=%016" PRIx64 " reason=%s", g->eui, m->env.device,
               outcome);
-    respond_reason(e, req, &m->env, reason, ST_UPDATED);
 }
 
 /* The object is the gateway that was claimed; its owner sees the attempt, nobody else. Of a peer without a credential,
@@ -167,12 +139,13 @@ struct answer { /* an EgResponse that waits for its transaction */
     size_t n;
     uint8_t bytes[EGP_MAX_MESSAGE];
     struct egp_frame next; /* what is to be radiated after its frame; empty: nothing */
+    uint64_t next_transaction; /* of its message */
     uint8_t next_bytes[ZB_NWK_MAX];
 };
 
 static void send_next(struct eg *e, struct gateway *g, const struct answer *x)
 {
-    struct egp_message m = eg_message(EGP_DOWNLINK, e->next_transaction++, g->eui, x->env.device);
+    struct egp_message m = eg_message(EGP_DOWNLINK, x->next_transaction, g->eui, x->env.device);
     m.u.frame = x->next;
     if (x->next.nwk_frame.n != 0 && !eg_send(e, g, &m, NULL, NULL))
         eg_count(e, "eg_own_frames_unsent_total");
@@ -287,6 +260,7 @@ static enum st forge(struct eg *e, struct gateway *g, struct store_txn *t, const
         return st;
     if (rejoin) {
         rejoin_response(g->eui, m->env.device, a, &response);
+        x->next_transaction = e->next_transaction++;
         x->next = (struct egp_frame){.hop = a->next_hop, .indirect = indirect, .nwk_frame = wr_span(&frame)};
     }
     struct egp_message answer = eg_message(EGP_RESPONSE, m->env.transaction, g->eui, m->env.device);
@@ -321,7 +295,11 @@ static bool send_under(struct eg *e, struct gateway *g, struct device *d, struct
         return false;
     }
     pending_put(d, p, &a);
-    d->row.reason = WHY_NONE;
+    p->sent_in = x->next.nwk_frame.n != 0 ? x->next_transaction : m->env.transaction;
+    p->delivery = DELIVERY_UNKNOWN;
+    if (device_awaited(d))
+        d->row.reason = WHY_NONE;
+    failure_forget(e, d->row.admin, d->eui);
     device_store(d, t);
     eg_audit(e, t, d->row.admin, g->row.identity, "device.key-sent", d->eui, "ok");
     eg_count(e, "eg_keys_sent_total");

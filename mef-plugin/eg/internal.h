@@ -88,6 +88,15 @@ struct device {
     uint64_t ntickets; /* granted so far */
 };
 
+struct failure { /* what came to nothing last in the name of an EUI-64 */
+    uint64_t name;           /* of the entry: the EUI-64 with the stakeholder of the gateway */
+    eui64_t device, gateway; /* gateway: where */
+    eui64_t other;           /* the nearest registered EUI-64 of a stranger, or the stranger's that is near this one; 0: none */
+    const char *reason;      /* a token of explain.c */
+    int64_t at;              /* ms since 1970: the last time */
+    uint32_t times;          /* in a row */
+};
+
 struct registration { /* an install code's row, as it is in the store: a tenth of what it is when decoded */
     uint16_t n;
     uint8_t row[];
@@ -104,6 +113,7 @@ struct eg {
     uint64_t next_serial;      /* of stored responses */
     uint64_t owner;            /* names this process in epoch rows; random */
     struct bucket nearest_rate;
+    struct failures *failures;
     struct change *changes; /* to be told later, first one first: calls that the host still holds */
     struct handing *handings; /* frames on their way to gateways */
     /* configuration */
@@ -175,6 +185,7 @@ void device_drop(struct eg *e, struct device *d);                        /* out 
 void device_free(struct device *d);
 enum egp_device_state device_state(struct eg *e, const struct device *d);
 bool device_rearmed(struct eg *e, const struct device *d);
+bool device_awaited(const struct device *d); /* it has no key, or may have been reset: an association may be its own */
 /* The link key by which it may rejoin at a gateway: what it shares with that Trust Centre. 0: none. */
 vault_id device_rejoin_key(const struct device *d, eui64_t gateway);
 void device_store(struct device *d, struct store_txn *t);
@@ -202,6 +213,8 @@ void device_retrieve(struct eg *e, struct cse_request *req, eui64_t eui);
 /* NULL: none. What came under different link keys is apart: nobody can make one attempt look like the other. */
 struct pending *pending_at(const struct device *d, eui64_t gateway, vault_id link_key);
 MUST_USE bool pending_within_rate(struct device *d, eui64_t gateway, vault_id link_key); /* may a key be sent now? */
+/* A TxResult of a transaction: if it sent a first key of this device there, was that taken? */
+void pending_delivered(struct device *d, eui64_t gateway, uint64_t transaction, bool taken);
 /* Note what was sent; p: the gateway's record, or a fresh one, which is taken over. */
 void pending_put(struct device *d, struct pending *p, const struct assoc *a);
 void pending_proved(struct device *d, struct pending *p); /* free the record; its key goes on */
@@ -215,6 +228,23 @@ struct code *code_find(struct eg *e, eui64_t eui); /* decoded, the caller's; NUL
 void code_discard(struct code *c);
 bool registration_own(const void *registration, const char *admin);
 void codes_free(struct eg *e);
+
+/* --- explain.c ---------------------------------------------------------------------------------------------------- */
+/* Members of a device's JSON: what is awaited of it, until when, why it is where it is, and the same as a sentence. */
+void explain_device(struct eg *e, const struct device *d, cJSON *out);
+void explain_failure(struct eg *e, const struct device *d, cJSON *out); /* for operators: the last failure in its name */
+
+/* --- failures.c --------------------------------------------------------------------------------------------------- */
+struct failures *failures_new(void); /* NULL: out of memory */
+void failures_free(struct failures *f);
+/* reason: a static text. False: the entry says the same as before (or there is no memory), so that it need not be told. */
+bool failure_note(struct eg *e, const struct gateway *g, eui64_t device, const char *reason, eui64_t other);
+const struct failure *failure_find(struct eg *e, const char *admin, eui64_t device); /* NULL: none; until the next note */
+void failure_forget(struct eg *e, const char *admin, eui64_t device);
+
+/* --- nearest.c ---------------------------------------------------------------------------------------------------- */
+/* The stakeholder's registered EUI-64 at most two slips from this one, one before two; 0: none, or not looked for. */
+eui64_t nearest_registered(struct eg *e, const char *admin, eui64_t eui);
 
 /* --- observers.c -------------------------------------------------------------------------------------------------- */
 /* Accept the observation req asks for; false: too many, or not possible (answer as a plain GET then). */

@@ -163,6 +163,25 @@ static bool take_frame(struct device *d, eui64_t gateway, struct heard *h, struc
     return true;
 }
 
+/* Why a frame in the device's name was not taken, where that is worth telling: not of a radio's repetition of the last one. */
+static const char *refused_for(struct device *d, const struct gateway *g, struct heard *h)
+{
+    struct assoc fresh = d->row.current;
+    if (d->row.revoked)
+        return egp_reason_name(EGP_DEVICE_REVOKED);
+    fresh.counter_next = 0;
+    if (!d->row.has_current || !heard_opens(d, &fresh, g->eui, h))
+        return "frame-not-opened";
+    return h->aux.counter + 1 == d->row.current.counter_next ? NULL : "counter-refused";
+}
+
+static void refuse_frame(struct device *d, const struct gateway *g, struct heard *h)
+{
+    const char *reason = refused_for(d, g, h);
+    if (reason != NULL && failure_note(d->eg, g, d->eui, reason, 0))
+        eg_audit(d->eg, NULL, d->row.admin, g->row.identity, "eg.frame-refused", d->eui, reason);
+}
+
 void uplink_frame(struct eg *e, struct gateway *g, struct cse_request *req, const struct egp_message *m)
 {
     struct heard h;
@@ -182,6 +201,7 @@ void uplink_frame(struct eg *e, struct gateway *g, struct cse_request *req, cons
     memcpy(x->frame.bytes, frame.p, frame.n);
     if (!take_frame(d, g->eui, &h, x)) {
         free(x);
+        refuse_frame(d, g, &h);
         drop(e, req, m->env.device);
     }
 }

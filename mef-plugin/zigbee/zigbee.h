@@ -61,8 +61,9 @@ struct zb_label {
     uint8_t bytes[18];
     size_t len;
 };
-/* On failure *why names the trouble ("bad-crc", "no-eui64", "no-code", "unknown-format", ..). */
-MUST_USE enum zb_err zb_label_parse(const char *text, struct zb_label *out, const char **why);
+/* On failure *why names the trouble ("bad-crc", "no-eui64", "no-code", "two-codes", "unknown-format", ..); of "bad-hex" *at is
+ * the character of the text that is no digit, from 1. */
+MUST_USE enum zb_err zb_label_parse(const char *text, struct zb_label *out, const char **why, size_t *at);
 
 /* --- NWK layer (Zig 3.3, 4.3) --- */
 struct zb_nwk {

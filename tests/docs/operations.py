@@ -74,6 +74,13 @@ def reasons(path: str, table: str) -> list:
     return re.findall(r'\[\w+\] = \{?"([a-z-]+)"', names)
 
 
+def explanations() -> list:
+    """The reasons of the one table of sentences; what is above its second comment is no reason."""
+    table = (ROOT / "mef-plugin/eg/explain.c").read_text()
+    steps, rest = table.split("/* how an attempt ended", 1)
+    return ["older-than-r21"] * ('{"older-than-r21"' in steps) + re.findall(r'^    \{"([a-z0-9-]+)",', rest.split("};")[0], re.M)
+
+
 def compare_metrics(c, text: str, build: Path, eg: list):
     rows = re.findall(r"^\| (`.*?) \| ([a-z, ]+) \|", section(text, "Metrics"), re.M)
     documented = {}
@@ -147,9 +154,11 @@ def run(c: Checks, build: Path):
     compare_metrics(c, text, build, eg)
     c.differ("log events", first_cells(section(text, "Log")), logged())
     c.differ("audit actions", first_cells(section(text, "Audit trail")), audited())
-    c.differ("reasons of the EG", first_cells(section(text, "Reasons of the EG")), eg)
-    c.differ("reasons of a device", first_cells(section(text, "Reasons in `reason` of a device")),
-             reasons("mef-plugin/eg/records.c", "reasons"))
+    explained = explanations()
+    c.differ("reasons, each with what to do", first_cells(section(text, "What the operator sees")), explained)
+    c.differ("reasons in the REST's schema", re.findall(r"[a-z0-9-]+", re.search(
+        r"\n    Reason:.*?enum: \[(.*?)\]", (ROOT / "docs/rest-api.yaml").read_text(), re.S)[1]), explained)
+    c.check("reasons have a sentence", set(eg + reasons("mef-plugin/eg/records.c", "reasons")) - set(explained))
     options = set(re.findall(r"^\| `\[([^\]]+)\] ([a-z-]+)` ", text, re.M))
     cells = re.findall(r"^\| (.*?) \|", section(text, "Limits"), re.M)
     named = {k for cell in cells for k in re.findall(r"`(?:\[[a-z]+\] )?([a-z]+-[a-z-]+)`", cell)}

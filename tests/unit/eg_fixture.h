@@ -710,3 +710,67 @@ static struct first_key enrol(struct world *w, eui64_t device, uint64_t transact
     uint8_t tclk[ZB_KEY];
     return enrol_with(w, device, transaction, tclk);
 }
+
+/* --- what else a device says --------------------------------------------------------------------------------------- */
+
+static struct frame_bytes zdp(struct world *w, const struct first_key *k, uint32_t counter, uint16_t dst, uint8_t fcf,
+                              uint16_t cluster, struct span payload)
+{
+    struct zb_aps a = {.fcf = fcf, .cluster = cluster, .counter = (uint8_t)counter};
+    return seal_aps(w, k->key, DEV, SHORT, dst, counter, &a, payload);
+}
+
+/* A node descriptor with this stack revision, about this address. */
+static struct frame_bytes node_descriptor(struct world *w, const struct first_key *k, uint32_t counter, uint16_t about,
+                                          uint8_t revision)
+{
+    uint8_t buf[32];
+    struct wr p = wr_of(buf, sizeof buf);
+    wr_u8(&p, 0);
+    wr_u8(&p, 0);
+    wr_le16(&p, about);
+    wr_bytes(&p, "\x02\x40\x80\x5f\x11\x52\x52\x00", 8);
+    wr_le16(&p, (uint16_t)(revision << 9));
+    wr_bytes(&p, "\x52\x00\x00", 3);
+    return zdp(w, k, counter, 0, ZB_APS_DATA, ZB_ZDP_NODE_DESC_RSP, wr_span(&p));
+}
+
+static void nwk_command(struct world *w, const struct first_key *k, uint32_t counter, struct span command)
+{
+    struct zb_nwk h = {.fcf = 0x0209 | ZB_FCF_SRC64, .src = SHORT, .radius = 1, .seq = (uint8_t)counter, .has_src64 = true,
+                       .src64 = DEV};
+    struct frame_bytes f = {.n = 0};
+    struct wr out = wr_of(f.p, sizeof f.p);
+    assert_int_equal(zb_nwk_seal(w->crypto, k->key, &h, counter, DEV, 0, command, &out), ZB_OK);
+    f.n = out.n;
+    uplink(w, GW, &f);
+}
+
+/* A bare Rejoin Request (Zig 3.4.6) that anybody can send. */
+static struct frame_bytes rejoin_frame(eui64_t device, uint8_t capability)
+{
+    struct frame_bytes f = {.n = 0};
+    struct wr w = wr_of(f.p, sizeof f.p);
+    zb_nwk_build(&w, &(struct zb_nwk){.fcf = 0x1009, .src = SHORT, .radius = 1, .has_src64 = true, .src64 = device});
+    wr_u8(&w, 0x06);
+    wr_u8(&w, capability);
+    f.n = w.n;
+    return f;
+}
+
+static struct egp_message rejoin_message(eui64_t gateway, eui64_t device, uint64_t transaction, struct frame_bytes *f)
+{
+    struct egp_message m = request_message(gateway, device, transaction);
+    *f = rejoin_frame(device, 0x80);
+    m.u.request.join = EGP_REJOIN_TRUST_CENTRE;
+    m.u.request.nwk_frame = span_of(f->p, f->n);
+    return m;
+}
+
+static enum egp_reason rejoin(struct world *w, eui64_t gateway, eui64_t device, uint64_t transaction, struct call *c)
+{
+    struct frame_bytes f;
+    struct egp_message m = rejoin_message(gateway, device, transaction, &f);
+    send_message(w, &m, c);
+    return reason_of(c);
+}
