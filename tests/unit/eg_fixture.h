@@ -710,3 +710,53 @@ static struct first_key enrol(struct world *w, eui64_t device, uint64_t transact
     uint8_t tclk[ZB_KEY];
     return enrol_with(w, device, transaction, tclk);
 }
+
+/* --- what a device says to its coordinator --------------------------------------------------------------------------- */
+
+static struct frame_bytes zdp(struct world *w, const struct first_key *k, uint32_t counter, uint16_t dst, uint8_t fcf,
+                              uint16_t cluster, struct span payload)
+{
+    struct zb_aps a = {.fcf = fcf, .cluster = cluster, .counter = (uint8_t)counter};
+    return seal_aps(w, k->key, DEV, SHORT, dst, counter, &a, payload);
+}
+
+static void nwk_command(struct world *w, const struct first_key *k, uint32_t counter, struct span command)
+{
+    struct zb_nwk h = {.fcf = 0x0209 | ZB_FCF_SRC64, .src = SHORT, .radius = 1, .seq = (uint8_t)counter, .has_src64 = true,
+                       .src64 = DEV};
+    struct frame_bytes f = {.n = 0};
+    struct wr out = wr_of(f.p, sizeof f.p);
+    assert_int_equal(zb_nwk_seal(w->crypto, k->key, &h, counter, DEV, 0, command, &out), ZB_OK);
+    f.n = out.n;
+    uplink(w, GW, &f);
+}
+
+/* --- tickets ---------------------------------------------------------------------------------------------------------- */
+
+#define TICKET "mef/eg/devices/00158d0003123456/ticket"
+
+static void post(struct world *w, const char *path, const char *identity, struct span body, struct call *c)
+{
+    begin(w, c, CSE_CREATE, path, body, S_AE, identity);
+    settle(w);
+}
+
+static uint32_t take_ticket(struct world *w, const char *identity, const char *body, enum st expected)
+{
+    struct call c;
+    post(w, TICKET, identity, span_str(body), &c);
+    assert_int_equal(c.answers, 1);
+    assert_int_equal(c.st, expected);
+    if (c.pc == NULL)
+        return 0;
+    assert_string_equal(cJSON_GetObjectItem(c.pc, "source")->valuestring, "00124b001ca1b2c3");
+    assert_int_equal(cJSON_GetObjectItem(c.pc, "keySeq")->valueint, 0);
+    uint32_t first = (uint32_t)cJSON_GetObjectItem(c.pc, "first")->valuedouble;
+    cJSON_Delete(c.pc);
+    return first;
+}
+
+static struct frame_bytes command(struct world *w, const uint8_t key[ZB_KEY], uint32_t counter)
+{
+    return seal(w, key, GW, 0, SHORT, counter, 1, span_of("\x01\x02\x01", 3));
+}

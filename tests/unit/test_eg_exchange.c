@@ -152,13 +152,6 @@ static void a_key_that_is_not_verified_fails(void **state)
     expect_device(w, DEV, "failed", "link-key-not-verified");
 }
 
-static struct frame_bytes zdp(struct world *w, const struct first_key *k, uint32_t counter, uint16_t dst, uint8_t fcf,
-                              uint16_t cluster, struct span payload)
-{
-    struct zb_aps a = {.fcf = fcf, .cluster = cluster, .counter = (uint8_t)counter};
-    return seal_aps(w, k->key, DEV, SHORT, dst, counter, &a, payload);
-}
-
 /* A node descriptor with this stack revision, about this address. */
 static struct frame_bytes node_descriptor(struct world *w, const struct first_key *k, uint32_t counter, uint16_t about,
                                           uint8_t revision)
@@ -263,7 +256,7 @@ static void zdp_is_answered(void **state)
          {12, 0, 0xc3, 0xb2, 0xa1, 0x1c, 0x00, 0x4b, 0x12, 0x00, 0, 0}},
         {0xfffd, 0x0000, 0, 11, {12, 0xc4, 0xb2, 0xa1, 0x1c, 0x00, 0x4b, 0x12, 0x00, 0, 0}, 0, 0, {0}},
         {0, 0x0001, 0, 5, {13, 0, 0, 0, 0}, 1, 12, {13, 0, 0xc3, 0xb2, 0xa1, 0x1c, 0x00, 0x4b, 0x12, 0x00, 0, 0}},
-        {0, 0x0031, 0, 2, {14, 0}, 1, 2, {14, 0x84}},
+        {0, 0x0033, 0, 2, {14, 0}, 1, 2, {14, 0x84}},
         {0xfffd, 0x0036, 0, 3, {15, 0, 0}, 0, 0, {0}},
         {0, 0x8005, 0, 5, {16, 0, 0, 0, 0}, 0, 0, {0}},
         {0, 0x0002, 0, 0, {0}, 0, 0, {0}},
@@ -303,17 +296,6 @@ static void too_many_questions_get_no_answer(void **state)
             fail_msg("no limit");
     }
     assert_true(w->h.nsent > from + 8);
-}
-
-static void nwk_command(struct world *w, const struct first_key *k, uint32_t counter, struct span command)
-{
-    struct zb_nwk h = {.fcf = 0x0209 | ZB_FCF_SRC64, .src = SHORT, .radius = 1, .seq = (uint8_t)counter, .has_src64 = true,
-                       .src64 = DEV};
-    struct frame_bytes f = {.n = 0};
-    struct wr out = wr_of(f.p, sizeof f.p);
-    assert_int_equal(zb_nwk_seal(w->crypto, k->key, &h, counter, DEV, 0, command, &out), ZB_OK);
-    f.n = out.n;
-    uplink(w, GW, &f);
 }
 
 static void an_end_device_time_out_is_granted(void **state)
