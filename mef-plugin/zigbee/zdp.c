@@ -12,6 +12,7 @@ enum {
     SERVER_DISCOVERY_REQ = 0x0015,
     MGMT_LQI_REQ = 0x0031,
     MGMT_RTG_REQ = 0x0032,
+    MGMT_BIND_REQ = 0x0033,
     MGMT_PERMIT_JOINING_REQ = 0x0036,
     MGMT_NWK_UPDATE_REQ = 0x0038,
     RESPONSE = 0x8000 /* added to a request's cluster */
@@ -245,16 +246,26 @@ static bool mgmt_lqi(struct request *q)
     return true;
 }
 
-/* Zig 2.4.4.3.3: no routing table, since the gateway sends back the way a frame came. */
-static bool mgmt_rtg(struct request *q)
+static bool answer_empty_table(struct request *q, uint8_t status)
 {
     uint8_t start = 0;
-    bool whole = rd_u8(&q->r, &start);
-    wr_u8(q->w, whole ? SUCCESS : INV_REQUEST_TYPE);
+    wr_u8(q->w, rd_u8(&q->r, &start) ? status : INV_REQUEST_TYPE);
     wr_u8(q->w, 0);
     wr_u8(q->w, start);
     wr_u8(q->w, 0);
     return true;
+}
+
+/* Zig 2.4.4.3.3: no routing table, since the gateway sends back the way a frame came. */
+static bool mgmt_rtg(struct request *q)
+{
+    return answer_empty_table(q, SUCCESS);
+}
+
+/* Zig 2.4.4.3.4: nor bindings; Bind_req and Unbind_req are not supported. */
+static bool mgmt_bind(struct request *q)
+{
+    return answer_empty_table(q, NOT_SUPPORTED);
 }
 
 /* Zig 2.4.4.3.7: who may join is the operator's to say. */
@@ -296,6 +307,7 @@ static const struct {
     {ZB_ZDP_PARENT_ANNCE, true, parent_annce},
     {MGMT_LQI_REQ, false, mgmt_lqi},
     {MGMT_RTG_REQ, false, mgmt_rtg},
+    {MGMT_BIND_REQ, false, mgmt_bind},
     {MGMT_PERMIT_JOINING_REQ, false, mgmt_permit_joining},
     {MGMT_NWK_UPDATE_REQ, false, mgmt_nwk_update},
 };
