@@ -161,6 +161,8 @@ bool coordinator_hear(struct device *d, const struct heard *h)
     d->lqi = h->lqi;
     if (command && own)
         network_hear(d, h);
+    else if (!command && !own)
+        network_relay(d, h);
     if (command || zb_aps_parse(wr_span(&h->out), &aps) != ZB_OK)
         return false;
     if (is_application(&aps))

@@ -249,6 +249,8 @@ MUST_USE bool outbox_open(struct device *d, struct outbox *o);
 void outbox_zdp(struct outbox *o, uint16_t cluster, struct span payload); /* APS data, endpoint 0 */
 void outbox_aps_command(struct outbox *o, struct vault_aps_command *c);   /* source and counters are filled in */
 void outbox_aps_ack(struct outbox *o, const struct zb_aps *acked);
+/* Pass on what another device has sent to this one (Zig 3.6.4.3); h: with a radius above 1 and no source route. */
+void outbox_relay(struct outbox *o, const struct zb_nwk *h, struct span payload);
 /* dst: the device, a broadcast address, or the neighbour that the device is heard by. */
 void outbox_nwk_command(struct outbox *o, uint16_t dst, uint8_t radius, struct span command);
 /* Commit, and send what was added; `changed`: with the device's row as it is now. */
@@ -277,6 +279,7 @@ void coordinator_started(struct device *d);              /* it has a new key, an
 
 /* --- network.c: NWK commands ------------------------------------------------------------------------------------- */
 void network_hear(struct device *d, const struct heard *h);
+void network_relay(struct device *d, const struct heard *h); /* a data frame of d to another device: pass it on */
 void network_check_address(struct device *d); /* what it says to have now: another's? Then it is told; before address_note */
 bool nwk_is_rejoin_request(const struct zb_nwk *h, uint8_t *capability); /* h: not secured, or opened */
 void nwk_rejoin_response(struct wr *w, uint16_t address);

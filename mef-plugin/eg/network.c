@@ -162,6 +162,24 @@ static void on_route_request(struct device *d, const struct heard *h, const stru
     send_to(d, &reply, h->hop, DIAMETER);
 }
 
+/* To a device under the same key, which is told of by a route reply or is asked for by its child; between keys nothing passes. */
+void network_relay(struct device *d, const struct heard *h)
+{
+    const struct assoc *a = &d->row.current;
+    struct device *to = address_find(d->eg, a->gateway, h->nwk.dst);
+    struct outbox o;
+    if (to == NULL || to == d || to->row.current.network_key != a->network_key || h->nwk.radius <= 1 ||
+        (h->nwk.fcf & ZB_FCF_SOURCE_ROUTE) != 0 || !coordinator_within_rate(d) || !outbox_open(to, &o))
+        return;
+    outbox_relay(&o, &h->nwk, wr_span(&h->out));
+    if (o.failed) {
+        outbox_drop(&o);
+        return;
+    }
+    eg_count(d->eg, "eg_device_frames_passed_on_total");
+    outbox_send(&o, false);
+}
+
 static void on_link_status(struct device *d, const struct heard *h, const struct zb_nwk_cmd *c)
 {
     neighbours_heard(d, h, c);

@@ -52,12 +52,14 @@ void outbox_drop(struct outbox *o)
 
 /* --- sealing ------------------------------------------------------------------------------------------------------ */
 
-/* Take the next counter of the device's key; the low byte of it numbers the frame at both layers (design 5.5). */
+/* Take the next counter of the device's key; the low byte of it numbers the frame at both layers (design 5.5), unless it is
+ * another's, which has a number. */
 static bool take(struct eg *e, const struct assoc *a, struct store_txn *t, struct own_frame *f)
 {
     if (vault_take(e->d.vault, t, a->network_key, a->gateway, 1, &f->counter) != ST_OK)
         return false;
-    f->nwk.seq = (uint8_t)f->counter;
+    if (f->nwk.src == 0)
+        f->nwk.seq = (uint8_t)f->counter;
     return true;
 }
 
@@ -158,6 +160,22 @@ void outbox_nwk_command(struct outbox *o, uint16_t dst, uint8_t radius, struct s
     }
     struct wr w = wr_of(f->payload, sizeof f->payload);
     wr_spanb(&w, command);
+    frame_end(o, f, &w);
+}
+
+void outbox_relay(struct outbox *o, const struct zb_nwk *h, struct span payload)
+{
+    struct own_frame *f = frame_begin(o, h->fcf & ~ZB_FCF_SECURITY, (uint8_t)(h->radius - 1));
+    if (f == NULL)
+        return;
+    f->nwk.src = h->src;
+    f->nwk.seq = h->seq;
+    f->nwk.has_dst64 = h->has_dst64;
+    f->nwk.dst64 = h->dst64;
+    f->nwk.has_src64 = h->has_src64;
+    f->nwk.src64 = h->src64;
+    struct wr w = wr_of(f->payload, sizeof f->payload);
+    wr_spanb(&w, payload);
     frame_end(o, f, &w);
 }
 

@@ -1,5 +1,6 @@
 /* NWK commands: link status, routes, address conflicts, and what is only taken in; and the one allocator of counters. The
  * devices are played with zigbee.h. */
+#include "mef-plugin/eg/records.h"
 #include "tests/unit/eg_fixture.h"
 
 enum { OTHER = 0x2222, SLEEPY = 0x80, ROUTER = 0x8e };
@@ -30,6 +31,14 @@ static void announce(struct world *w, const struct first_key *k, eui64_t device,
     wr_le64(&a, device);
     wr_u8(&a, capability);
     heard_by(w, k, device, address, 0xfffd, counter, address, 200, false, wr_span(&a));
+}
+
+static void greet(struct world *w)
+{
+    struct egp_message hello = {.env = {EGP_VERSION, EGP_HELLO, 1, GW, 0, EGP_TO_EG, 0, 0}};
+    struct call c;
+    hello.u.hello = (struct egp_hello){PAN, 15, 1, 0};
+    send_message(w, &hello, &c);
 }
 
 static uint16_t address_of(struct world *w, eui64_t device)
@@ -240,9 +249,7 @@ static void a_second_owner_of_an_address_gets_another(void **state)
     assert_int_equal(metric(w, "eg_address_conflicts_total"), 1);
     /* also after a restart, and a router finds one itself */
     reopen(w);
-    struct egp_message hello = {.env = {EGP_VERSION, EGP_HELLO, 1, GW, 0, EGP_TO_EG, 0, 0}};
-    hello.u.hello = (struct egp_hello){PAN, 15, 1, 0};
-    send_message(w, &hello, &c);
+    greet(w);
     from = w->h.nsent;
     announce(w, &k2, DEV2, 40, SHORT, ROUTER);
     assert_int_equal(commands_since(w, from, &k2, s, 4), 1);
@@ -274,6 +281,144 @@ static void what_is_no_conflict(void **state)
     announce(w, &k, DEV, 8, 0xfffe, SLEEPY);
     assert_int_equal(address_of(w, DEV), SHORT);
     assert_int_equal(metric(w, "eg_address_conflicts_total"), before);
+}
+
+/* --- a key domain of several devices ------------------------------------------------------------------------------ */
+
+struct rows {
+    struct device_row row[2]; /* of DEV and DEV2 */
+};
+
+static bool find_rows(void *user, struct span key, struct span val)
+{
+    struct rows *x = user;
+    struct rd r = rd_of(key);
+    eui64_t eui;
+    assert_true(rd_be64(&r, &eui) && (eui == DEV || eui == DEV2));
+    assert_true(device_decode(val, &x->row[eui == DEV2]));
+    return true;
+}
+
+/* Two enrolled devices, DEV2 at address OTHER; from now on it has DEV's key. */
+static struct first_key share(struct world *w, uint8_t capability, uint8_t capability2)
+{
+    uint8_t kb[8], vb[8192];
+    struct first_key k = enrol(w, DEV, 1), k2 = enrol(w, DEV2, 2);
+    struct rows x = {0};
+    announce(w, &k, DEV, 6, SHORT, capability);
+    announce(w, &k2, DEV2, 6, OTHER, capability2);
+    settle(w);
+    world_close(w);
+    w->store = must_open(w->f);
+    assert_int_equal(store_each(w->store, STORE_DEVICE, find_rows, &x), ST_OK);
+    x.row[1].current.network_key = x.row[0].current.network_key;
+    struct wr key = wr_of(kb, sizeof kb), val = wr_of(vb, sizeof vb);
+    wr_be64(&key, DEV2);
+    device_encode(&x.row[1], &val);
+    struct store_txn *t = store_begin(w->store);
+    store_put(t, STORE_DEVICE, wr_span(&key), wr_span(&val));
+    store_commit(t, NULL, NULL);
+    store_flush(w->store);
+    store_close(w->store);
+    loop_drain(&w->f->loop);
+    device_row_free(&x.row[0]);
+    device_row_free(&x.row[1]);
+    memset(w->h.timers, 0, sizeof w->h.timers);
+    w->h.nsent = 0;
+    world_open(w);
+    greet(w);
+    return k;
+}
+
+static void routers_of_one_key_learn_of_each_other(void **state)
+{
+    struct world *w = *state;
+    struct sent_command s[4];
+    struct first_key k = share(w, ROUTER, ROUTER);
+    w->h.nsent = 0;
+    link_status(w, &k, DEV2, OTHER, 100, OTHER, 90);
+    link_status(w, &k, DEV, SHORT, 100, SHORT, 255);
+    pass(w, 1000);
+    static const uint8_t both[] = {0x08, 0x62, 0x2e, 0x1f, 0x31, 0x22, 0x22, 0x35}; /* in the order of their addresses */
+    assert_int_equal(commands_since(w, 0, &k, s, 4), 1);
+    assert_true(span_eq(span_of(s[0].plain, s[0].n), span_of(both, sizeof both)));
+    /* Mgmt_Lqi: the asker and the other */
+    struct frame_bytes f = zdp(w, &k, 101, 0, 0, 0x0031, span_of("\1\0", 2));
+    uint8_t buf[ZB_NWK_MAX];
+    struct wr plain = wr_of(buf, sizeof buf);
+    struct zb_nwk nwk;
+    struct zb_aps aps;
+    uplink(w, GW, &f);
+    assert_true(newest_downlink(w, 0, k.key, &nwk, &plain) && zb_aps_parse(wr_span(&plain), &aps) == ZB_OK);
+    assert_true(aps.cluster == 0x8031 && aps.payload.n == 5 + 2 * 22 && aps.payload.p[2] == 2 && aps.payload.p[5 + 22 + 21] == 90);
+}
+
+static void what_goes_from_device_to_device_is_passed_on(void **state)
+{
+    struct world *w = *state;
+    struct sent_command s[2];
+    struct first_key k = share(w, ROUTER, SLEEPY);
+    /* a route to a child of ours, and a frame on it */
+    w->h.nsent = 0;
+    heard_by(w, &k, DEV, SHORT, 0xfffc, 100, SHORT, 255, true, span_of("\x01\x00\x42\x22\x22\x00", 6));
+    assert_int_equal(commands_since(w, 0, &k, s, 2), 1);
+    assert_true(s[0].cmd.id == ZB_NWK_ROUTE_REPLY && s[0].cmd.responder == OTHER && s[0].cmd.responder64 == DEV2);
+    static const struct {
+        uint16_t dst;
+        uint8_t radius;
+        uint16_t fcf;
+        bool passed;
+    } cases[] = {{OTHER, 5, 0x0208, true}, {OTHER, 1, 0x0208, false}, {0x3333, 5, 0x0208, false}, {SHORT, 5, 0x0208, false},
+                 {OTHER, 5, 0x0608, false}, {OTHER, 5, 0x1248, true}};
+    uint32_t last = 0;
+    for (uint32_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct zb_nwk h = {.fcf = cases[i].fcf, .dst = cases[i].dst, .src = SHORT, .radius = cases[i].radius, .seq = 0x99, .src64 = DEV,
+                           .has_src64 = (cases[i].fcf & ZB_FCF_SRC64) != 0, .nrelays = 0}, got;
+        struct frame_bytes f = {.n = 0};
+        struct wr out = wr_of(f.p, sizeof f.p), plain;
+        uint8_t buf[ZB_NWK_MAX];
+        static const uint8_t on[] = {0x00, 1, 6, 0, 4, 1, 1, 42, 1, 7, 1};
+        assert_int_equal(zb_nwk_seal(w->crypto, k.key, &h, 101 + i, DEV, 0, span_of(on, sizeof on), &out), ZB_OK);
+        f.n = out.n;
+        w->h.nsent = 0;
+        uplink(w, GW, &f);
+        plain = wr_of(buf, sizeof buf);
+        assert_int_equal(newest_downlink(w, 0, k.key, &got, &plain), cases[i].passed);
+        if (!cases[i].passed)
+            continue;
+        struct egp_message m;
+        struct zb_aux aux;
+        assert_null(egp_decode(span_of(w->h.sent[0].body, w->h.sent[0].n), &m));
+        struct rd r = rd_of(got.payload);
+        assert_int_equal(zb_aux_parse(&r, &aux), ZB_OK);
+        assert_true(m.u.frame.hop == OTHER && m.u.frame.indirect);
+        assert_true(got.src == SHORT && got.dst == OTHER && got.radius == 4 && got.seq == 0x99 && got.fcf == cases[i].fcf);
+        assert_true(span_eq(wr_span(&plain), span_of(on, sizeof on)) && aux.src64 == GW && aux.counter > last);
+        last = aux.counter;
+        /* sealed anew, it is still that frame */
+        struct egp_message stale = {.env = {EGP_VERSION, EGP_STALE, m.env.transaction, GW, DEV2, EGP_TO_EG, 15, 0}};
+        struct call c;
+        w->h.nsent = 0;
+        send_message(w, &stale, &c);
+        plain = wr_of(buf, sizeof buf);
+        assert_true(newest_downlink(w, 0, k.key, &got, &plain));
+        assert_true(got.src == SHORT && got.seq == 0x99 && span_eq(wr_span(&plain), span_of(on, sizeof on)));
+        last++;
+    }
+    assert_int_equal(metric(w, "eg_device_frames_passed_on_total"), 2);
+}
+
+static void nothing_passes_between_keys(void **state)
+{
+    struct world *w = *state;
+    struct first_key k = enrol(w, DEV, 1), k2 = enrol(w, DEV2, 2);
+    announce(w, &k2, DEV2, 6, OTHER, SLEEPY);
+    struct zb_aps a = {.dst_endpoint = 1, .profile = 0x0104, .cluster = 6, .src_endpoint = 1};
+    struct frame_bytes f = seal_aps(w, k.key, DEV, SHORT, OTHER, 6, &a, span_of("\1\7\1", 3));
+    size_t from = w->h.nsent;
+    uplink(w, GW, &f);
+    assert_int_equal(w->h.nsent, from);
+    assert_int_equal(metric(w, "eg_device_frames_passed_on_total"), 0);
 }
 
 /* --- counters ----------------------------------------------------------------------------------------------------- */
@@ -329,10 +474,7 @@ static void all_that_is_sent_has_one_allocator(void **state)
             crash(w);
         else if (round == 2)
             reopen(w);
-        struct egp_message hello = {.env = {EGP_VERSION, EGP_HELLO, 1, GW, 0, EGP_TO_EG, 0, 0}};
-        struct call c;
-        hello.u.hello = (struct egp_hello){PAN, 15, 1, 0};
-        send_message(w, &hello, &c);
+        greet(w);
     }
     assert_true(frames >= 4 * 7);
 }
@@ -347,6 +489,9 @@ int main(void)
         T(other_commands_are_taken_in),
         T(a_second_owner_of_an_address_gets_another),
         T(what_is_no_conflict),
+        T(routers_of_one_key_learn_of_each_other),
+        T(what_goes_from_device_to_device_is_passed_on),
+        T(nothing_passes_between_keys),
         T(all_that_is_sent_has_one_allocator),
 #undef T
     };
