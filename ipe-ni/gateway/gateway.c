@@ -162,6 +162,7 @@ static void downlink(struct gateway *g, const struct egp_envelope *env, uint16_t
                                      &(struct out_nwk){.hop = hop,
                                                        .ext = assoc_device(g->assoc, hop),
                                                        .indirect = indirect && hop != MAC_BROADCAST,
+                                                       .broadcast = h.dst >= NWK_MIN_BROADCAST,
                                                        .first_key =
                                                            env->type == EGP_RESPONSE && !h.secured && !h.command,
                                                        .secured = h.secured,

@@ -427,7 +427,9 @@ enum out_queued outbound_nwk(struct outbound *o, const struct out_nwk *f, uint32
     if (i == NULL)
         return OUT_FULL;
     i->kind = NWK;
-    i->dst = (struct mac_addr){.mode = MAC_SHORT, .pan = o->cfg.net.pan, .short_ = f->hop};
+    i->dst = (struct mac_addr){.mode = MAC_SHORT,
+                               .pan = o->cfg.net.pan,
+                               .short_ = f->broadcast && !f->indirect ? MAC_BROADCAST : f->hop};
     i->first_key = f->first_key;
     i->secured = f->secured;
     i->counter = f->counter;

@@ -46,6 +46,7 @@ struct out_nwk {
     uint16_t hop;        /* MAC destination; 0xffff: broadcast */
     eui64_t ext;         /* the hop's extended address when known, else 0 */
     bool indirect;
+    bool broadcast;      /* by NWK: radiated for all who listen, though in the order of the hop's queue, unless indirect */
     bool first_key;      /* once it is acknowledged, what was sealed before means nothing to the hop any more */
     bool secured;        /* NWK security; then: */
     uint32_t counter;

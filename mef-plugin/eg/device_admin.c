@@ -123,6 +123,8 @@ static bool load_device(void *user, struct span key, struct span val)
     d->row = row;
     d->counter_saved = row.current.counter_next;
     d->counter_saved_at = eg_now(e);
+    if (row.has_current)
+        address_note(d);
     pending_watch(d);
     exchange_watch(d);
     return true;

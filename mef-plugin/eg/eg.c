@@ -161,7 +161,7 @@ cJSON *eg_list(struct eg *e, const struct listing *l, const char *admin, eui64_t
 
 static void on_hello(struct eg *e, struct gateway *g, struct cse_request *req, const struct egp_message *m)
 {
-    (void)g, (void)m; /* gateway_heard did all there is to do */
+    g->ext_pan_id = m->u.hello.ext_pan_id; /* gateway_heard did the rest */
     eg_respond(e, req, ST_UPDATED, NULL);
 }
 

@@ -39,6 +39,9 @@ struct gateway {
     size_t nstored, oldest;
     struct own_frame *own; /* ring of EG_OWN_FRAMES, NULL before the first */
     size_t next_own;
+    struct map64 *addresses;       /* short address -> whose; addresses.c */
+    struct neighbours *neighbours; /* routers that it hears, NULL before the first */
+    uint64_t ext_pan_id;           /* as it said last */
 };
 
 struct observer {
@@ -63,6 +66,12 @@ struct ticket {      /* counters handed to an AE */
     uint16_t used; /* bit i: first + i was used */
 };
 
+struct aps_heard { /* to know an APS retransmission whose acknowledgement was lost */
+    uint64_t until; /* ms monotonic */
+    uint8_t counter;
+};
+#define EG_APS_HEARD 8
+
 /* One for each device of which more is known than its registration; of the others, which wait in `eg.codes` for their
  * device to come, device_find makes one, and the oldest EG_WOKEN so made are dropped again when nothing became of them. */
 struct device {
@@ -76,6 +85,9 @@ struct device {
     uint64_t timer;          /* ends the pending record */
     uint64_t exchange_timer; /* asks for, and ends waiting for, the second exchange */
     struct bucket own_rate;  /* of frames that the EG answers it with */
+    uint8_t lqi;             /* of its last frame */
+    struct aps_heard aps_heard[EG_APS_HEARD];
+    size_t next_aps_heard;
     uint8_t asked;           /* how often its node descriptor was asked for */
     struct bucket ticket_rate;
     uint32_t counter_saved;    /* row.current.counter_next as last stored.. */
@@ -267,7 +279,10 @@ MUST_USE bool outbox_open(struct device *d, struct outbox *o);
 void outbox_zdp(struct outbox *o, uint16_t cluster, struct span payload); /* APS data, endpoint 0 */
 void outbox_aps_command(struct outbox *o, struct vault_aps_command *c);   /* source and counters are filled in */
 void outbox_aps_ack(struct outbox *o, const struct zb_aps *acked);
-void outbox_nwk_command(struct outbox *o, struct span command);
+/* Pass on what another device has sent to this one (Zig 3.6.4.3); h: with a radius above 1 and no source route. */
+void outbox_relay(struct outbox *o, const struct zb_nwk *h, struct span payload);
+/* dst: the device, a broadcast address, or the neighbour that the device is heard by. */
+void outbox_nwk_command(struct outbox *o, uint16_t dst, uint8_t radius, struct span command);
 /* Commit, and send what was added; `changed`: with the device's row as it is now. */
 void outbox_send(struct outbox *o, bool changed);
 void outbox_drop(struct outbox *o); /* nothing happens, but for a gap in the counters */
@@ -277,6 +292,8 @@ void outbox_stale(struct eg *e, struct gateway *g, uint64_t transaction);
 /* --- coordinator.c: what the EG itself is addressed for (design 5.1) ----------------------------------------------- */
 struct heard { /* a secured frame of a device and its clear parts */
     struct span frame;
+    uint16_t hop; /* the neighbour that the gateway heard it from, and how well */
+    uint8_t lqi;
     struct zb_nwk nwk;
     struct zb_aux aux;
     uint8_t plain[ZB_NWK_MAX];
@@ -287,10 +304,30 @@ MUST_USE bool heard_parse(struct span frame, struct heard *x);
 MUST_USE bool heard_opens(struct device *d, const struct assoc *a, eui64_t gateway, struct heard *x);
 /* Take in a frame that opened under the device's current key. True: it is an application's, for AEs. */
 bool coordinator_hear(struct device *d, const struct heard *h);
+MUST_USE bool coordinator_within_rate(struct device *d); /* may it be answered now? */
+void coordinator_started(struct device *d);              /* it has a new key, and counts anew */
+
+/* --- network.c: NWK commands ------------------------------------------------------------------------------------- */
+void network_hear(struct device *d, const struct heard *h);
+void network_relay(struct device *d, const struct heard *h); /* a data frame of d to another device: pass it on */
+void network_check_address(struct device *d); /* what it says to have now: another's? Then it is told; before address_note */
 bool nwk_is_rejoin_request(const struct zb_nwk *h, uint8_t *capability); /* h: not secured, or opened */
 void nwk_rejoin_response(struct wr *w, uint16_t address);
 /* Tell the device to leave, while it has a key; whether it hears is not waited for. */
 void coordinator_send_leave(struct device *d);
+
+/* --- addresses.c -------------------------------------------------------------------------------------------------- */
+struct device *address_find(struct eg *e, eui64_t gateway, uint16_t address); /* NULL: nobody's */
+void address_note(struct device *d); /* its current one */
+void addresses_free(struct gateway *g);
+
+/* --- neighbours.c: routers that a gateway hears, and link status --------------------------------------------------- */
+void neighbours_heard(struct device *d, const struct heard *h, const struct zb_nwk_cmd *link_status);
+void neighbours_free(struct neighbours *n); /* NULL is fine */
+uint8_t neighbours_cost(uint8_t lqi);       /* link cost, 1 to 7 */
+/* An end device that joined at d's gateway and has d's key, by extended address or (0) by short address; d is one, too. */
+MUST_USE bool neighbours_child(const struct device *d, eui64_t eui, uint16_t address, struct zb_known *out);
+size_t neighbours_list(const struct device *d, struct zb_known *out, size_t max); /* d and routers with its key */
 
 /* --- exchange.c: the second exchange ------------------------------------------------------------------------------- */
 void exchange_begin(struct device *d); /* the device has proved its network key; row.exchange_since is set */

@@ -118,6 +118,7 @@ static bool commit_pending(struct device *d, struct pending *p, const struct hea
     eg_audit(e, t, d->row.admin, "eg", "device.key-proved", d->eui, "ok");
     eg_count(e, "eg_keys_proved_total");
     device_commit(d, t, relay_durable, x);
+    coordinator_started(d);
     return true;
 }
 
@@ -198,6 +199,8 @@ void uplink_frame(struct eg *e, struct gateway *g, struct cse_request *req, cons
         return;
     }
     *x = (struct relay){.e = e, .req = req, .device = d->eui, .frame.n = (uint8_t)frame.n};
+    h.hop = m->u.frame.hop;
+    h.lqi = m->u.frame.lqi;
     memcpy(x->frame.bytes, frame.p, frame.n);
     if (!take_frame(d, g->eui, &h, x)) {
         free(x);

@@ -95,13 +95,7 @@ class Demo:
         s = self.stack
         s.start({("eg", "allow-short-install-codes"): "true"})
         self.tell("system", f"mefd on {s.mef_uri} and https port {s.https}; ipe-nid; zbgwd {s.gateway_eui} on PAN {s.pan:04x}")
-        ready, listening = os.pipe()
-        os.set_inheritable(listening, True)
-        self.sniffer = s.sniff(self.args.out / "enrolment.pcap", listening)
-        os.close(listening)
-        if os.read(ready, 1) != b"\n":
-            raise StackError("the sniffer does not listen")
-        os.close(ready)
+        self.sniffer = s.capture(self.args.out / "enrolment.pcap")
 
     def operator(self):
         s, name = self.stack, self.args.application

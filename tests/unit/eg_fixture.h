@@ -711,7 +711,7 @@ static struct first_key enrol(struct world *w, eui64_t device, uint64_t transact
     return enrol_with(w, device, transaction, tclk);
 }
 
-/* --- what else a device says --------------------------------------------------------------------------------------- */
+/* --- what a device says to its coordinator --------------------------------------------------------------------------- */
 
 static struct frame_bytes zdp(struct world *w, const struct first_key *k, uint32_t counter, uint16_t dst, uint8_t fcf,
                               uint16_t cluster, struct span payload)
@@ -773,4 +773,34 @@ static enum egp_reason rejoin(struct world *w, eui64_t gateway, eui64_t device, 
     struct egp_message m = rejoin_message(gateway, device, transaction, &f);
     send_message(w, &m, c);
     return reason_of(c);
+}
+
+/* --- tickets ---------------------------------------------------------------------------------------------------------- */
+
+#define TICKET "mef/eg/devices/00158d0003123456/ticket"
+
+static void post(struct world *w, const char *path, const char *identity, struct span body, struct call *c)
+{
+    begin(w, c, CSE_CREATE, path, body, S_AE, identity);
+    settle(w);
+}
+
+static uint32_t take_ticket(struct world *w, const char *identity, const char *body, enum st expected)
+{
+    struct call c;
+    post(w, TICKET, identity, span_str(body), &c);
+    assert_int_equal(c.answers, 1);
+    assert_int_equal(c.st, expected);
+    if (c.pc == NULL)
+        return 0;
+    assert_string_equal(cJSON_GetObjectItem(c.pc, "source")->valuestring, "00124b001ca1b2c3");
+    assert_int_equal(cJSON_GetObjectItem(c.pc, "keySeq")->valueint, 0);
+    uint32_t first = (uint32_t)cJSON_GetObjectItem(c.pc, "first")->valuedouble;
+    cJSON_Delete(c.pc);
+    return first;
+}
+
+static struct frame_bytes command(struct world *w, const uint8_t key[ZB_KEY], uint32_t counter)
+{
+    return seal(w, key, GW, 0, SHORT, counter, 1, span_of("\x01\x02\x01", 3));
 }

@@ -328,6 +328,34 @@ static void refusal_reaches_the_waiting_response_only(void **state)
     assert_int_equal(outbound_waiting(rig->out), 0);
 }
 
+/* Link status and the like: the counters of a hop's own frames stay in order with those that others hear, too. */
+static void a_broadcast_goes_to_all_in_the_order_of_its_hop(void **state)
+{
+    (void)state;
+    uint32_t last;
+    uint8_t payload[8] = {0};
+    struct out_nwk f = {.hop = 0x1f2e, .broadcast = true, .secured = true, .counter = 6, .source = gateway, .frame = span_of(payload, 8)};
+    assert_int_equal(queue_frame(0x1f2e, false, true, 5, &last), OUT_QUEUED);
+    assert_int_equal(outbound_nwk(rig->out, &f, &last), OUT_QUEUED);
+    assert_int_equal(queue_frame(0x1f2e, false, true, 7, &last), OUT_QUEUED);
+    assert_int_equal(air_counter(), 5);
+    assert_memory_equal(rig->air + 5, "\x2e\x1f", 2);
+    finish(RADIO_SENT);
+    assert_memory_equal(rig->air + 5, "\xff\xff", 2);
+    assert_false(rig->air[0] & 0x20); /* asks for no acknowledgement */
+    finish(RADIO_SENT);
+    assert_int_equal(air_counter(), 7);
+    finish(RADIO_SENT);
+    assert_int_equal(outbound_nwk(rig->out, &f, &last), OUT_STALE);
+    f.counter = 8;
+    f.indirect = true; /* a child that sleeps gets it by itself, when it polls */
+    assert_int_equal(outbound_nwk(rig->out, &f, &last), OUT_QUEUED);
+    assert_int_equal(rig->air_n, 0);
+    poll_short(0x1f2e);
+    assert_memory_equal(rig->air + 5, "\x2e\x1f", 2);
+    finish(RADIO_SENT);
+}
+
 static void lost_indirect_frame_waits_again(void **state)
 {
     (void)state;
@@ -500,6 +528,7 @@ int main(void)
         cmocka_unit_test(nwk_headers),
         cmocka_unit_test_setup_teardown(association_then_key_then_the_rest, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(refusal_reaches_the_waiting_response_only, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(a_broadcast_goes_to_all_in_the_order_of_its_hop, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(lost_indirect_frame_waits_again, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(first_key_ends_the_old_order, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(one_address_does_not_hold_up_another, rig_setup, rig_teardown),
