@@ -15,7 +15,7 @@ struct item {
     struct peer *peer;
     enum { ASSOCIATION, NWK } kind;
     struct mac_addr dst;
-    bool indirect, first_key, secured;
+    bool indirect, either, command, secured;
     uint32_t counter;
     eui64_t source;
     uint64_t expires;
@@ -320,23 +320,12 @@ static void pump(struct outbound *o)
     }
 }
 
-/* The next hop has a key of its own before any proof of it: what was sealed under an older key, and that key's
- * counters, mean nothing to it any more. */
-static void first_key_delivered(struct outbound *o, struct peer *p)
-{
-    struct item *i, *next;
-    for (i = TAILQ_FIRST(&p->items); i != NULL; i = next) {
-        next = TAILQ_NEXT(i, in_peer);
-        if (i->kind == NWK && i->secured)
-            item_cancel(o, i);
-    }
-    p->sources = 0;
-}
-
 /* 7.5.6.4.3: an indirect frame without acknowledgement waits for the next poll; the radio has retried a direct one. */
 static void requeue(struct outbound *o, struct item *i)
 {
     struct item *after;
+    i->peer->indirect += !i->indirect;
+    i->indirect = true;
     TAILQ_INSERT_HEAD(&i->peer->items, i, in_peer);
     TAILQ_FOREACH(after, &o->time, in_time)
         if (after->expires >= i->expires)
@@ -358,9 +347,7 @@ void outbound_tx_done(struct outbound *o, enum radio_tx result, unsigned tries)
         struct peer *p = i->peer;
         p->flying = false;
         i->tries += tries;
-        if (result == RADIO_SENT && i->first_key)
-            first_key_delivered(o, p);
-        if (result == RADIO_NO_ACK && i->indirect)
+        if (result == RADIO_NO_ACK && (i->indirect || i->either))
             requeue(o, i);
         else
             item_end(o, i,
@@ -428,7 +415,8 @@ enum out_queued outbound_nwk(struct outbound *o, const struct out_nwk *f, uint32
         return OUT_FULL;
     i->kind = NWK;
     i->dst = (struct mac_addr){.mode = MAC_SHORT, .pan = o->cfg.net.pan, .short_ = f->hop};
-    i->first_key = f->first_key;
+    i->either = f->either;
+    i->command = f->command;
     i->secured = f->secured;
     i->counter = f->counter;
     i->source = f->source;
@@ -449,13 +437,37 @@ void outbound_poll(struct outbound *o, const struct mac_addr *who)
     pump(o);
 }
 
-void outbound_drop(struct outbound *o, uint16_t hop)
+static struct peer *drop(struct outbound *o, uint16_t hop, bool (*unwanted)(const struct item *i))
 {
     struct peer *p = map64_get(o->by_short, hop);
-    struct item *i;
-    while (p != NULL && (i = TAILQ_FIRST(&p->items)) != NULL)
-        item_cancel(o, i);
+    struct item *i, *next;
+    for (i = p != NULL ? TAILQ_FIRST(&p->items) : NULL; i != NULL; i = next) {
+        next = TAILQ_NEXT(i, in_peer);
+        if (unwanted(i))
+            item_cancel(o, i);
+    }
+    return p;
 }
+
+static bool is_any(const struct item *i) { return i != NULL; }
+static bool is_secured(const struct item *i) { return i->secured; }
+static bool is_no_command(const struct item *i) { return !i->secured || !i->command; }
+
+void outbound_drop(struct outbound *o, uint16_t hop)
+{
+    struct peer *p = drop(o, hop, is_any);
+    if (p != NULL)
+        p->sources = 0;
+}
+
+void outbound_rekeyed(struct outbound *o, uint16_t hop)
+{
+    struct peer *p = drop(o, hop, is_secured);
+    if (p != NULL)
+        p->sources = 0;
+}
+
+void outbound_revoked(struct outbound *o, uint16_t hop) { (void)drop(o, hop, is_no_command); }
 
 size_t outbound_waiting(const struct outbound *o) { return o->waiting; }
 

@@ -46,7 +46,8 @@ struct out_nwk {
     uint16_t hop;        /* MAC destination; 0xffff: broadcast */
     eui64_t ext;         /* the hop's extended address when known, else 0 */
     bool indirect;
-    bool first_key;      /* once it is acknowledged, what was sealed before means nothing to the hop any more */
+    bool either;         /* not known whether the hop polls: tried at once, and if that is not acknowledged, indirect */
+    bool command;        /* NWK command, else data */
     bool secured;        /* NWK security; then: */
     uint32_t counter;
     eui64_t source;      /* of the counter */
@@ -61,7 +62,10 @@ MUST_USE enum out_queued outbound_nwk(struct outbound *o, const struct out_nwk *
 /* The peer at this address asks for what waits for it. */
 void outbound_poll(struct outbound *o, const struct mac_addr *who);
 
-/* Drop all that waits for a next hop: each frame's result is EGP_TX_EXPIRED. */
-void outbound_drop(struct outbound *o, uint16_t hop);
+/* Each frame that these drop ends with EGP_TX_EXPIRED. */
+void outbound_drop(struct outbound *o, uint16_t hop);   /* the address is free again: all, and the order of counters */
+void outbound_rekeyed(struct outbound *o, uint16_t hop); /* a new key was proved: what was secured, and the order */
+/* The hop is to have nothing more but the secured NWK command by which it is told to leave. */
+void outbound_revoked(struct outbound *o, uint16_t hop);
 
 size_t outbound_waiting(const struct outbound *o); /* frames, all queues */
