@@ -204,7 +204,7 @@ bool coordinator_hear(struct device *d, const struct heard *h)
     if (is_application(&aps))
         return true;
     unsigned type = aps.fcf & 3u;
-    if (type == ZB_APS_COMMAND && within_rate(d))
+    if (type == ZB_APS_COMMAND && !is_broadcast(&h->nwk) && within_rate(d))
         exchange_command(d, plain);
     else if (type == ZB_APS_DATA && (aps.fcf & ZB_APS_SECURITY) == 0)
         hear_zdp(d, &h->nwk, &aps);

@@ -123,6 +123,8 @@ static bool load_device(void *user, struct span key, struct span val)
     d->counter_saved_at = eg_now(e);
     pending_watch(d);
     exchange_watch(d);
+    if (device_is_over(d))
+        device_changed_later(d);
     return true;
 }
 

@@ -63,7 +63,8 @@ static void drop(struct device *d, struct store_txn *t, int64_t before, enum dev
         vault_delete(d->eg->d.vault, t, (*at)->assoc.network_key);
         remove_at(at);
         device_release_link_key(d, t, link_key);
-        d->row.reason = why;
+        if (device_awaited(d)) /* else it was a claim beside a proved key, which tells nothing of the device */
+            d->row.reason = why;
     }
     device_store(d, t);
     pending_watch(d);
