@@ -1,7 +1,8 @@
-/* Everything that waits to be radiated: one queue a next hop, one frame on the air at a time.
+/* Everything that waits to be radiated: two queues a next hop, one frame on the air at a time.
  *
- * Within a queue an association response goes first, then frames without NWK security (first keys), then secured frames
- * in the order of their clear counters. Indirect frames, and all behind them, wait for the peer's poll by short or by
+ * In the one an association response goes first, then frames without NWK security (first keys), of which a new one takes
+ * the place of the oldest when four wait; in the other secured frames are in the order of their clear counters. The two
+ * take turns, a key that comes goes first. Indirect frames, and all behind them, wait for the peer's poll by short or by
  * extended address, at most 7.68 s (macTransactionPersistenceTime). Every NWK frame taken ends in exactly one call of
  * `done`. Callbacks must not call back into the outbound. Time is CLOCK_MONOTONIC of the loop. */
 #pragma once
@@ -20,7 +21,7 @@ struct out_config {
     struct radio *radio;       /* outlives the outbound */
     struct radio_network net;
     size_t max_peers;          /* next hops known at once; the least recently used idle one makes room */
-    size_t max_per_peer;       /* frames waiting for one next hop */
+    size_t max_per_peer;       /* frames waiting for one next hop, in each of its queues */
     void *user;
     void (*done)(void *user, const struct out_ticket *t, enum egp_tx result, unsigned tries);
     /* An association response ended: delivered says the device acknowledged it. */

@@ -364,6 +364,28 @@ static void a_first_key_overtakes_and_takes_nothing_away(void **state)
     finish(RADIO_SENT);
 }
 
+/* Associations in the name of a device that hears, and keys for one that polls, whoever asked for them. */
+static void bare_frames_do_not_hold_up_secured_ones(void **state)
+{
+    (void)state;
+    uint32_t last;
+    assert_true(outbound_association(rig->out, device, 0x1111, MAC_ASSOC_DENIED)); /* nobody polls for it */
+    assert_int_equal(queue_frame(0x1111, false, true, 5, &last), OUT_QUEUED);
+    assert_int_equal(air_counter(), 5);
+    finish(RADIO_SENT);
+    unsigned secured = 0;
+    for (uint32_t n = 0; n < 64; n++)
+        assert_int_equal(queue_frame(0x1f2e, true, n % 8 == 0, 100 + n, &last), OUT_QUEUED);
+    for (unsigned polls = 0; polls < 16; polls++) {
+        poll_short(0x1f2e);
+        secured += (air_counter() - 100) % 8 == 0;
+        finish(RADIO_SENT);
+        assert_int_equal(queue_frame(0x1f2e, true, false, 77, &last), OUT_QUEUED);
+    }
+    assert_int_equal(secured, 8);
+    assert_int_equal(outbound_waiting(rig->out), 1 + 4); /* of the bare ones, the newest */
+}
+
 static void a_proved_key_ends_the_old_order(void **state)
 {
     (void)state;
@@ -571,6 +593,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(refusal_reaches_the_waiting_response_only, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(lost_indirect_frame_waits_again, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(a_first_key_overtakes_and_takes_nothing_away, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(bare_frames_do_not_hold_up_secured_ones, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(a_proved_key_ends_the_old_order, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(who_has_a_freed_address_begins_anew, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(the_revoked_is_still_told_to_leave, rig_setup, rig_teardown),
