@@ -43,9 +43,9 @@ class Attacker(common.StackTest):
         """Readings arrive, and commands: one may fall to a frame that was radiated with its number, not three."""
         follow = self.stack.follow(eui)
         self.addCleanup(follow.stop)
-        for _ in range(3):
+        for _ in range(2):
             self.assertIsNotNone(follow.wait_event(8, cluster=0x0402), follow.tail() + joiner.tail())
-        for on in (1, 0, 1):
+        for on in (1, 0):
             for _ in range(3):
                 self.assertEqual(self.stack.mefkey("send", eui, "--cluster", "0x0006", "--command", str(on))[0], 0)
                 if joiner.wait_event(3, event="on-off", on=bool(on)) is not None:
