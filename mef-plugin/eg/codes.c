@@ -400,7 +400,7 @@ void eg_code_delete(struct eg *e, struct store_txn *t, const char *admin, const 
     store_del(t, STORE_INSTALL_CODE, eui_key(eui, kb));
     eg_audit(e, t, admin, actor, "install-code.delete", eui, "ok");
     code_discard(c);
-    if (!d->row.has_current) { /* nothing is left of it */
+    if (device_is_over(d)) {
         store_del(t, STORE_DEVICE, eui_key(eui, kb));
         device_drop(e, d);
     }

@@ -148,7 +148,7 @@ static bool is_zdp(const struct zb_aps *aps)
 /* Frames to the coordinator's address, or to all; what goes from device to device is answered by neither. */
 static void hear_own(struct device *d, const struct heard *h, const struct zb_aps *aps)
 {
-    if ((aps->fcf & 3u) == ZB_APS_COMMAND && coordinator_within_rate(d))
+    if ((aps->fcf & 3u) == ZB_APS_COMMAND && !is_broadcast(&h->nwk) && coordinator_within_rate(d))
         exchange_command(d, wr_span(&h->out));
     else if (is_zdp(aps))
         hear_zdp(d, aps, is_broadcast(&h->nwk));

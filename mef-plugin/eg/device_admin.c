@@ -127,6 +127,8 @@ static bool load_device(void *user, struct span key, struct span val)
         address_note(d);
     pending_watch(d);
     exchange_watch(d);
+    if (device_is_over(d))
+        device_changed_later(d);
     return true;
 }
 

@@ -83,6 +83,11 @@ void device_drop(struct eg *e, struct device *d)
     device_free(d);
 }
 
+bool device_is_over(const struct device *d)
+{
+    return d->code == NULL && !d->row.has_current && d->row.pending == NULL;
+}
+
 bool device_awaited(const struct device *d)
 {
     return !d->row.has_current || device_rearmed(d->eg, d);
@@ -216,18 +221,29 @@ cJSON *device_json(struct eg *e, const struct device *d)
     return o;
 }
 
-static void tell_gateway(struct device *d, const struct assoc *a)
+static void tell(struct device *d, eui64_t gateway, uint16_t address, enum egp_device_state state,
+                 enum egp_reason reason)
 {
     struct eg *e = d->eg;
-    struct gateway *g = gateway_find(e, a->gateway);
+    struct gateway *g = gateway_find(e, gateway);
     if (g == NULL)
         return;
     struct egp_message m = eg_message(EGP_DEVICE_STATE, e->next_transaction++, g->eui, d->eui);
-    m.u.state.state = (uint8_t)device_state(e, d);
-    m.u.state.reason = d->row.revoked ? EGP_DEVICE_REVOKED : EGP_OK;
-    m.u.state.device_short = a->address;
+    m.u.state.state = (uint8_t)state;
+    m.u.state.reason = (uint8_t)reason;
+    m.u.state.device_short = address;
     if (!eg_send(e, g, &m, NULL, NULL))
         log_event(LOG_DEBUG, "eg.state-unsent", "gateway=%016" PRIx64 " device=%016" PRIx64, g->eui, d->eui);
+}
+
+static void tell_gateway(struct device *d, const struct assoc *a)
+{
+    tell(d, a->gateway, a->address, device_state(d->eg, d), d->row.revoked ? EGP_DEVICE_REVOKED : EGP_OK);
+}
+
+void device_has_left(struct device *d, eui64_t gateway, uint16_t address)
+{
+    tell(d, gateway, address, EGP_ST_REGISTERED, EGP_OK);
 }
 
 void device_changed(struct device *d)
@@ -249,12 +265,28 @@ struct change {
     struct change *next; /* posted later, not yet run */
 };
 
+/* Its registration was deleted before its key ended: nothing is left of it. */
+static void end_if_over(struct device *d)
+{
+    struct eg *e = d->eg;
+    uint8_t kb[8];
+    struct store_txn *t = device_is_over(d) ? store_begin(e->d.store) : NULL;
+    if (t == NULL)
+        return; /* not so, or for the next start */
+    store_del(t, STORE_DEVICE, eui_key(d->eui, kb));
+    store_commit(t, NULL, NULL);
+    device_drop(e, d);
+    eg_gauges(e);
+}
+
 static void change_durable(void *user, enum st st)
 {
     struct change *c = user;
     struct device *d = st == ST_OK ? device_find(c->e, c->device) : NULL;
-    if (d != NULL)
+    if (d != NULL) {
         device_changed(d);
+        end_if_over(d);
+    }
     free(c);
 }
 

@@ -208,7 +208,7 @@ static bool make_network_key(struct eg *e, struct store_txn *t, const struct dev
 
 /* The first Transport-Key: an unsecured NWK frame around a command under the link key's key-transport key (Zig
  * 4.4.10.1), by default in the plain 62-byte form. */
-static enum st first_key(struct eg *e, struct gateway *g, struct store_txn *t, const struct assoc *a, eui64_t device,
+static enum st first_key(struct eg *e, struct gateway *g, const struct assoc *a, eui64_t device, uint32_t counter,
                          struct wr *frame)
 {
     const struct zb_cmd cmd = {
@@ -217,11 +217,9 @@ static enum st first_key(struct eg *e, struct gateway *g, struct store_txn *t, c
                                    .carried = a->network_key,
                                    .link_key = a->link_key,
                                    .key_id = ZB_KEY_ID_TRANSPORT,
-                                   .source = g->eui};
-    enum st st = vault_take(e->d.vault, t, a->link_key, g->eui, 1, &in.counter);
-    if (st != ST_OK)
-        return st;
-    in.aps_counter = (uint8_t)in.counter;
+                                   .source = g->eui,
+                                   .counter = counter,
+                                   .aps_counter = (uint8_t)counter};
     struct zb_nwk nwk = {.fcf = FIRST_KEY_FCF, .dst = a->address, .radius = RADIUS, .seq = in.aps_counter};
     if (g->row.extended) {
         nwk.fcf |= ZB_FCF_DST64 | ZB_FCF_SRC64;
@@ -234,11 +232,12 @@ static enum st first_key(struct eg *e, struct gateway *g, struct store_txn *t, c
 }
 
 /* A Rejoin Response (Zig 3.4.7), as bare as the request that it answers. */
-static void rejoin_response(eui64_t gateway, eui64_t device, const struct assoc *a, struct wr *frame)
+static void rejoin_response(eui64_t gateway, eui64_t device, const struct assoc *a, uint8_t seq, struct wr *frame)
 {
     zb_nwk_build(frame, &(struct zb_nwk){.fcf = REJOIN_FCF,
                                          .dst = a->address,
                                          .radius = 1,
+                                         .seq = seq,
                                          .has_dst64 = true,
                                          .has_src64 = true,
                                          .dst64 = device,
@@ -246,7 +245,8 @@ static void rejoin_response(eui64_t gateway, eui64_t device, const struct assoc 
     nwk_rejoin_response(frame, a->address);
 }
 
-/* Forge what is to be radiated and encode the EgResponse. A device that rejoins is answered first, its key comes next. */
+/* Forge what is to be radiated and encode the EgResponse. A device that rejoins is answered first, its key comes next;
+ * each of the two frames has a number of its own, by which receivers know repetitions. */
 static enum st forge(struct eg *e, struct gateway *g, struct store_txn *t, const struct assoc *a,
                      const struct egp_message *m, struct answer *x)
 {
@@ -255,14 +255,19 @@ static enum st forge(struct eg *e, struct gateway *g, struct store_txn *t, const
               out = wr_of(x->bytes, sizeof x->bytes);
     bool indirect = (m->u.request.capability & CAPABILITY_RX_ON_IDLE) == 0; /* who asked is answered as he asked */
     bool rejoin = m->u.request.join != EGP_ASSOCIATION;
-    enum st st = first_key(e, g, t, a, m->env.device, &frame);
+    uint32_t counter;
+    enum st st = vault_take(e->d.vault, t, a->link_key, g->eui, rejoin ? 2 : 1, &counter);
     if (st != ST_OK)
         return st;
     if (rejoin) {
-        rejoin_response(g->eui, m->env.device, a, &response);
+        rejoin_response(g->eui, m->env.device, a, (uint8_t)counter++, &response);
         x->next_transaction = e->next_transaction++;
-        x->next = (struct egp_frame){.hop = a->next_hop, .indirect = indirect, .nwk_frame = wr_span(&frame)};
     }
+    st = first_key(e, g, a, m->env.device, counter, &frame);
+    if (st != ST_OK)
+        return st;
+    if (rejoin)
+        x->next = (struct egp_frame){.hop = a->next_hop, .indirect = indirect, .nwk_frame = wr_span(&frame)};
     struct egp_message answer = eg_message(EGP_RESPONSE, m->env.transaction, g->eui, m->env.device);
     answer.u.response = (struct egp_response){.reason = EGP_OK,
                                               .next_hop = a->next_hop,

@@ -258,6 +258,19 @@ static bool open_command(struct device *d, struct span frame, struct zb_aps *aps
     return true;
 }
 
+/* Zig 2.2.8.3.2: at once, and for a repeated command as well; under the network key alone, as all acknowledgements here. */
+static void acknowledge(struct device *d, const struct zb_aps *aps)
+{
+    struct outbox o;
+    if ((aps->fcf & ZB_APS_ACK_REQUEST) == 0 || !outbox_open(d, &o))
+        return;
+    outbox_aps_ack(&o, aps);
+    if (o.failed)
+        outbox_drop(&o);
+    else
+        outbox_send(&o, false);
+}
+
 void exchange_command(struct device *d, struct span frame)
 {
     uint8_t buf[ZB_NWK_MAX];
@@ -272,6 +285,7 @@ void exchange_command(struct device *d, struct span frame)
             (void)failure_note(d->eg, g, d->eui, "aps-command-refused", 0);
         return;
     }
+    acknowledge(d, &aps);
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
         if (commands[i].id == cmd.id && commands[i].secured == ((aps.fcf & ZB_APS_SECURITY) != 0))
             commands[i].hear(d, &cmd);

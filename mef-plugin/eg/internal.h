@@ -196,6 +196,7 @@ void device_woken(struct device *d);
 void device_drop(struct eg *e, struct device *d);                        /* out of the map, and freed */
 void device_free(struct device *d);
 enum egp_device_state device_state(struct eg *e, const struct device *d);
+bool device_is_over(const struct device *d); /* neither a registration nor a key: its row goes once that is durable */
 bool device_rearmed(struct eg *e, const struct device *d);
 bool device_awaited(const struct device *d); /* it has no key, or may have been reset: an association may be its own */
 /* The link key by which it may rejoin at a gateway: what it shares with that Trust Centre. 0: none. */
@@ -212,6 +213,8 @@ void device_forget_key(struct device *d, struct store_txn *t, enum device_reason
 /* Tell observers and the gateway the state, now, which is durable; or once what the loop does now is durable. */
 void device_changed(struct device *d);
 void device_changed_later(struct device *d);
+/* Tell a gateway that the device, which had this address there, has proved a key at another one. */
+void device_has_left(struct device *d, eui64_t gateway, uint16_t address);
 void changes_forget(struct eg *e); /* at the end: what was posted runs, and finds nothing */
 cJSON *device_json(struct eg *e, const struct device *d);
 MUST_USE enum st devices_load(struct eg *e);

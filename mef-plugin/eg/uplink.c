@@ -38,6 +38,8 @@ struct relay { /* a frame that waits until the key it proves, or is under, is du
     struct cse_request *req;
     eui64_t device;
     bool committed, application;
+    eui64_t left; /* the gateway at which it was before, and its address there; 0: none */
+    uint16_t left_address;
     struct frame frame;
 };
 
@@ -49,6 +51,8 @@ static void relay_durable(void *user, enum st st)
         x->e->d.ops->fatal(x->e->d.host, "a device's key could not be stored");
     if (d != NULL && x->committed)
         device_changed(d);
+    if (d != NULL && x->left != 0)
+        device_has_left(d, x->left, x->left_address);
     if (d != NULL && d->row.has_current && x->application) {
         eg_count(x->e, "eg_uplink_relayed_total");
         publish(d, span_of(x->frame.bytes, x->frame.n));
@@ -94,7 +98,8 @@ static bool commit_pending(struct device *d, struct pending *p, const struct hea
     struct eg *e = d->eg;
     struct assoc proved = p->assoc;
     bool rejoined = device_rejoin_key(d, proved.gateway) == proved.link_key; /* by the link key that it has */
-    vault_id tclk = rejoined ? d->row.current.tclk : 0;
+    const struct assoc before = d->row.current;
+    bool moved = d->row.has_current && before.gateway != proved.gateway;
     struct store_txn *t = store_begin(e->d.store);
     if (t == NULL)
         return false;
@@ -104,7 +109,10 @@ static bool commit_pending(struct device *d, struct pending *p, const struct hea
     }
     device_forget_key(d, t, WHY_NONE); /* the one before; the record still holds the link key */
     pending_proved(d, p);
-    proved.tclk = tclk;
+    if (rejoined) {
+        proved.tclk = before.tclk;
+        proved.aps_next = before.aps_next;
+    }
     proved.counter_next = h->aux.counter + 1;
     proved.address = proved.next_hop = h->nwk.src;
     d->row.current = proved;
@@ -117,6 +125,8 @@ static bool commit_pending(struct device *d, struct pending *p, const struct hea
     device_store(d, t);
     eg_audit(e, t, d->row.admin, "eg", "device.key-proved", d->eui, "ok");
     eg_count(e, "eg_keys_proved_total");
+    x->left = moved ? before.gateway : 0;
+    x->left_address = before.address;
     device_commit(d, t, relay_durable, x);
     coordinator_started(d);
     return true;

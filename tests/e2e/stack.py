@@ -370,6 +370,12 @@ class Stack:
         return self.spawn("joiner", [PYTHON, SIM / program, "--eui64", eui64, "--medium", self.medium, "--channel", self.channel,
                                      *options], events=True, stdin=code + "\n")
 
+    def attack(self, euis: list, *options) -> Process:
+        """Somebody near the radio, in the name of these."""
+        named = [x for eui in euis for x in ("--eui64", eui)]
+        return self.spawn("attacker", [PYTHON, SIM / "attacker.py", "--medium", self.medium, "--channel", self.channel, "--pan",
+                                       f"{self.pan:04x}", *named, *options], events=True)
+
     def mefkey_argv(self, *args, credential: dict | None = None, ae_id: str = AE_ID) -> list:
         c = credential or self.ae
         psk = self.folder / (re.sub(r"[^A-Za-z0-9.-]", "_", c["kpmId"]) + ".psk")

@@ -133,12 +133,14 @@ class Joiner:
         if not self.args.sleepy:
             return self.radio.receive(timeout)
         end = time.monotonic() + timeout
-        while True:
+        while not self.radio.queue:  # what came while it was awake
+            self.radio.slept()
             f = self.poll(0x0000)
             left = end - time.monotonic()
             if f is not None or left <= 0:
                 return f
             time.sleep(min(POLL_INTERVAL, left))
+        return self.radio.queue.popleft()
 
     # --- joining -----------------------------------------------------------------------------------------------------
 

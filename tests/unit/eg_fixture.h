@@ -613,12 +613,12 @@ static bool newest_downlink(struct world *w, size_t from, const uint8_t key[ZB_K
     return false;
 }
 
-static struct frame_bytes command_frame(struct world *w, const struct first_key *k, eui64_t device, uint32_t counter,
-                                        const uint8_t *link_key, const struct zb_cmd *cmd)
+static struct frame_bytes command_to(struct world *w, const struct first_key *k, eui64_t device, uint32_t counter, uint16_t dst,
+                                     uint8_t fcf, const uint8_t *link_key, const struct zb_cmd *cmd)
 {
     uint8_t buf[ZB_NWK_MAX], aps_buf[ZB_NWK_MAX];
     struct wr payload = wr_of(buf, sizeof buf), aps = wr_of(aps_buf, sizeof aps_buf);
-    struct zb_aps a = {.fcf = ZB_APS_COMMAND, .counter = (uint8_t)counter};
+    struct zb_aps a = {.fcf = fcf, .counter = (uint8_t)counter};
     assert_int_equal(zb_cmd_build(&payload, cmd), ZB_OK);
     if (link_key != NULL) {
         assert_int_equal(zb_aps_seal(w->crypto, link_key, &a, ZB_KEY_ID_DATA, counter, device, wr_span(&payload), &aps),
@@ -627,12 +627,18 @@ static struct frame_bytes command_frame(struct world *w, const struct first_key 
         zb_aps_build(&aps, &a);
         wr_spanb(&aps, wr_span(&payload));
     }
-    struct zb_nwk h = {.fcf = 0x0208, .src = SHORT, .radius = 30, .seq = (uint8_t)counter};
+    struct zb_nwk h = {.fcf = 0x0208, .src = SHORT, .dst = dst, .radius = 30, .seq = (uint8_t)counter};
     struct frame_bytes f = {.n = 0};
     struct wr out = wr_of(f.p, sizeof f.p);
-    assert_int_equal(zb_nwk_seal(w->crypto, k->key, &h, counter, device, 0, wr_span(&aps), &out), ZB_OK);
+    assert_int_equal(zb_nwk_seal(w->crypto, k->key, &h, counter, device, k->key_seq, wr_span(&aps), &out), ZB_OK);
     f.n = out.n;
     return f;
+}
+
+static struct frame_bytes command_frame(struct world *w, const struct first_key *k, eui64_t device, uint32_t counter,
+                                        const uint8_t *link_key, const struct zb_cmd *cmd)
+{
+    return command_to(w, k, device, counter, 0, ZB_APS_COMMAND, link_key, cmd);
 }
 
 /* An APS command of the EG, opened under a link key (or in the clear: NULL). False: there is none since `from`. */

@@ -45,7 +45,9 @@ static void a_device_that_lost_its_key_gets_another(void **state)
     assert_int_equal(zb_nwk_parse(m.u.response.nwk_frame, &nwk), ZB_OK);
     assert_true(nwk.fcf == 0x1809 && nwk.dst == SHORT && nwk.src == 0 && nwk.dst64 == DEV && nwk.src64 == GW);
     assert_true(nwk.payload.n == 4 && memcmp(nwk.payload.p, "\x07\x2e\x1f\x00", 4) == 0);
+    uint8_t seq = nwk.seq;
     struct first_key k = key_after(w, from, tclk);
+    assert_int_equal(seq, (uint8_t)(k.counter - 1)); /* and the key's frame has the next one */
     assert_memory_not_equal(k.key, old.key, ZB_KEY);
     assert_true(k.key_seq == 1 && k.dst == DEV && k.src == GW);
     expect_device(w, DEV, "enrolled", NULL);
@@ -132,6 +134,37 @@ static void an_unproven_rejoin_changes_nothing(void **state)
     uplink(w, GW, &f);
     assert_int_equal(metric(w, "eg_uplink_dropped_total"), dropped);
     expect_device(w, DEV, "enrolled", NULL);
+    assert_int_equal(act(w, DEV, "rearm"), ST_OK); /* now an attempt may be its own */
+    struct call again;
+    assert_int_equal(ask(w, GW, DEV, 3, &again), EGP_OK);
+    pass(w, 61000);
+    expect_device(w, DEV, "enrolled", "no-secured-frame-seen");
+}
+
+/* The link key stays, so do the counters that were heard under it. */
+static void a_rejoin_opens_no_window_for_replays(void **state)
+{
+    struct world *w = *state;
+    struct call c;
+    uint8_t tclk[ZB_KEY];
+    const struct zb_cmd request = {.id = ZB_REQUEST_KEY, .key_type = ZB_KEYTYPE_TCLK};
+    struct first_key k = enrol_with(w, DEV, 1, tclk);
+    struct frame_bytes f = command_frame(w, &k, DEV, 90, tclk, &request);
+    size_t from = w->h.nsent;
+    uplink(w, GW, &f);
+    assert_int_equal(w->h.nsent, from + 1);
+    assert_int_equal(rejoin(w, GW, DEV, 2, &c), EGP_OK);
+    k = key_after(w, from, tclk);
+    f = reading_seq(w, &k, 1);
+    uplink(w, GW, &f);
+    crash(w);
+    from = w->h.nsent;
+    f = command_frame(w, &k, DEV, 80, tclk, &request);
+    uplink(w, GW, &f);
+    assert_int_equal(w->h.nsent, from);
+    f = command_frame(w, &k, DEV, 91, tclk, &request);
+    uplink(w, GW, &f);
+    assert_int_equal(w->h.nsent, from + 1);
 }
 
 /* A reset device joins by its code while somebody sends rejoins in its name, and the other way round. */
@@ -234,6 +267,7 @@ int main(void)
         T(a_device_that_lost_its_key_gets_another),
         T(counters_go_on),
         T(an_unproven_rejoin_changes_nothing),
+        T(a_rejoin_opens_no_window_for_replays),
         T(neither_kind_of_join_disturbs_the_other),
         T(who_may_not_rejoin),
         T(a_repeated_rejoin_gets_the_same_bytes),
