@@ -366,9 +366,10 @@ enum st aec_find(struct aec *c, eui64_t device, char relkeyid[AEC_ID_MAX])
 {
     char eui[17], label[48];
     eui64_print(device, eui);
-    snprintf(label, sizeof label, "lbl=" MEF_LABEL_EUI64 "%s", eui);
+    snprintf(label, sizeof label, M2M_SN_LABELS "=" MEF_LABEL_EUI64 "%s", eui);
     struct call call;
-    const struct spec s = {.method = CEP_GET, .path = "", .queries = {"fu=1", label}, .accept = FORMAT_JSON};
+    const struct spec s = {
+        .method = CEP_GET, .path = "", .queries = {M2M_SN_FILTER_USAGE "=1", label}, .accept = FORMAT_JSON};
     enum st st = perform(c, &s, &call);
     return st != ST_OK ? st : parsed(c, &call, aec_parse_uril(span_of(call.body, call.n), relkeyid));
 }

@@ -12,7 +12,7 @@
 
 #include <cjson/cJSON.h>
 
-#define CSE_PLUGIN_ABI 1u
+#define CSE_PLUGIN_ABI 2u
 #define CSE_PLUGIN_SYMBOL "cse_plugin" /* the one exported symbol: `const struct cse_plugin cse_plugin` */
 
 enum cse_op { CSE_CREATE = 1, CSE_RETRIEVE, CSE_UPDATE, CSE_DELETE, CSE_NOTIFY }; /* TS-0004 6.3.4.2.5 */
@@ -70,6 +70,8 @@ struct cse_response {
     const char *code;         /* on failure: machine-readable token such as "bad-crc"; NULL: none */
     const char *field;        /* on failure: the member at fault, or NULL */
     const char *detail;       /* on failure: one sentence for a person, without secrets, or NULL */
+    const char *histogram;    /* of the host's metrics, for how long this answer took since its request came; NULL: none.
+                               * A literal that ends in _seconds */
     bool sensitive;           /* holds key bytes: wipe after sending, never cache */
     uint64_t event_id;        /* of a notification, for clients of HTTP events to resume behind; 0: just counted */
 };
@@ -102,7 +104,8 @@ struct cse_host_ops {
     uint64_t (*now)(struct cse_host *h);   /* monotonic milliseconds */
     int64_t (*time)(struct cse_host *h);   /* milliseconds since 1970 UTC */
     bool (*random)(struct cse_host *h, void *out, size_t n); /* cryptographic */
-    /* Add to a metric (Prometheus counter name such as "mef_keys_retrieved_total"); `name` is a literal. Thread-safe. */
+    /* Add to a metric (Prometheus counter name such as "mef_keys_retrieved_total"); `name` is a literal.
+     * docs/operations.md lists them all. Thread-safe. */
     void (*count)(struct cse_host *h, const char *name, uint64_t add);
     void (*gauge)(struct cse_host *h, const char *name, int64_t value);
     /* The process cannot go on safely (a commit failed): no further answer leaves; it ends with an error. */

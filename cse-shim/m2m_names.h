@@ -1,6 +1,7 @@
-/* oneM2M spellings that the standard gives and that any host needs (TS-0004 8.2). */
+/* oneM2M spellings that the standard gives (TS-0004 8.2). What it does not give us stands in config/names.h. */
 #pragma once
 
+/* Attributes and root members. */
 #define M2M_SN_RESOURCE_TYPE "ty"
 #define M2M_SN_RESOURCE_ID "ri"
 #define M2M_SN_RESOURCE_NAME "rn"
@@ -11,3 +12,10 @@
 #define M2M_SN_EXPIRATION "et"
 #define M2M_SN_URI_LIST "m2m:uril"
 #define M2M_SN_DEBUG "m2m:dbg"
+
+/* Request parameters. */
+#define M2M_SN_FROM "fr"
+#define M2M_SN_RESPONSE_TYPE "rt"
+#define M2M_SN_RESULT_CONTENT "rcn"
+#define M2M_SN_FILTER_USAGE "fu"
+#define M2M_SN_LIMIT "lim"

@@ -29,6 +29,7 @@ struct forward {
     struct stream *line;
     struct cep_endpoint *coap;
     uint64_t session;           /* serial; 0: none */
+    uint64_t answered;          /* when the MEF last answered, us */
     bool open;
     sd_event_source *retry, *keepalive;
     uint64_t retry_us;
@@ -107,13 +108,17 @@ static void on_response(void *user, enum st st, const struct cep_message *rsp)
 {
     struct upmsg *m = user;
     struct forward *f = m->user;
-    if (st != ST_OK) { /* the MEF does not answer: keep the message, make a new session */
+    if (st != ST_OK) { /* keep the message; make a new session, unless others were answered meanwhile */
+        bool alive = f->answered > m->sent;
         upqueue_retry(f->queue, m);
         struct cep_session *session = cep_session_find(f->coap, f->session);
-        if (st == ST_TIMEOUT && session != NULL)
+        if (st == ST_TIMEOUT && session != NULL && !alive)
             cep_session_close(session);
+        else if (st == ST_TIMEOUT)
+            pump(f);
         return;
     }
+    f->answered = now_us(f);
     if (rsp->code >> 5 != 2)
         log_event(LOG_WARN, "mef.refused", "type=%s code=%u.%02u", egp_type_name(m->env.type), rsp->code >> 5,
                   rsp->code & 31u);
@@ -144,6 +149,7 @@ static bool post(struct forward *f, struct cep_session *session, struct upmsg *m
     struct cep_message req = {.code = CEP_POST, .opts = opts, .payload = span_of(m->bytes, m->n)};
     req.nopts = post_options(f, opts, format);
     m->user = f;
+    m->sent = now_us(f);
     return cep_request(session, &req, false, false, on_response, m) != 0;
 }
 

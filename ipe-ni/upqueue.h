@@ -9,7 +9,8 @@ struct upmsg {
     struct egp_envelope env;
     uint64_t at;             /* when it came, us */
     bool in_flight;
-    void *user;              /* the sender's own, while in flight */
+    void *user;              /* the sender's own, while in flight.. */
+    uint64_t sent;           /* ..and when it was sent last, us */
     size_t n;
     uint8_t bytes[EGP_MAX_MESSAGE];
 };

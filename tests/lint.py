@@ -67,6 +67,8 @@ check("no unbounded or ambient C calls", grep(r"\b(strcpy|strcat|sprintf|vsprint
 check("no run-time assertion in the product", grep(r"\bassert\s*\(", product))
 check("secrets are compared in constant time", grep(r"\bmemcmp\s*\([^;]*(key|mac|mic|psk|token|secret|kpm)", outside("cse-shim/base/bytes.h"), True))
 check("ESData and Mmef spellings stand in config/names.h only", grep(r'"(sec:|adfq|tgis|aski|srci)', product))
+check("oneM2M's own short names stand in cse-shim/m2m_names.h only",
+      grep(r'"(m2m:[a-z]+|ty|ri|rn|pi|ct|lt|lbl|et|fr|rt|rcn|fu|lim)["=]', outside("cse-shim/m2m_names.h")))
 check("the vault is asked for key bytes in few places",
       grep(r"\bvault_release\w*\s*\(", outside("mef-plugin/vault/", "mef-plugin/mef/")))
 check("Zigbee key functions are called by the vault, mefctl and the AE only",

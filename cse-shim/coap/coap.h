@@ -1,7 +1,7 @@
 /* CoAP endpoint (RFC 7252, 7641 Observe, 7959 Block) over plain UDP or DTLS 1.2 (RFC 6347) on one sd-event loop.
  *
  * Server and client are one thing: after the handshake either side of a session may send requests. The PDU codec is
- * libcoap's; sockets, DTLS, retransmission, de-duplication and block transfer are here (docs/architecture.md says why).
+ * libcoap's; sockets, DTLS, retransmission, de-duplication and block transfer are here (docs/decisions.md says why).
  *
  * Threads: an endpoint and everything made from it belong to the thread of its loop. Several endpoints, each with its
  * thread, may serve the same addresses as members of a group.

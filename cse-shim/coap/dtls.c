@@ -15,11 +15,9 @@
 /* TS-0003 10.2.1 and 10.2.3 ask for the CCM_8 suites. From OpenSSL 3.2 on, 8-byte tags exist at security level 0 only;
  * the lists of suites, curves and signatures are explicit, so the level admits nothing else. PSK first: a peer that
  * offers one wants to be known by it. */
-static const char suites[] = "PSK-AES128-CCM8:PSK-AES128-CCM:PSK-AES128-GCM-SHA256:ECDHE-ECDSA-AES128-CCM8:"
-                             "ECDHE-ECDSA-AES128-CCM:ECDHE-ECDSA-AES128-GCM-SHA256:@SECLEVEL=0";
-static const char psk_suites[] = "PSK-AES128-CCM8:PSK-AES128-CCM:PSK-AES128-GCM-SHA256:@SECLEVEL=0";
-static const char cert_suites[] =
-    "ECDHE-ECDSA-AES128-CCM8:ECDHE-ECDSA-AES128-CCM:ECDHE-ECDSA-AES128-GCM-SHA256:@SECLEVEL=0";
+#define PSK_SUITES "PSK-AES128-CCM8:PSK-AES128-CCM:PSK-AES128-GCM-SHA256"
+#define CERT_SUITES "ECDHE-ECDSA-AES128-CCM8:ECDHE-ECDSA-AES128-CCM:ECDHE-ECDSA-AES128-GCM-SHA256"
+#define LEVEL ":@SECLEVEL=0"
 
 /* What IPv4 must carry in one piece is 576 bytes (RFC 791); RFC 6347 4.1.1.1 wants us to come down to that. */
 #define SMALL_MTU 548u
@@ -222,9 +220,9 @@ struct dtls_ctx *dtls_ctx_new(const struct dtls_hooks *hooks, unsigned mtu, cons
     if (ctx == NULL)
         return NULL;
     *ctx = (struct dtls_ctx){.hooks = *hooks, .mtu = mtu};
-    ctx->server = ssl_ctx_new(DTLS_server_method(), suites);
-    ctx->client = ssl_ctx_new(DTLS_client_method(), psk_suites);
-    ctx->cert_client = ssl_ctx_new(DTLS_client_method(), cert_suites);
+    ctx->server = ssl_ctx_new(DTLS_server_method(), PSK_SUITES ":" CERT_SUITES LEVEL);
+    ctx->client = ssl_ctx_new(DTLS_client_method(), PSK_SUITES LEVEL);
+    ctx->cert_client = ssl_ctx_new(DTLS_client_method(), CERT_SUITES LEVEL);
     ctx->bio = bio_method();
     ctx->unused = BIO_ADDR_new();
     ctx->cookies = cookies_new(master);

@@ -1,5 +1,7 @@
 #include "cse-shim/host/primitive.h"
 
+#include "cse-shim/m2m_names.h"
+
 #include <stdio.h>
 #include <time.h>
 
@@ -88,7 +90,7 @@ static void take_response_type(struct request *r)
     size_t kept = 0;
     for (size_t i = 0; i < r->pub.nparams; i++) {
         const struct cse_param *p = &r->params[i];
-        if (strcmp(p->name, "rt") != 0) {
+        if (strcmp(p->name, M2M_SN_RESPONSE_TYPE) != 0) {
             r->params[kept++] = *p;
             continue;
         }

@@ -8,6 +8,7 @@
 
 #include <openssl/crypto.h>
 #include <stdlib.h>
+#include <time.h>
 
 enum { SPARE_MAX = 64 };
 
@@ -41,6 +42,13 @@ void requests_free(struct request_list *list)
     list->nspare = 0;
 }
 
+static uint64_t now_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
 struct request *request_new(struct cse_host *h, const struct binding_ops *binding, void *exchange)
 {
     struct request_list *list = host_requests(h);
@@ -48,6 +56,7 @@ struct request *request_new(struct cse_host *h, const struct binding_ops *bindin
     if (r == NULL)
         return NULL;
     r->host = h;
+    r->began = now_us();
     r->binding = binding;
     r->exchange = exchange;
     r->text = wr_of(r->text_buffer, sizeof r->text_buffer);
@@ -295,7 +304,6 @@ unsigned request_answer_format(const struct request *r)
 
 void request_respond(struct cse_host *h, struct cse_request *req, struct cse_response *rsp)
 {
-    (void)h;
     struct request *r = (struct request *)req;
     struct rendered body;
     struct cse_response failed = {.status = ST_INTERNAL};
@@ -321,6 +329,8 @@ void request_respond(struct cse_host *h, struct cse_request *req, struct cse_res
                        .location = rsp->location,
                        .sensitive = rsp->sensitive};
     r->binding->answer(r->exchange, &a);
+    if (rsp->histogram != NULL)
+        metrics_duration(host_metrics(h), rsp->histogram, now_us() - r->began);
     json_text_free(body.text);
     cJSON_Delete(rsp->pc);
     rsp->pc = NULL;

@@ -49,6 +49,7 @@ struct request {
     const struct binding_ops *binding;
     void *exchange;
     enum method method;
+    uint64_t began; /* us monotonic */
     const char *rqi, *rvi;
     const char *expires, *originated; /* Request Expiration and Originating Timestamp as sent, NULL: absent */
     bool old_options;                 /* CoAP: option numbers before 2022 */

@@ -1,6 +1,7 @@
 #include "cse-shim/http/http_text.h"
 
 #include "cse-shim/base/hex.h"
+#include "cse-shim/m2m_names.h"
 
 #include <strings.h>
 
@@ -139,7 +140,7 @@ bool http_read_content_type(struct span value, unsigned *format, int *ty)
     *ty = -1;
     while (value.n > 0) {
         struct span param = cut(&value, ';'), name = trim(cut(&param, '='));
-        if (same(name, "ty") && !read_number(trim(param), ty))
+        if (same(name, M2M_SN_RESOURCE_TYPE) && !read_number(trim(param), ty))
             return false;
     }
     return true;

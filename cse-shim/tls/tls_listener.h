@@ -1,6 +1,6 @@
 /* TLS 1.2 and 1.3 server on OpenSSL, non-blocking on one sd-event loop. Each connection, once its handshake is done,
  * becomes a plain stream on a socket pair with bounded buffers; whoever takes that descriptor speaks HTTP on it and
- * knows the authenticated peer. (docs/architecture.md: why not the HTTP library's own TLS.)
+ * knows the authenticated peer. (docs/decisions.md: why not the HTTP library's own TLS.)
  *
  * Clients authenticate by PSK or certificate (TS-0003 10.2.2, 10.2.3) or not at all: then the bearer token of the request
  * must do. */

@@ -10,34 +10,53 @@
 enum {
     FIRST_REPEAT_US = 300000, /* then twice that, then: */
     LAST_REPEAT_US = 1000000,
-    GIVE_UP_US = 5000000,     /* no stack waits longer for its key */
-    SAME_REQUEST_US = 1000000 /* a request with the same number within this is a repetition by the MAC */
+    GIVE_UP_US = 5000000,      /* no stack waits longer for its key */
+    DISPUTED_US = 7680000,     /* what is sent for a request may wait for so long */
+    SAME_REQUEST_US = 1000000  /* a request with the same number within this is a repetition by the MAC */
 };
 #define LAST_SHORT 0xfff7 /* Zig 3.6.1.9 */
 #define MAX_REJOIN 32 /* bytes of a bare Rejoin Request: header with both extended addresses, and two */
 
-struct device {
-    TAILQ_ENTRY(device) in_age;   /* approved or not: least recently heard first */
-    TAILQ_ENTRY(device) in_asked; /* when `asking` */
-    eui64_t eui;
+struct device;
+
+/* An EgRequest under way, as it was sent first. Requests in the device's name that come meanwhile begin no other one: the
+ * answer to this one is for it as well. */
+struct asking {
+    TAILQ_ENTRY(asking) in_asked; /* when `on` */
+    struct device *device;
+    bool on;
+    uint64_t transaction, heard, next, wait;
     uint16_t short_;
-    uint8_t capability, last_seq;
-    bool approved;                /* the EG gave it a key, or said it has one */
-    bool barred;                  /* the EG said revoked or expired: refused unless the EG answers otherwise in time */
-    uint64_t heard;               /* last association request, us */
-    bool asking;
-    uint64_t transaction, asked, next, wait;
+    uint8_t capability;
     int8_t rssi;
-    uint8_t nrejoin, rejoin[MAX_REJOIN]; /* the frame by which it asks to rejoin; none: it associates */
+    uint8_t n, frame[MAX_REJOIN]; /* by which it asks to rejoin; none: it associates */
+};
+
+enum { BY_ASSOCIATION, BY_REJOIN, WAYS }; /* a request of one kind does nothing to one of the other */
+enum { POLLS, HEARS, CLAIMS };
+
+struct device {
+    TAILQ_ENTRY(device) in_age; /* approved or not: least recently heard first */
+    eui64_t eui;
+    uint16_t short_;          /* given here, or told by the EG; 0: none yet */
+    bool located;             /* the EG has told it: requests that say otherwise are not the device's */
+    uint8_t last_seq;
+    bool approved;            /* the EG gave it a key, or said it has one */
+    bool barred;              /* the EG said revoked or expired: refused unless the EG answers otherwise in time */
+    enum egp_device_state state; /* last told */
+    uint64_t heard;           /* last association request, us */
+    uint64_t claimed[CLAIMS]; /* when somebody said last that it polls, or that it hears without; 0: never */
+    struct asking asking[WAYS];
 };
 
 TAILQ_HEAD(device_list, device);
+TAILQ_HEAD(asked_list, asking);
 
 struct assoc {
     struct assoc_config cfg;
     struct map64 *by_eui, *by_short;
     struct device_list age[2]; /* [approved] */
-    struct device_list asked;
+    struct asked_list asked;
     sd_event_source *timer;
     uint64_t transaction;
 };
@@ -50,19 +69,22 @@ static uint64_t now_us(const struct assoc *a)
     return now;
 }
 
-static void ask_end(struct assoc *a, struct device *d)
+static void ask_end(struct assoc *a, struct asking *x)
 {
-    if (d->asking)
-        TAILQ_REMOVE(&a->asked, d, in_asked);
-    d->asking = false;
+    if (x->on)
+        TAILQ_REMOVE(&a->asked, x, in_asked);
+    x->on = false;
 }
 
 static void device_free(struct assoc *a, struct device *d)
 {
-    ask_end(a, d);
-    outbound_drop(a->cfg.out, d->short_);
+    for (int way = 0; way < WAYS; way++)
+        ask_end(a, &d->asking[way]);
+    if (d->short_ != 0) {
+        outbound_drop(a->cfg.out, d->short_);
+        map64_del(a->by_short, d->short_);
+    }
     map64_del(a->by_eui, d->eui);
-    map64_del(a->by_short, d->short_);
     TAILQ_REMOVE(&a->age[d->approved], d, in_age);
     free(d);
 }
@@ -89,75 +111,108 @@ static bool pick_short(const struct assoc *a, uint16_t *out)
     return false;
 }
 
-static struct device *device_add(struct assoc *a, eui64_t eui, uint16_t short_)
+static bool device_place(struct assoc *a, struct device *d, uint16_t short_)
 {
-    struct device *d = calloc(1, sizeof *d);
-    if (d == NULL)
-        return NULL;
-    d->eui = eui;
-    d->short_ = short_;
-    if (!map64_put(a->by_short, short_, d)) {
-        free(d);
-        return NULL;
-    }
-    if (!map64_put(a->by_eui, eui, d)) {
+    if (!map64_put(a->by_short, short_, d))
+        return false;
+    if (d->short_ != 0)
         map64_del(a->by_short, d->short_);
-        free(d);
-        return NULL;
-    }
-    TAILQ_INSERT_TAIL(&a->age[false], d, in_age);
-    return d;
+    d->short_ = short_;
+    return true;
 }
 
+/* Into the table, without an address. NULL: no room. */
 static struct device *device_new(struct assoc *a, eui64_t eui)
 {
     struct device *oldest = TAILQ_FIRST(&a->age[false]);
-    uint16_t short_;
     if (map64_count(a->by_eui) >= a->cfg.max_devices) {
         if (oldest == NULL)
             return NULL;
         device_free(a, oldest);
     }
-    return pick_short(a, &short_) ? device_add(a, eui, short_) : NULL;
+    struct device *d = calloc(1, sizeof *d);
+    if (d == NULL || !map64_put(a->by_eui, eui, d)) {
+        free(d);
+        return NULL;
+    }
+    d->eui = eui;
+    for (int way = 0; way < WAYS; way++)
+        d->asking[way].device = d;
+    TAILQ_INSERT_TAIL(&a->age[false], d, in_age);
+    return d;
+}
+
+/* The device, which has an address at least when it is done. NULL: no room. */
+static struct device *device_with_address(struct assoc *a, eui64_t eui)
+{
+    struct device *d = map64_get(a->by_eui, eui);
+    uint16_t short_;
+    if (d == NULL)
+        d = device_new(a, eui);
+    return d != NULL && (d->short_ != 0 || (pick_short(a, &short_) && device_place(a, d, short_))) ? d : NULL;
+}
+
+/* The EG's word is worth more than an address that was given and of which nothing came; who has that gets another one. */
+static void device_locate(struct assoc *a, struct device *d, uint16_t short_)
+{
+    struct device *other = map64_get(a->by_short, short_);
+    if (short_ == 0 || short_ > LAST_SHORT || (other != NULL && other != d && other->located))
+        return;
+    if (other != d && device_place(a, d, short_)) {
+        if (other != NULL)
+            other->short_ = 0;
+        a->cfg.changed(a->cfg.user);
+    }
+    d->located = d->short_ == short_;
 }
 
 /* --- asking the EG ------------------------------------------------------------------------------------------------ */
-static void ask(struct assoc *a, struct device *d)
+static void ask(struct assoc *a, const struct asking *x)
 {
     struct egp_request req = {
         .gateway_short = a->cfg.short_,
-        .device_short = d->short_,
+        .device_short = x->short_,
         .pan_id = a->cfg.pan,
         .parent_short = a->cfg.short_,
-        .capability = d->capability,
-        .join = d->nrejoin != 0 ? EGP_REJOIN_TRUST_CENTRE : EGP_ASSOCIATION,
-        .nwk_frame = span_of(d->rejoin, d->nrejoin),
+        .capability = x->capability,
+        .join = x->n != 0 ? EGP_REJOIN_TRUST_CENTRE : EGP_ASSOCIATION,
+        .nwk_frame = span_of(x->frame, x->n),
     };
-    a->cfg.ask(a->cfg.user, d->eui, d->transaction, d->rssi, &req);
+    a->cfg.ask(a->cfg.user, x->device->eui, x->transaction, x->rssi, &req);
 }
 
 static void arm_timer(struct assoc *a)
 {
     uint64_t soonest = UINT64_MAX;
-    const struct device *d;
-    TAILQ_FOREACH(d, &a->asked, in_asked)
-        if (d->next < soonest)
-            soonest = d->next;
+    const struct asking *x;
+    TAILQ_FOREACH(x, &a->asked, in_asked)
+        if (x->next < soonest)
+            soonest = x->next;
     if (soonest != UINT64_MAX)
         sd_event_source_set_time(a->timer, soonest);
     sd_event_source_set_enabled(a->timer, soonest != UINT64_MAX ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
 }
 
-static void ask_begin(struct assoc *a, struct device *d, uint64_t now)
+/* Ask, or go on asking, as for a request that was heard now. The frame has room. */
+static void ask_begin(struct assoc *a, struct asking *x, const struct assoc_rejoin *r)
 {
-    ask_end(a, d);
-    d->transaction = a->transaction++;
-    d->asked = now;
-    d->wait = FIRST_REPEAT_US;
-    d->next = now + d->wait;
-    d->asking = true;
-    TAILQ_INSERT_TAIL(&a->asked, d, in_asked);
-    ask(a, d);
+    uint64_t now = now_us(a);
+    bool on = x->on;
+    x->heard = now;
+    x->wait = FIRST_REPEAT_US;
+    x->next = on && x->next < now + x->wait ? x->next : now + x->wait;
+    if (!on) {
+        x->on = true;
+        x->transaction = a->transaction++;
+        x->short_ = r->short_;
+        x->capability = r->capability;
+        x->rssi = r->rssi;
+        x->n = (uint8_t)r->frame.n;
+        if (x->n != 0)
+            memcpy(x->frame, r->frame.p, x->n);
+        TAILQ_INSERT_TAIL(&a->asked, x, in_asked);
+        ask(a, x);
+    }
     arm_timer(a);
 }
 
@@ -165,19 +220,19 @@ static int on_repeat(sd_event_source *s, uint64_t now, void *user)
 {
     (void)s;
     struct assoc *a = user;
-    struct device *d, *next;
-    for (d = TAILQ_FIRST(&a->asked); d != NULL; d = next) {
-        next = TAILQ_NEXT(d, in_asked);
-        if (d->next > now)
+    struct asking *x, *next;
+    for (x = TAILQ_FIRST(&a->asked); x != NULL; x = next) {
+        next = TAILQ_NEXT(x, in_asked);
+        if (x->next > now)
             continue;
-        if (now - d->asked >= GIVE_UP_US) {
-            log_event(LOG_WARN, "assoc.unanswered", "eui64=%016llx", (unsigned long long)d->eui);
-            ask_end(a, d);
+        if (now - x->heard >= GIVE_UP_US) {
+            log_event(LOG_WARN, "assoc.unanswered", "eui64=%016llx", (unsigned long long)x->device->eui);
+            ask_end(a, x);
             continue;
         }
-        d->wait = d->wait * 2 < LAST_REPEAT_US ? d->wait * 2 : LAST_REPEAT_US;
-        d->next += d->wait;
-        ask(a, d);
+        x->wait = x->wait * 2 < LAST_REPEAT_US ? x->wait * 2 : LAST_REPEAT_US;
+        x->next += x->wait;
+        ask(a, x);
     }
     arm_timer(a);
     return 0;
@@ -190,77 +245,103 @@ static void respond(struct assoc *a, const struct device *d, enum mac_associated
         log_event(LOG_WARN, "assoc.no-room", "eui64=%016llx", (unsigned long long)d->eui);
 }
 
+/* Anybody may say it. */
+static void claim(struct device *d, uint8_t capability, uint64_t now)
+{
+    d->claimed[capability & MAC_CAP_RX_ON ? HEARS : POLLS] = now;
+}
+
+bool assoc_disputed(const struct assoc *a, eui64_t device)
+{
+    const struct device *d = map64_get(a->by_eui, device);
+    uint64_t now = now_us(a);
+    for (int i = 0; i < CLAIMS; i++)
+        if (d == NULL || d->claimed[i] == 0 || now - d->claimed[i] > DISPUTED_US)
+            return false;
+    return true;
+}
+
 void assoc_request(struct assoc *a, eui64_t device, uint8_t capability, uint8_t seq, int8_t rssi)
 {
     uint64_t now = now_us(a);
-    struct device *d = map64_get(a->by_eui, device);
-    if (d != NULL && d->heard != 0 && d->last_seq == seq && now - d->heard < SAME_REQUEST_US)
+    const struct device *known = map64_get(a->by_eui, device);
+    if (known != NULL && known->heard != 0 && known->last_seq == seq && now - known->heard < SAME_REQUEST_US)
         return;
-    if (d == NULL && (d = device_new(a, device)) == NULL) {
+    struct device *d = device_with_address(a, device);
+    if (d == NULL) {
         log_event(LOG_WARN, "assoc.full", "eui64=%016llx devices=%zu", (unsigned long long)device,
                   map64_count(a->by_eui));
         return;
     }
-    d->capability = capability;
     d->last_seq = seq;
     d->heard = now;
-    d->rssi = rssi;
-    d->nrejoin = 0;
+    claim(d, capability, now);
     device_age(a, d, d->approved);
     log_event(LOG_INFO, "assoc.request", "eui64=%016llx short=%04x capability=%02x", (unsigned long long)device,
               d->short_, capability);
     respond(a, d, d->barred ? MAC_ASSOC_DENIED : MAC_ASSOC_OK);
-    ask_begin(a, d, now);
+    ask_begin(a, &d->asking[BY_ASSOCIATION],
+              &(struct assoc_rejoin){.short_ = d->short_, .capability = capability, .rssi = rssi});
 }
 
 void assoc_rejoin(struct assoc *a, const struct assoc_rejoin *r)
 {
     struct device *d = map64_get(a->by_eui, r->device);
-    bool room = r->short_ != 0 && r->short_ <= LAST_SHORT && map64_count(a->by_eui) < a->cfg.max_devices &&
-                map64_get(a->by_short, r->short_) == NULL;
-    if (d == NULL && room)
-        d = device_add(a, r->device, r->short_);
-    if (d == NULL || d->short_ != r->short_ || r->frame.n > MAX_REJOIN) {
+    bool good = r->short_ != 0 && r->short_ <= LAST_SHORT && r->frame.n <= MAX_REJOIN;
+    if (good && d == NULL)
+        d = device_new(a, r->device);
+    if (!good || d == NULL || (d->located && d->short_ != r->short_)) {
         log_event(LOG_INFO, "rejoin.ignored", "eui64=%016llx short=%04x", (unsigned long long)r->device, r->short_);
         return;
     }
-    d->capability = r->capability;
-    d->rssi = r->rssi;
-    d->nrejoin = (uint8_t)r->frame.n;
-    memcpy(d->rejoin, r->frame.p, r->frame.n);
+    claim(d, r->capability, now_us(a));
     log_event(LOG_INFO, "rejoin.request", "eui64=%016llx short=%04x", (unsigned long long)r->device, r->short_);
-    ask_begin(a, d, now_us(a));
+    ask_begin(a, &d->asking[BY_REJOIN], r);
 }
 
 bool assoc_answer(struct assoc *a, eui64_t device, uint64_t transaction, enum egp_reason reason)
 {
     struct device *d = map64_get(a->by_eui, device);
-    if (d == NULL || !d->asking || d->transaction != transaction)
+    int way = 0;
+    while (d != NULL && way < WAYS && !(d->asking[way].on && d->asking[way].transaction == transaction))
+        way++;
+    if (d == NULL || way == WAYS)
         return false;
-    ask_end(a, d);
+    ask_end(a, &d->asking[way]);
     arm_timer(a);
     if (reason == EGP_RATE_LIMITED || reason == EGP_UNAVAILABLE)
         return true; /* no word on the device */
-    d->barred = false;
     if (reason == EGP_OK)
         device_age(a, d, true);
+    if (way != BY_ASSOCIATION)
+        return true;
+    d->barred = false;
     /* Too late when the device has polled already: then nothing follows its association, and it gives up by itself. */
     outbound_association_status(a->cfg.out, d->short_, reason == EGP_OK ? MAC_ASSOC_OK : MAC_ASSOC_DENIED);
     return true;
 }
 
-bool assoc_state(struct assoc *a, eui64_t device, enum egp_device_state state)
+bool assoc_state(struct assoc *a, eui64_t device, enum egp_device_state state, uint16_t short_)
 {
     struct device *d = map64_get(a->by_eui, device);
+    bool proved = state == EGP_ST_JOINING || state == EGP_ST_ENROLLED;
+    if (d == NULL && proved)
+        d = device_new(a, device);
     if (d == NULL)
         return false;
+    if (proved)
+        device_locate(a, d, short_);
+    if (state == EGP_ST_JOINING && d->state != EGP_ST_JOINING)
+        outbound_rekeyed(a->cfg.out, d->short_);
+    d->state = state;
     d->barred = state == EGP_ST_REVOKED || state == EGP_ST_EXPIRED;
     if (d->barred) {
-        ask_end(a, d);
+        for (int way = 0; way < WAYS; way++)
+            ask_end(a, &d->asking[way]);
         arm_timer(a);
-        outbound_drop(a->cfg.out, d->short_);
+        outbound_revoked(a->cfg.out, d->short_);
     }
-    device_age(a, d, state == EGP_ST_JOINING || state == EGP_ST_KEY_SENT || state == EGP_ST_ENROLLED);
+    device_age(a, d, proved || state == EGP_ST_KEY_SENT);
     return true;
 }
 
@@ -270,19 +351,12 @@ eui64_t assoc_device(const struct assoc *a, uint16_t short_)
     return d != NULL ? d->eui : 0;
 }
 
-bool assoc_short(const struct assoc *a, eui64_t device, uint16_t *short_)
-{
-    const struct device *d = map64_get(a->by_eui, device);
-    if (d != NULL)
-        *short_ = d->short_;
-    return d != NULL;
-}
-
 void assoc_each(const struct assoc *a, void (*fn)(void *user, eui64_t device, uint16_t short_), void *user)
 {
     const struct device *d;
     TAILQ_FOREACH(d, &a->age[true], in_age)
-        fn(user, d->eui, d->short_);
+        if (d->short_ != 0)
+            fn(user, d->eui, d->short_);
 }
 
 bool assoc_restore(struct assoc *a, eui64_t device, uint16_t short_)
@@ -290,10 +364,11 @@ bool assoc_restore(struct assoc *a, eui64_t device, uint16_t short_)
     if (map64_count(a->by_eui) >= a->cfg.max_devices || map64_get(a->by_eui, device) != NULL ||
         map64_get(a->by_short, short_) != NULL)
         return false;
-    struct device *d = device_add(a, device, short_);
-    if (d != NULL)
-        device_age(a, d, true);
-    return d != NULL;
+    struct device *d = device_new(a, device);
+    if (d == NULL || !device_place(a, d, short_))
+        return false;
+    device_age(a, d, true);
+    return true;
 }
 
 size_t assoc_count(const struct assoc *a) { return map64_count(a->by_eui); }

@@ -24,9 +24,9 @@ void assoc_free(struct assoc *a); /* NULL is fine */
 /* A device asks to associate; seq is the frame's number, by which a repetition is known. */
 void assoc_request(struct assoc *a, eui64_t device, uint8_t capability, uint8_t seq, int8_t rssi);
 
-/* A device that says who and where it is, with the bare NWK frame by which it asks to rejoin. It keeps its address: only
- * the EG can tell whether it is the one, and what it is to have. One that nobody here knows is taken in if its address is
- * free. */
+/* A device that says who and where it is, with the bare NWK frame by which it asks to rejoin. That proves nothing, so
+ * it is put to the EG and answered where it says it is, and changes nothing here; where the EG has said that the device
+ * is somewhere else, it is ignored. */
 struct assoc_rejoin {
     eui64_t device;
     uint16_t short_;
@@ -39,11 +39,14 @@ void assoc_rejoin(struct assoc *a, const struct assoc_rejoin *r);
 /* An EgResponse came. True when it answers a request under way, which is thereby over; a refusal is then seen to. */
 MUST_USE bool assoc_answer(struct assoc *a, eui64_t device, uint64_t transaction, enum egp_reason reason);
 
-/* The EG's word on a device. False: not known here. */
-bool assoc_state(struct assoc *a, eui64_t device, enum egp_device_state state);
+/* The EG's word on a device, and on its address when it has proved a key: then it is known here from now on. False: not
+ * known here. */
+bool assoc_state(struct assoc *a, eui64_t device, enum egp_device_state state, uint16_t short_);
+
+/* Did requests in the device's name say both that it polls and that it hears without? */
+bool assoc_disputed(const struct assoc *a, eui64_t device);
 
 eui64_t assoc_device(const struct assoc *a, uint16_t short_);          /* 0: no device has this address */
-bool assoc_short(const struct assoc *a, eui64_t device, uint16_t *short_); /* false: not known */
 /* Visit the devices that the EG has approved. */
 void assoc_each(const struct assoc *a, void (*fn)(void *user, eui64_t device, uint16_t short_), void *user);
 /* Put back what assoc_each() told in an earlier life. False: an address is taken or the table full. */

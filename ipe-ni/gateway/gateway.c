@@ -158,12 +158,15 @@ static void downlink(struct gateway *g, const struct egp_envelope *env, uint16_t
         on_done(g, &ticket, EGP_TX_NO_ACK, 0);
         return;
     }
+    /* An unsecured frame answers a request, and anybody may have sent others in the device's name. */
+    bool either = !h.secured && assoc_disputed(g->assoc, env->device);
     enum out_queued q = outbound_nwk(g->out,
                                      &(struct out_nwk){.hop = hop,
                                                        .ext = assoc_device(g->assoc, hop),
-                                                       .indirect = indirect && hop != MAC_BROADCAST,
-                                                       .first_key =
-                                                           env->type == EGP_RESPONSE && !h.secured && !h.command,
+                                                       .indirect = indirect && !either && hop != MAC_BROADCAST,
+                                                       .broadcast = h.dst >= NWK_MIN_BROADCAST,
+                                                       .either = either,
+                                                       .command = h.command,
                                                        .secured = h.secured,
                                                        .counter = h.counter,
                                                        .source = h.source,
@@ -198,8 +201,9 @@ static void on_message(void *user, const struct egp_message *m)
     case EGP_DEVICE_STATE:
         log_event(LOG_INFO, "eg.state", "eui64=%016llx state=%s reason=%s", (unsigned long long)m->env.device,
                   egp_state_name(m->u.state.state), egp_reason_name(m->u.state.reason));
-        if (!assoc_state(g->assoc, m->env.device, m->u.state.state) && m->u.state.state == EGP_ST_REVOKED)
-            outbound_drop(g->out, m->u.state.device_short); /* it joined before we started */
+        if (!assoc_state(g->assoc, m->env.device, m->u.state.state, m->u.state.device_short) &&
+            m->u.state.state == EGP_ST_REVOKED)
+            outbound_revoked(g->out, m->u.state.device_short); /* it joined before we started */
         break;
     default:
         break;

@@ -5,7 +5,10 @@
 #include <stdlib.h>
 #include <sys/queue.h>
 
-enum { PERSISTENCE_US = 7680000 /* 500 base superframes of 15.36 ms */, SOURCES = 4 };
+enum { PERSISTENCE_US = 7680000 /* 500 base superframes of 15.36 ms */, SOURCES = 4, BARE_WAITING = 4 };
+
+/* Two queues for a next hop: anybody can have frames put into the one, so they do not hold up those in the other. */
+enum lane { BARE /* association response, then without NWK security */, SECURED, LANES };
 
 struct peer;
 
@@ -15,7 +18,7 @@ struct item {
     struct peer *peer;
     enum { ASSOCIATION, NWK } kind;
     struct mac_addr dst;
-    bool indirect, first_key, secured;
+    bool indirect, either, command, secured;
     uint32_t counter;
     eui64_t source;
     uint64_t expires;
@@ -34,8 +37,9 @@ struct peer { /* a next hop */
     TAILQ_ENTRY(peer) in_lru;
     uint16_t short_;
     eui64_t ext;                /* 0: not known */
-    struct item_list items;
-    size_t n, indirect;         /* items; of them indirect, one on the air included */
+    struct item_list lanes[LANES];
+    size_t n[LANES], indirect;  /* items; of them indirect, one on the air included */
+    enum lane last;             /* of the frame last put on the air */
     enum urgency ready;
     bool polled, flying, marked;
     struct {
@@ -78,7 +82,7 @@ static bool peer_make_room(struct outbound *o)
         return true;
     struct peer *p;
     TAILQ_FOREACH(p, &o->lru, in_lru)
-        if (p->n == 0 && !p->flying) {
+        if (p->n[BARE] + p->n[SECURED] == 0 && !p->flying) {
             peer_free(o, p);
             return true;
         }
@@ -96,13 +100,22 @@ static void peer_mark(struct outbound *o, struct peer *p, bool on)
         radio_pending(o->cfg.radio, &(struct mac_addr){.mode = MAC_EXT, .ext = p->ext}, on);
 }
 
-/* Bring the peer's place in the ready lists and the radio's table in line with its queue. */
+/* The item that may go now, by turns of each lane; NULL: none. */
+static struct item *peer_next(const struct peer *p)
+{
+    for (int turn = 0; turn < LANES && !p->flying; turn++) {
+        struct item *head = TAILQ_FIRST(&p->lanes[turn == 0 ? !p->last : p->last]);
+        if (head != NULL && (!head->indirect || p->polled))
+            return head;
+    }
+    return NULL;
+}
+
+/* Bring the peer's place in the ready lists and the radio's table in line with its queues. */
 static void peer_update(struct outbound *o, struct peer *p)
 {
-    const struct item *head = TAILQ_FIRST(&p->items);
-    enum urgency want = head == NULL || p->flying || (head->indirect && !p->polled) ? NOT_READY
-                        : head->indirect || !head->secured                          ? URGENT
-                                                                                    : NORMAL;
+    const struct item *next = peer_next(p);
+    enum urgency want = next == NULL ? NOT_READY : next->indirect || !next->secured ? URGENT : NORMAL;
     if (want != p->ready) {
         if (p->ready != NOT_READY)
             TAILQ_REMOVE(&o->ready[p->ready], p, in_ready);
@@ -138,7 +151,9 @@ static struct peer *peer_get(struct outbound *o, uint16_t short_, eui64_t ext)
             return NULL;
         }
         p->short_ = short_;
-        TAILQ_INIT(&p->items);
+        TAILQ_INIT(&p->lanes[BARE]);
+        TAILQ_INIT(&p->lanes[SECURED]);
+        p->last = SECURED;
     }
     TAILQ_INSERT_TAIL(&o->lru, p, in_lru);
     return peer_name(o, p, ext) ? p : NULL;
@@ -154,15 +169,16 @@ static void arm_timer(struct outbound *o)
 }
 
 /* A new item of the peer, not yet in its queue. NULL: no room. */
-static struct item *item_new(struct outbound *o, struct peer *p, bool indirect, struct span payload)
+static struct item *item_new(struct outbound *o, struct peer *p, enum lane lane, bool indirect, struct span payload)
 {
     uint64_t now;
-    struct item *i = p->n < o->cfg.max_per_peer && payload.n <= sizeof i->payload ? calloc(1, sizeof *i) : NULL;
+    struct item *i = p->n[lane] < o->cfg.max_per_peer && payload.n <= sizeof i->payload ? calloc(1, sizeof *i) : NULL;
     if (i == NULL || sd_event_now(o->cfg.loop, CLOCK_MONOTONIC, &now) < 0) {
         free(i);
         return NULL;
     }
     i->peer = p;
+    i->secured = lane == SECURED;
     i->indirect = indirect;
     i->expires = now + PERSISTENCE_US;
     i->n = payload.n;
@@ -171,16 +187,18 @@ static struct item *item_new(struct outbound *o, struct peer *p, bool indirect, 
     TAILQ_INSERT_TAIL(&o->time, i, in_time);
     arm_timer(o);
     o->waiting++;
-    p->n++;
+    p->n[lane]++;
     p->indirect += indirect;
     return i;
 }
+
+static enum lane lane_of(const struct item *i) { return i->secured ? SECURED : BARE; }
 
 /* An item that is on no list any more is over. */
 static void item_end(struct outbound *o, struct item *i, enum egp_tx result)
 {
     o->waiting--;
-    i->peer->n--;
+    i->peer->n[lane_of(i)]--;
     i->peer->indirect -= i->indirect;
     peer_update(o, i->peer);
     if (i->kind == ASSOCIATION)
@@ -192,7 +210,7 @@ static void item_end(struct outbound *o, struct item *i, enum egp_tx result)
 
 static void item_unlist(struct outbound *o, struct item *i)
 {
-    TAILQ_REMOVE(&i->peer->items, i, in_peer);
+    TAILQ_REMOVE(&i->peer->lanes[lane_of(i)], i, in_peer);
     TAILQ_REMOVE(&o->time, i, in_time);
     arm_timer(o);
 }
@@ -231,25 +249,24 @@ static void order_note(struct peer *p, eui64_t source, uint32_t counter)
     }
 }
 
-/* Insert behind what must go before it: association responses, then unsecured frames in the order of arrival, then
- * secured ones, those of one source by counter. */
+/* Secured frames of one source by counter, else in the order of arrival. */
 static void insert_in_order(struct peer *p, struct item *i)
 {
-    struct item *before = TAILQ_LAST(&p->items, item_list);
-    while (before != NULL && before->kind == NWK && before->secured &&
-           (!i->secured || (before->source == i->source && before->counter > i->counter)))
+    struct item_list *lane = &p->lanes[lane_of(i)];
+    struct item *before = TAILQ_LAST(lane, item_list);
+    while (before != NULL && i->secured && before->source == i->source && before->counter > i->counter)
         before = TAILQ_PREV(before, item_list, in_peer);
     if (before == NULL)
-        TAILQ_INSERT_HEAD(&p->items, i, in_peer);
+        TAILQ_INSERT_HEAD(lane, i, in_peer);
     else
-        TAILQ_INSERT_AFTER(&p->items, before, i, in_peer);
+        TAILQ_INSERT_AFTER(lane, before, i, in_peer);
 }
 
 static bool counter_waits(const struct peer *p, eui64_t source, uint32_t counter)
 {
     const struct item *i;
-    TAILQ_FOREACH(i, &p->items, in_peer)
-        if (i->kind == NWK && i->secured && i->source == source && i->counter == counter)
+    TAILQ_FOREACH(i, &p->lanes[SECURED], in_peer)
+        if (i->source == source && i->counter == counter)
             return true;
     return false;
 }
@@ -279,9 +296,13 @@ static void transmit_beacon(struct outbound *o)
                     .type = MAC_BEACON, .seq = o->bsn++, .src = our_address(o, MAC_SHORT), .payload = wr_span(&w)});
 }
 
-static void transmit_head(struct outbound *o, struct peer *p)
+static void transmit_next(struct outbound *o, struct peer *p)
 {
-    struct item *i = TAILQ_FIRST(&p->items);
+    struct item *i = peer_next(p);
+    if (i == NULL) { /* then it should not be on a list of ready ones */
+        peer_update(o, p);
+        return;
+    }
     struct mac_frame f = {
         .type = i->kind == ASSOCIATION ? MAC_COMMAND : MAC_DATA,
         .pending = i->indirect && p->indirect > 1, /* 7.2.1.1.3: more waits */
@@ -293,6 +314,7 @@ static void transmit_head(struct outbound *o, struct peer *p)
     };
     item_unlist(o, i);
     p->polled = false;
+    p->last = lane_of(i);
     if (!transmit(o, &f)) {
         item_end(o, i, EGP_TX_CHANNEL_BUSY);
         return;
@@ -316,28 +338,17 @@ static void pump(struct outbound *o)
             p = TAILQ_FIRST(&o->ready[NORMAL]);
         if (p == NULL)
             return;
-        transmit_head(o, p);
+        transmit_next(o, p);
     }
-}
-
-/* The next hop has a key of its own before any proof of it: what was sealed under an older key, and that key's
- * counters, mean nothing to it any more. */
-static void first_key_delivered(struct outbound *o, struct peer *p)
-{
-    struct item *i, *next;
-    for (i = TAILQ_FIRST(&p->items); i != NULL; i = next) {
-        next = TAILQ_NEXT(i, in_peer);
-        if (i->kind == NWK && i->secured)
-            item_cancel(o, i);
-    }
-    p->sources = 0;
 }
 
 /* 7.5.6.4.3: an indirect frame without acknowledgement waits for the next poll; the radio has retried a direct one. */
 static void requeue(struct outbound *o, struct item *i)
 {
     struct item *after;
-    TAILQ_INSERT_HEAD(&i->peer->items, i, in_peer);
+    i->peer->indirect += !i->indirect;
+    i->indirect = true;
+    TAILQ_INSERT_HEAD(&i->peer->lanes[lane_of(i)], i, in_peer);
     TAILQ_FOREACH(after, &o->time, in_time)
         if (after->expires >= i->expires)
             break;
@@ -358,9 +369,7 @@ void outbound_tx_done(struct outbound *o, enum radio_tx result, unsigned tries)
         struct peer *p = i->peer;
         p->flying = false;
         i->tries += tries;
-        if (result == RADIO_SENT && i->first_key)
-            first_key_delivered(o, p);
-        if (result == RADIO_NO_ACK && i->indirect)
+        if (result == RADIO_NO_ACK && (i->indirect || i->either))
             requeue(o, i);
         else
             item_end(o, i,
@@ -392,7 +401,7 @@ static void association_payload(struct item *i, uint16_t short_, enum mac_associ
 void outbound_association_status(struct outbound *o, uint16_t short_, enum mac_associated status)
 {
     const struct peer *p = map64_get(o->by_short, short_);
-    struct item *i = p != NULL ? TAILQ_FIRST(&p->items) : NULL;
+    struct item *i = p != NULL ? TAILQ_FIRST(&p->lanes[BARE]) : NULL;
     if (i != NULL && i->kind == ASSOCIATION)
         association_payload(i, short_, status);
 }
@@ -400,19 +409,32 @@ void outbound_association_status(struct outbound *o, uint16_t short_, enum mac_a
 bool outbound_association(struct outbound *o, eui64_t device, uint16_t short_, enum mac_associated status)
 {
     struct peer *p = peer_get(o, short_, device);
-    struct item *i = p != NULL ? TAILQ_FIRST(&p->items) : NULL;
+    struct item *i = p != NULL ? TAILQ_FIRST(&p->lanes[BARE]) : NULL;
     if (i == NULL || i->kind != ASSOCIATION) {
-        i = p != NULL ? item_new(o, p, true, span_of(NULL, 0)) : NULL;
+        i = p != NULL ? item_new(o, p, BARE, true, span_of(NULL, 0)) : NULL;
         if (i == NULL)
             return false;
         i->kind = ASSOCIATION;
         i->dst = (struct mac_addr){.mode = MAC_EXT, .pan = o->cfg.net.pan, .ext = device};
         i->ticket.device = device;
-        TAILQ_INSERT_HEAD(&p->items, i, in_peer);
+        TAILQ_INSERT_HEAD(&p->lanes[BARE], i, in_peer);
     }
     association_payload(i, short_, status);
     peer_update(o, p);
     return true;
+}
+
+/* Of frames that anybody can have sent the newest are kept. */
+static void make_room_for_bare(struct outbound *o, struct peer *p)
+{
+    struct item *i;
+    if (p->n[BARE] < BARE_WAITING && p->n[BARE] < o->cfg.max_per_peer)
+        return;
+    TAILQ_FOREACH(i, &p->lanes[BARE], in_peer)
+        if (i->kind == NWK)
+            break;
+    if (i != NULL)
+        item_cancel(o, i);
 }
 
 enum out_queued outbound_nwk(struct outbound *o, const struct out_nwk *f, uint32_t *last)
@@ -423,13 +445,17 @@ enum out_queued outbound_nwk(struct outbound *o, const struct out_nwk *f, uint32
     if (f->secured && ((order_last(p, f->source, last) && f->counter <= *last) ||
                        counter_waits(p, f->source, *last = f->counter)))
         return OUT_STALE;
-    struct item *i = item_new(o, p, f->indirect, f->frame);
+    if (!f->secured)
+        make_room_for_bare(o, p);
+    struct item *i = item_new(o, p, f->secured ? SECURED : BARE, f->indirect, f->frame);
     if (i == NULL)
         return OUT_FULL;
     i->kind = NWK;
-    i->dst = (struct mac_addr){.mode = MAC_SHORT, .pan = o->cfg.net.pan, .short_ = f->hop};
-    i->first_key = f->first_key;
-    i->secured = f->secured;
+    i->dst = (struct mac_addr){.mode = MAC_SHORT,
+                               .pan = o->cfg.net.pan,
+                               .short_ = f->broadcast && !f->indirect ? MAC_BROADCAST : f->hop};
+    i->either = f->either;
+    i->command = f->command;
     i->counter = f->counter;
     i->source = f->source;
     i->ticket = f->ticket;
@@ -449,13 +475,38 @@ void outbound_poll(struct outbound *o, const struct mac_addr *who)
     pump(o);
 }
 
-void outbound_drop(struct outbound *o, uint16_t hop)
+static struct peer *drop(struct outbound *o, uint16_t hop, bool (*unwanted)(const struct item *i))
 {
     struct peer *p = map64_get(o->by_short, hop);
-    struct item *i;
-    while (p != NULL && (i = TAILQ_FIRST(&p->items)) != NULL)
-        item_cancel(o, i);
+    struct item *i, *next;
+    for (int lane = 0; p != NULL && lane < LANES; lane++)
+        for (i = TAILQ_FIRST(&p->lanes[lane]); i != NULL; i = next) {
+            next = TAILQ_NEXT(i, in_peer);
+            if (unwanted(i))
+                item_cancel(o, i);
+        }
+    return p;
 }
+
+static bool is_any(const struct item *i) { return i != NULL; }
+static bool is_secured(const struct item *i) { return i->secured; }
+static bool is_no_command(const struct item *i) { return !i->secured || !i->command; }
+
+void outbound_drop(struct outbound *o, uint16_t hop)
+{
+    struct peer *p = drop(o, hop, is_any);
+    if (p != NULL)
+        p->sources = 0;
+}
+
+void outbound_rekeyed(struct outbound *o, uint16_t hop)
+{
+    struct peer *p = drop(o, hop, is_secured);
+    if (p != NULL)
+        p->sources = 0;
+}
+
+void outbound_revoked(struct outbound *o, uint16_t hop) { (void)drop(o, hop, is_no_command); }
 
 size_t outbound_waiting(const struct outbound *o) { return o->waiting; }
 
@@ -498,10 +549,11 @@ void outbound_free(struct outbound *o)
         return;
     free(o->flying);
     while ((p = TAILQ_FIRST(&o->lru)) != NULL) {
-        while ((i = TAILQ_FIRST(&p->items)) != NULL) {
-            TAILQ_REMOVE(&p->items, i, in_peer);
-            free(i);
-        }
+        for (int lane = 0; lane < LANES; lane++)
+            while ((i = TAILQ_FIRST(&p->lanes[lane])) != NULL) {
+                TAILQ_REMOVE(&p->lanes[lane], i, in_peer);
+                free(i);
+            }
         peer_free(o, p);
     }
     sd_event_source_disable_unref(o->timer);

@@ -1,7 +1,8 @@
-/* Everything that waits to be radiated: one queue a next hop, one frame on the air at a time.
+/* Everything that waits to be radiated: two queues a next hop, one frame on the air at a time.
  *
- * Within a queue an association response goes first, then frames without NWK security (first keys), then secured frames
- * in the order of their clear counters. Indirect frames, and all behind them, wait for the peer's poll by short or by
+ * In the one an association response goes first, then frames without NWK security (first keys), of which a new one takes
+ * the place of the oldest when four wait; in the other secured frames are in the order of their clear counters. The two
+ * take turns, a key that comes goes first. Indirect frames, and all behind them, wait for the peer's poll by short or by
  * extended address, at most 7.68 s (macTransactionPersistenceTime). Every NWK frame taken ends in exactly one call of
  * `done`. Callbacks must not call back into the outbound. Time is CLOCK_MONOTONIC of the loop. */
 #pragma once
@@ -20,7 +21,7 @@ struct out_config {
     struct radio *radio;       /* outlives the outbound */
     struct radio_network net;
     size_t max_peers;          /* next hops known at once; the least recently used idle one makes room */
-    size_t max_per_peer;       /* frames waiting for one next hop */
+    size_t max_per_peer;       /* frames waiting for one next hop, in each of its queues */
     void *user;
     void (*done)(void *user, const struct out_ticket *t, enum egp_tx result, unsigned tries);
     /* An association response ended: delivered says the device acknowledged it. */
@@ -46,7 +47,9 @@ struct out_nwk {
     uint16_t hop;        /* MAC destination; 0xffff: broadcast */
     eui64_t ext;         /* the hop's extended address when known, else 0 */
     bool indirect;
-    bool first_key;      /* once it is acknowledged, what was sealed before means nothing to the hop any more */
+    bool broadcast;      /* by NWK: radiated for all who listen, though in the order of the hop's queue, unless indirect */
+    bool either;         /* not known whether the hop polls: tried at once, and if that is not acknowledged, indirect */
+    bool command;        /* NWK command, else data */
     bool secured;        /* NWK security; then: */
     uint32_t counter;
     eui64_t source;      /* of the counter */
@@ -61,7 +64,10 @@ MUST_USE enum out_queued outbound_nwk(struct outbound *o, const struct out_nwk *
 /* The peer at this address asks for what waits for it. */
 void outbound_poll(struct outbound *o, const struct mac_addr *who);
 
-/* Drop all that waits for a next hop: each frame's result is EGP_TX_EXPIRED. */
-void outbound_drop(struct outbound *o, uint16_t hop);
+/* Each frame that these drop ends with EGP_TX_EXPIRED. */
+void outbound_drop(struct outbound *o, uint16_t hop);   /* the address is free again: all, and the order of counters */
+void outbound_rekeyed(struct outbound *o, uint16_t hop); /* a new key was proved: what was secured, and the order */
+/* The hop is to have nothing more but the secured NWK command by which it is told to leave. */
+void outbound_revoked(struct outbound *o, uint16_t hop);
 
 size_t outbound_waiting(const struct outbound *o); /* frames, all queues */

@@ -1,5 +1,6 @@
 /* The radio: a raw IEEE 802.15.4 transceiver that sends one frame at a time, acknowledges what is addressed to it, and
- * knows for whom frames wait. Drivers are a const table; one is chosen by the configuration's `radio = NAME:ARGUMENTS`.
+ * knows for whom frames wait. Drivers are a const table in radio.c; one is chosen by the configuration's
+ * `[radio] driver = NAME:ARGUMENTS`.
  *
  *   udp:GROUP:PORT[:INTERFACE]  the multicast medium of simulated radios (docs/operations.md): 224.0.0.116:9000 on
  *                               127.0.0.1 unless given

@@ -86,7 +86,12 @@ static void gateway_delete(struct ask *q)
 }
 
 static void devices_list(struct ask *q) { found(q, eg_device_list(q->a->d.eg, q->who->admin, q->after, q->limit)); }
-static void device_get(struct ask *q) { found(q, eg_device_get(q->a->d.eg, q->who->admin, q->eui)); }
+static void device_get(struct ask *q)
+{
+    cJSON *o = eg_device_get(q->a->d.eg, q->who->admin, q->eui);
+    if (o != NULL || !eg_explain_stranger(q->a->d.eg, q->who->admin, q->eui, &q->r))
+        found(q, o);
+}
 static void device_act(struct ask *q)
 {
     eg_device_action(q->a->d.eg, q->t, q->who->admin, q->actor, q->eui, q->action, &q->r);
@@ -120,7 +125,12 @@ static void credential_delete(struct ask *q)
     mef_credential_delete(q->a->d.mef, q->t, q->who->admin, q->actor, q->id, &q->r);
 }
 
-static void audit_list(struct ask *q) { found(q, audit_page(q->a->d.audit, q->who->admin, q->before, q->limit)); }
+static void audit_list(struct ask *q)
+{
+    cJSON *page = audit_page(q->a->d.audit, q->who->admin, q->before, q->limit), *row;
+    cJSON_ArrayForEach(row, page) event_explain(row);
+    found(q, page);
+}
 static void events(struct ask *q) { event_feed_watch(q->a->feed, q->req, q->who->admin, &q->r); }
 /* clang-format on */
 

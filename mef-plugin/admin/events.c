@@ -37,12 +37,23 @@ static uint64_t seq_of(const cJSON *row)
     return (uint64_t)cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(row, "seq"));
 }
 
+void event_explain(cJSON *row)
+{
+    const char *action = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(row, "action"));
+    const char *outcome = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(row, "outcome"));
+    bool ours = action != NULL && (strncmp(action, "eg.", 3) == 0 || strncmp(action, "device.", 7) == 0);
+    const char *sentence = ours && outcome != NULL ? eg_explanation(outcome) : NULL;
+    if (sentence != NULL)
+        cJSON_AddStringToObject(row, "explanation", sentence);
+}
+
 static void send_row(struct event_feed *f, struct watcher *w, const cJSON *row)
 {
     struct cse_response n = {.status = ST_OK, .pc = cJSON_Duplicate(row, true), .event_id = seq_of(row)};
     if (n.pc == NULL)
         return; /* at the next look */
     w->last = n.event_id;
+    event_explain(n.pc);
     f->d.ops->notify(f->d.host, w->observation, &n, true);
 }
 

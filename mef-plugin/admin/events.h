@@ -9,5 +9,7 @@ void event_feed_close(struct event_feed *f);                             /* NULL
 /* Accept the observation that req asks for: what is newer than the event named by Last-Event-ID, else than now. */
 void event_feed_watch(struct event_feed *f, struct cse_request *req, const char *admin, struct mef_result *r);
 void event_feed_end(struct event_feed *f, uint64_t observation); /* an unknown one is fine */
+/* A row of the trail that tells of a device: with the sentence for its outcome. */
+void event_explain(cJSON *row);
 /* The tokens changed: everyone shows theirs again. */
 void event_feed_drop(struct event_feed *f);

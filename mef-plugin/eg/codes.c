@@ -3,6 +3,7 @@
 #include "mef-plugin/eg/input.h"
 #include "mef-plugin/eg/internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 /* --- reading the body --------------------------------------------------------------------------------------------- */
@@ -57,6 +58,12 @@ static bool refuse_key(struct mef_result *r, enum st st, const char *why, const 
         {"bad-crc", "the CRC does not fit the code; compare it with the label"},
         {"short-code", "codes shorter than 16 bytes are not allowed here (allow-short-install-codes)"},
         {"public-key", "this key is publicly known"},
+        {"bad-eui64", "an EUI-64 has 16 hexadecimal digits, not all 0 and not all F"},
+        {"no-eui64", "there is no EUI-64 in the text: a label with the code alone is registered by PUT"},
+        {"no-code", "there is no install code in the text"},
+        {"two-eui64s", "there is more than one EUI-64 in the text: scan one label at a time"},
+        {"two-codes", "there is more than one install code in the text: scan one label at a time"},
+        {"unknown-format", "the text is of no known format of labels; register EUI-64 and code by PUT"},
     };
     for (size_t i = 0; why != NULL && i < sizeof texts / sizeof texts[0]; i++)
         if (strcmp(texts[i].code, why) == 0)
@@ -80,12 +87,18 @@ static bool import_text(struct eg *e, struct store_txn *t, const cJSON *in, stru
 static bool import_label(struct eg *e, struct store_txn *t, const cJSON *in, eui64_t *eui, struct code *c,
                          struct mef_result *r)
 {
-    const char *text = NULL, *why = NULL;
-    if (!input_text(in, "label", 512, &text, r))
-        return false;
-    if (text == NULL)
+    const cJSON *label = cJSON_GetObjectItemCaseSensitive(in, "label"); /* with the scanner's line ends, if it has some */
+    const char *why = NULL;
+    size_t at = 0;
+    if (label == NULL)
         return mef_refuse(r, ST_BAD_REQUEST, "missing", "label", "the text of the device's label");
-    enum st st = vault_import_label(e->d.vault, t, text, e->allow_short, eui, &c->key, &why);
+    if (!cJSON_IsString(label))
+        return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "label", "not a text");
+    enum st st = vault_import_label(e->d.vault, t, label->valuestring, e->allow_short, eui, &c->key, &why, &at);
+    if (at != 0) {
+        snprintf(r->text, sizeof r->text, "character %zu is no hexadecimal digit", at);
+        return mef_refuse(r, st, why, "label", r->text);
+    }
     return st == ST_OK || refuse_key(r, st, why, "label");
 }
 
@@ -311,6 +324,7 @@ static void put_code(struct eg *e, struct store_txn *t, const char *actor, eui64
         device_woken(d);
     eg_gauges(e);
     eg_audit(e, t, d->row.admin, actor, "install-code.put", eui, "ok");
+    failure_forget(e, d->row.admin, eui); /* what was refused before was refused for something else */
     if (!is_new)
         device_changed_later(d);
     r->st = is_new ? ST_CREATED : ST_OK;
@@ -386,7 +400,7 @@ void eg_code_delete(struct eg *e, struct store_txn *t, const char *admin, const 
     store_del(t, STORE_INSTALL_CODE, eui_key(eui, kb));
     eg_audit(e, t, admin, actor, "install-code.delete", eui, "ok");
     code_discard(c);
-    if (!d->row.has_current) { /* nothing is left of it */
+    if (device_is_over(d)) {
         store_del(t, STORE_DEVICE, eui_key(eui, kb));
         device_drop(e, d);
     }

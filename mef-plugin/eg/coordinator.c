@@ -1,22 +1,17 @@
-/* What is addressed to the coordinator itself (design 5.1): ZDP, APS commands, NWK commands. The gateway sees none of it;
- * every frame looks alike without the key. */
+/* What is addressed to the coordinator itself (design 5.1): ZDP here, APS commands in exchange.c, NWK commands in
+ * network.c. The gateway sees none of it; every frame looks alike without the key. */
 #include "mef-plugin/eg/internal.h"
 
 #include <inttypes.h>
 
 #define OWN_RATE 8 /* answers to one device a second, and at once */
 #define OWN_BURST 32
-
-enum nwk_command { /* Zig 3.4 */
-    NWK_LEAVE = 0x04,
-    NWK_REJOIN_REQUEST = 0x06,
-    NWK_REJOIN_RESPONSE = 0x07,
-    NWK_TIMEOUT_REQUEST = 0x0b,
-    NWK_TIMEOUT_RESPONSE = 0x0c
-};
+#define REPEAT_MS 5000 /* apscMaxFrameRetries * apscAckWaitDuration, and less than a device waits before it asks anew */
+#define MAX_LISTED 33  /* neighbours told of */
+#define FRAGMENTED 3u  /* bits of the extended header */
 
 /* A peer that asks too much is not answered: no counter of the key is spent on it. */
-static bool within_rate(struct device *d)
+bool coordinator_within_rate(struct device *d)
 {
     return bucket_take(&d->own_rate, eg_now(d->eg), OWN_RATE, OWN_BURST, 1);
 }
@@ -24,112 +19,6 @@ static bool within_rate(struct device *d)
 static bool is_broadcast(const struct zb_nwk *h)
 {
     return h->dst >= 0xfff8;
-}
-
-/* --- NWK commands ------------------------------------------------------------------------------------------------- */
-
-/* Zig 3.4.4: "I leave" has the request bit clear; one that comes back rejoins. */
-enum { LEAVE_REJOIN = 0x20, LEAVE_REQUEST = 0x40 };
-
-static void on_leave(struct device *d, struct rd *r)
-{
-    uint8_t options;
-    if (!rd_u8(r, &options) || (options & (LEAVE_REQUEST | LEAVE_REJOIN)) != 0)
-        return;
-    struct eg *e = d->eg;
-    struct store_txn *t = store_begin(e->d.store);
-    if (t == NULL)
-        return;
-    device_forget_key(d, t, WHY_LEFT);
-    device_store(d, t);
-    eg_audit(e, t, d->row.admin, "eg", "device.left", d->eui, "ok");
-    eg_count(e, "eg_left_total");
-    device_commit(d, t, NULL, NULL);
-    device_changed_later(d);
-}
-
-void coordinator_send_leave(struct device *d)
-{
-    static const uint8_t leave[] = {NWK_LEAVE, LEAVE_REQUEST};
-    struct outbox o;
-    if (!outbox_open(d, &o))
-        return;
-    outbox_nwk_command(&o, span_of(leave, sizeof leave));
-    if (o.failed)
-        outbox_drop(&o);
-    else
-        outbox_send(&o, false);
-}
-
-bool nwk_is_rejoin_request(const struct zb_nwk *h, uint8_t *capability)
-{
-    struct rd r = rd_of(h->payload);
-    uint8_t id;
-    return (h->fcf & ZB_FCF_TYPE) == ZB_NWK_COMMAND && rd_u8(&r, &id) && id == NWK_REJOIN_REQUEST &&
-           rd_u8(&r, capability);
-}
-
-void nwk_rejoin_response(struct wr *w, uint16_t address)
-{
-    wr_u8(w, NWK_REJOIN_RESPONSE);
-    wr_le16(w, address);
-    wr_u8(w, 0x00); /* success (Zig 3.4.7.3.2) */
-}
-
-/* A rejoin under the network key (Zig 3.4.6): the key is the proof; the device keeps its address. */
-static void on_rejoin(struct device *d, struct rd *r)
-{
-    uint8_t capability, buf[4];
-    struct wr w = wr_of(buf, sizeof buf);
-    struct outbox o;
-    if (!rd_u8(r, &capability) || !within_rate(d) || !outbox_open(d, &o))
-        return;
-    nwk_rejoin_response(&w, d->row.current.address);
-    outbox_nwk_command(&o, wr_span(&w));
-    if (o.failed) {
-        outbox_drop(&o);
-        return;
-    }
-    d->row.current.capability = capability;
-    outbox_send(&o, true);
-}
-
-/* Zig 3.4.11, 3.4.12: any time-out is accepted, since children do not age here; their polls keep them. */
-static void on_timeout_request(struct device *d, struct rd *r)
-{
-    enum { LONGEST = 14, SUCCESS = 0, INCORRECT_VALUE = 1, KEEPALIVE_BY_POLL = 1 };
-    uint8_t timeout, configuration, buf[3];
-    struct wr w = wr_of(buf, sizeof buf);
-    struct outbox o;
-    if (!rd_u8(r, &timeout) || !rd_u8(r, &configuration) || !within_rate(d) || !outbox_open(d, &o))
-        return;
-    wr_u8(&w, NWK_TIMEOUT_RESPONSE);
-    wr_u8(&w, timeout <= LONGEST && configuration == 0 ? SUCCESS : INCORRECT_VALUE);
-    wr_u8(&w, KEEPALIVE_BY_POLL);
-    outbox_nwk_command(&o, wr_span(&w));
-    if (o.failed)
-        outbox_drop(&o);
-    else
-        outbox_send(&o, false);
-}
-
-static const struct {
-    uint8_t id;
-    void (*hear)(struct device *d, struct rd *r);
-} nwk_commands[] = {{NWK_LEAVE, on_leave}, {NWK_REJOIN_REQUEST, on_rejoin}, {NWK_TIMEOUT_REQUEST, on_timeout_request}};
-
-static void hear_nwk_command(struct device *d, struct span plain)
-{
-    struct rd r = rd_of(plain);
-    uint8_t id;
-    if (!rd_u8(&r, &id))
-        return;
-    log_event(LOG_DEBUG, "eg.nwk-command", "device=%016" PRIx64 " id=%02x", d->eui, id);
-    for (size_t i = 0; i < sizeof nwk_commands / sizeof nwk_commands[0]; i++)
-        if (nwk_commands[i].id == id) {
-            nwk_commands[i].hear(d, &r);
-            return;
-        }
 }
 
 /* --- ZDP ---------------------------------------------------------------------------------------------------------- */
@@ -149,20 +38,58 @@ static void hear_announcement(struct device *d, struct span payload)
     device_store(d, t);
     device_commit(d, t, NULL, NULL);
     device_changed_later(d);
+    network_check_address(d);
+    address_note(d);
 }
 
-/* The answers to one frame: an acknowledgement if it asks for one, then the response if there is one. */
-static void answer_zdp(struct device *d, const struct zb_nwk *h, const struct zb_aps *aps)
+/* Zig 2.2.8.4.2: a frame comes again with its APS counter when its acknowledgement was lost. */
+static bool is_repeat(const struct device *d, uint8_t counter)
 {
-    const struct zb_self self = {.ieee = d->row.current.gateway, .nwk = 0};
+    for (size_t i = 0; i < EG_APS_HEARD; i++) {
+        const struct aps_heard *x = &d->aps_heard[i];
+        if (x->counter == counter && eg_now(d->eg) < x->until)
+            return true;
+    }
+    return false;
+}
+
+static void note(struct device *d, uint8_t counter)
+{
+    d->aps_heard[d->next_aps_heard] = (struct aps_heard){eg_now(d->eg) + REPEAT_MS, counter};
+    d->next_aps_heard = (d->next_aps_heard + 1) % EG_APS_HEARD;
+}
+
+static bool find_child(void *user, eui64_t ieee, uint16_t nwk, struct zb_known *out)
+{
+    return neighbours_child(user, ieee, nwk, out);
+}
+
+static bool respond(struct device *d, const struct zb_aps *aps, bool broadcast, uint16_t *cluster, struct wr *w)
+{
+    const struct gateway *g = gateway_find(d->eg, d->row.current.gateway);
+    struct zb_known listed[MAX_LISTED];
+    const struct zb_self self = {.ieee = d->row.current.gateway,
+                                 .ext_pan_id = g != NULL ? g->ext_pan_id : 0,
+                                 .neighbours = listed,
+                                 .nneighbours = neighbours_list(d, listed, MAX_LISTED),
+                                 .find = find_child,
+                                 .user = d};
+    return zb_zdp_answer(&self, aps->cluster, aps->payload, broadcast, cluster, w);
+}
+
+/* The answers to one frame: an acknowledgement if it asks for one, then the response if there is one. False: not now. */
+static bool answer_zdp(struct device *d, const struct zb_aps *aps, bool broadcast, bool repeat)
+{
     uint8_t buf[ZB_NWK_MAX];
     struct wr w = wr_of(buf, sizeof buf);
     uint16_t cluster;
-    bool ack = (aps->fcf & ZB_APS_ACK_REQUEST) != 0 && !is_broadcast(h);
-    bool response = zb_zdp_answer(&self, aps->cluster, aps->payload, is_broadcast(h), &cluster, &w);
+    bool ack = (aps->fcf & ZB_APS_ACK_REQUEST) != 0 && !broadcast;
+    bool response = !repeat && respond(d, aps, broadcast, &cluster, &w);
     struct outbox o;
-    if ((!ack && !response) || !within_rate(d) || !outbox_open(d, &o))
-        return;
+    if (!ack && !response)
+        return true;
+    if (!coordinator_within_rate(d) || !outbox_open(d, &o))
+        return false;
     if (ack)
         outbox_aps_ack(&o, aps);
     if (response)
@@ -171,42 +98,76 @@ static void answer_zdp(struct device *d, const struct zb_nwk *h, const struct zb
         outbox_drop(&o);
     else
         outbox_send(&o, false);
+    return !o.failed;
 }
 
-static void hear_zdp(struct device *d, const struct zb_nwk *h, const struct zb_aps *aps)
+static void hear_zdp(struct device *d, const struct zb_aps *aps, bool broadcast)
 {
-    if (aps->cluster == ZB_ZDP_DEVICE_ANNCE)
+    if ((aps->ext_fcf & FRAGMENTED) != 0) { /* our node descriptor says so: no acknowledgement, and its sender gives up */
+        eg_count(d->eg, "eg_fragments_refused_total");
+        return;
+    }
+    bool repeat = is_repeat(d, aps->counter);
+    if (!repeat && aps->cluster == ZB_ZDP_DEVICE_ANNCE)
         hear_announcement(d, aps->payload);
-    answer_zdp(d, h, aps);
-    if (aps->cluster == ZB_ZDP_NODE_DESC_RSP)
+    bool answered = answer_zdp(d, aps, broadcast, repeat);
+    if (!repeat && aps->cluster == ZB_ZDP_NODE_DESC_RSP)
         exchange_node_descriptor(d, aps->payload);
+    if (answered && !repeat)
+        note(d, aps->counter);
 }
 
 /* --- which it is -------------------------------------------------------------------------------------------------- */
 
-static bool is_application(const struct zb_aps *aps)
+void coordinator_started(struct device *d)
+{
+    memset(d->aps_heard, 0, sizeof d->aps_heard);
+    network_check_address(d);
+    address_note(d);
+}
+
+/* Endpoint 0 with profile 0 is ours; what has another endpoint, or a group, and another profile is for AEs. All else is
+ * nobody's: an endpoint never answers for the other. */
+static bool has_data(const struct zb_aps *aps)
 {
     unsigned type = aps->fcf & 3u;
-    return (type == ZB_APS_DATA || type == ZB_APS_ACK) && aps->profile != 0 &&
-           (type == ZB_APS_ACK || aps->dst_endpoint != 0);
+    return type == ZB_APS_DATA || type == ZB_APS_ACK;
+}
+
+static bool is_application(const struct zb_aps *aps)
+{
+    return has_data(aps) && aps->profile != 0 && (aps->dst_endpoint != 0 || (aps->fcf & ZB_APS_GROUP) == ZB_APS_GROUP);
+}
+
+static bool is_zdp(const struct zb_aps *aps)
+{
+    return (aps->fcf & 3u) == ZB_APS_DATA && aps->profile == 0 && aps->dst_endpoint == 0 &&
+           (aps->fcf & ZB_APS_GROUP) != ZB_APS_GROUP && (aps->fcf & ZB_APS_SECURITY) == 0;
+}
+
+/* Frames to the coordinator's address, or to all; what goes from device to device is answered by neither. */
+static void hear_own(struct device *d, const struct heard *h, const struct zb_aps *aps)
+{
+    if ((aps->fcf & 3u) == ZB_APS_COMMAND && !is_broadcast(&h->nwk) && coordinator_within_rate(d))
+        exchange_command(d, wr_span(&h->out));
+    else if (is_zdp(aps))
+        hear_zdp(d, aps, is_broadcast(&h->nwk));
 }
 
 bool coordinator_hear(struct device *d, const struct heard *h)
 {
-    struct span plain = wr_span(&h->out);
     struct zb_aps aps;
-    if ((h->nwk.fcf & ZB_FCF_TYPE) == ZB_NWK_COMMAND) {
-        hear_nwk_command(d, plain);
-        return false;
-    }
-    if ((h->nwk.fcf & ZB_FCF_TYPE) != ZB_NWK_DATA || zb_aps_parse(plain, &aps) != ZB_OK)
+    bool own = h->nwk.dst == 0 || is_broadcast(&h->nwk), command = (h->nwk.fcf & ZB_FCF_TYPE) == ZB_NWK_COMMAND;
+    d->lqi = h->lqi;
+    if (command && own)
+        network_hear(d, h);
+    else if (!command && !own)
+        network_relay(d, h);
+    if (command || zb_aps_parse(wr_span(&h->out), &aps) != ZB_OK)
         return false;
     if (is_application(&aps))
         return true;
-    unsigned type = aps.fcf & 3u;
-    if (type == ZB_APS_COMMAND && within_rate(d))
-        exchange_command(d, plain);
-    else if (type == ZB_APS_DATA && (aps.fcf & ZB_APS_SECURITY) == 0)
-        hear_zdp(d, &h->nwk, &aps);
+    if (own)
+        hear_own(d, h, &aps);
     return false;
 }

@@ -20,6 +20,7 @@ cJSON *eg_device_get(struct eg *e, const char *admin, eui64_t eui)
     if (device_rearmed(e, d))
         output_time(o, "rearmedUntil", d->row.rearm_until);
     output_time(o, "lastSeen", d->row.last_seen);
+    explain_failure(e, d, o);
     return o;
 }
 
@@ -55,6 +56,7 @@ static void rearm(struct eg *e, struct store_txn *t, struct device *d)
 {
     (void)t;
     d->row.rearm_until = eg_time(e) + e->rearm_ms;
+    failure_forget(e, d->row.admin, d->eui);
 }
 
 void eg_device_action(struct eg *e, struct store_txn *t, const char *admin, const char *actor, eui64_t eui,
@@ -121,8 +123,12 @@ static bool load_device(void *user, struct span key, struct span val)
     d->row = row;
     d->counter_saved = row.current.counter_next;
     d->counter_saved_at = eg_now(e);
+    if (row.has_current)
+        address_note(d);
     pending_watch(d);
     exchange_watch(d);
+    if (device_is_over(d))
+        device_changed_later(d);
     return true;
 }
 

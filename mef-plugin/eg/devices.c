@@ -83,6 +83,16 @@ void device_drop(struct eg *e, struct device *d)
     device_free(d);
 }
 
+bool device_is_over(const struct device *d)
+{
+    return d->code == NULL && !d->row.has_current && d->row.pending == NULL;
+}
+
+bool device_awaited(const struct device *d)
+{
+    return !d->row.has_current || device_rearmed(d->eg, d);
+}
+
 bool device_rearmed(struct eg *e, const struct device *d)
 {
     return eg_time(e) < d->row.rearm_until;
@@ -99,7 +109,7 @@ vault_id device_rejoin_key(const struct device *d, eui64_t gateway)
 /* The last attempt to join came to nothing. */
 static bool is_failure(enum device_reason why)
 {
-    return why == WHY_NO_FRAME || why == WHY_NO_EXCHANGE || why == WHY_NOT_VERIFIED || why == WHY_BAD_VERIFY;
+    return why == WHY_NO_FRAME || why == WHY_NOT_OPENED || why == WHY_NOT_DELIVERED || why == WHY_NO_EXCHANGE || why == WHY_NOT_VERIFIED || why == WHY_BAD_VERIFY;
 }
 
 /* The state follows from what is kept. A pending record beside a current one changes nothing yet (design 5.3). */
@@ -197,7 +207,6 @@ cJSON *device_json(struct eg *e, const struct device *d)
 {
     const struct pending *p = d->row.pending;
     const struct assoc *a = d->row.has_current ? &d->row.current : p != NULL ? &p->assoc : NULL;
-    const char *reason = device_reason_name(d->row.reason);
     cJSON *o = cJSON_CreateObject();
     output_eui(o, "eui64", d->eui);
     cJSON_AddStringToObject(o, "state", egp_state_name(device_state(e, d)));
@@ -208,25 +217,33 @@ cJSON *device_json(struct eg *e, const struct device *d)
         cJSON_AddNumberToObject(o, "nwkAddress", a->address);
         cJSON_AddStringToObject(o, "credential", is_install_code(d, a) ? "install-code" : "link-key");
     }
-    if (reason != NULL) {
-        cJSON_AddStringToObject(o, "reason", reason);
-        cJSON_AddStringToObject(o, "explanation", device_reason_text(d->row.reason));
-    }
+    explain_device(e, d, o);
     return o;
+}
+
+static void tell(struct device *d, eui64_t gateway, uint16_t address, enum egp_device_state state,
+                 enum egp_reason reason)
+{
+    struct eg *e = d->eg;
+    struct gateway *g = gateway_find(e, gateway);
+    if (g == NULL)
+        return;
+    struct egp_message m = eg_message(EGP_DEVICE_STATE, e->next_transaction++, g->eui, d->eui);
+    m.u.state.state = (uint8_t)state;
+    m.u.state.reason = (uint8_t)reason;
+    m.u.state.device_short = address;
+    if (!eg_send(e, g, &m, NULL, NULL))
+        log_event(LOG_DEBUG, "eg.state-unsent", "gateway=%016" PRIx64 " device=%016" PRIx64, g->eui, d->eui);
 }
 
 static void tell_gateway(struct device *d, const struct assoc *a)
 {
-    struct eg *e = d->eg;
-    struct gateway *g = gateway_find(e, a->gateway);
-    if (g == NULL)
-        return;
-    struct egp_message m = eg_message(EGP_DEVICE_STATE, e->next_transaction++, g->eui, d->eui);
-    m.u.state.state = (uint8_t)device_state(e, d);
-    m.u.state.reason = d->row.revoked ? EGP_DEVICE_REVOKED : EGP_OK;
-    m.u.state.device_short = a->address;
-    if (!eg_send(e, g, &m, NULL, NULL))
-        log_event(LOG_DEBUG, "eg.state-unsent", "gateway=%016" PRIx64 " device=%016" PRIx64, g->eui, d->eui);
+    tell(d, a->gateway, a->address, device_state(d->eg, d), d->row.revoked ? EGP_DEVICE_REVOKED : EGP_OK);
+}
+
+void device_has_left(struct device *d, eui64_t gateway, uint16_t address)
+{
+    tell(d, gateway, address, EGP_ST_REGISTERED, EGP_OK);
 }
 
 void device_changed(struct device *d)
@@ -248,12 +265,28 @@ struct change {
     struct change *next; /* posted later, not yet run */
 };
 
+/* Its registration was deleted before its key ended: nothing is left of it. */
+static void end_if_over(struct device *d)
+{
+    struct eg *e = d->eg;
+    uint8_t kb[8];
+    struct store_txn *t = device_is_over(d) ? store_begin(e->d.store) : NULL;
+    if (t == NULL)
+        return; /* not so, or for the next start */
+    store_del(t, STORE_DEVICE, eui_key(d->eui, kb));
+    store_commit(t, NULL, NULL);
+    device_drop(e, d);
+    eg_gauges(e);
+}
+
 static void change_durable(void *user, enum st st)
 {
     struct change *c = user;
     struct device *d = st == ST_OK ? device_find(c->e, c->device) : NULL;
-    if (d != NULL)
+    if (d != NULL) {
         device_changed(d);
+        end_if_over(d);
+    }
     free(c);
 }
 

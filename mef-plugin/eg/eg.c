@@ -161,7 +161,7 @@ cJSON *eg_list(struct eg *e, const struct listing *l, const char *admin, eui64_t
 
 static void on_hello(struct eg *e, struct gateway *g, struct cse_request *req, const struct egp_message *m)
 {
-    (void)g, (void)m; /* gateway_heard did all there is to do */
+    g->ext_pan_id = m->u.hello.ext_pan_id; /* gateway_heard did the rest */
     eg_respond(e, req, ST_UPDATED, NULL);
 }
 
@@ -171,6 +171,9 @@ static void on_tx_result(struct eg *e, struct gateway *g, struct cse_request *re
                                          "eg_tx_channel_busy_total"};
     if (m->u.tx_result.result < sizeof metric / sizeof metric[0])
         eg_count(e, metric[m->u.tx_result.result]);
+    struct device *d = map64_get(e->devices, m->env.device);
+    if (d != NULL)
+        pending_delivered(d, g->eui, m->env.transaction, m->u.tx_result.result == EGP_TX_ACKED);
     log_event(LOG_DEBUG, "eg.tx-result", "gateway=%016" PRIx64 " device=%016" PRIx64 " result=%u tries=%u", g->eui,
               m->env.device, m->u.tx_result.result, m->u.tx_result.tries);
     eg_respond(e, req, ST_UPDATED, NULL);
@@ -353,8 +356,9 @@ struct eg *eg_open(const struct eg_deps *d, char *err, size_t errlen)
     e->devices = map64_new();
     e->observers = map64_new();
     e->codes = map64_new();
+    e->failures = failures_new();
     const char *what = "out of memory";
-    bool ok = e->gateways != NULL && e->devices != NULL && e->observers != NULL && e->codes != NULL &&
+    bool ok = e->gateways != NULL && e->devices != NULL && e->observers != NULL && e->codes != NULL && e->failures != NULL &&
               d->ops->random(d->host, &e->next_transaction, sizeof e->next_transaction) &&
               d->ops->random(d->host, &e->owner, sizeof e->owner);
     if (ok) {
@@ -420,5 +424,6 @@ void eg_close(struct eg *e)
     map64_free(e->devices);
     map64_free(e->gateways);
     map64_free(e->observers);
+    failures_free(e->failures);
     free(e);
 }

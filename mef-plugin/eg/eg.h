@@ -1,5 +1,5 @@
 /* Enrolment Gateway: install codes, gateways, devices; EgRequest to EgResponse; frames between devices and AEs. It is
- * the coordinator above the MAC (design rules in docs/architecture.md). */
+ * the coordinator above the MAC (design rules in docs/decisions.md). */
 #pragma once
 #include "cse-shim/cse_plugin.h"
 #include "mef-plugin/egp/egp.h"
@@ -43,6 +43,11 @@ cJSON *eg_gateway_get(struct eg *e, const char *admin, eui64_t eui);
 cJSON *eg_gateway_list(struct eg *e, const char *admin);
 cJSON *eg_device_get(struct eg *e, const char *admin, eui64_t eui);
 cJSON *eg_device_list(struct eg *e, const char *admin, eui64_t after, unsigned limit);
+/* A sentence for the token that `text` begins with (a reason, the outcome of an audit row); NULL: not one of the EG's. */
+const char *eg_explanation(const char *text);
+/* Has a device of this EUI-64, for which nothing is registered, asked to join lately? Then r refuses as "unknown-device" and
+ * says where, and which registration is nearest. */
+bool eg_explain_stranger(struct eg *e, const char *admin, eui64_t eui, struct mef_result *r);
 /* action: "revoke", "rearm", "rekey" (not served yet: ST_NOT_IMPLEMENTED). */
 void eg_device_action(struct eg *e, struct store_txn *t, const char *admin, const char *actor, eui64_t eui,
                       const char *action, struct mef_result *r);

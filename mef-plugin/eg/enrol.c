@@ -13,6 +13,13 @@
 
 /* --- answers ------------------------------------------------------------------------------------------------------ */
 
+static void respond_bytes(struct eg *e, struct cse_request *req, enum st st, struct span body)
+{
+    struct cse_response rsp = {
+        .status = st, .body = body, .content_format = EG_FORMAT_CBOR, .histogram = "eg_request_seconds"};
+    e->d.ops->respond(e->d.host, req, &rsp);
+}
+
 static void respond_reason(struct eg *e, struct cse_request *req, const struct egp_envelope *env,
                            enum egp_reason reason, enum st st)
 {
@@ -21,7 +28,7 @@ static void respond_reason(struct eg *e, struct cse_request *req, const struct e
     struct egp_message m = eg_message(EGP_RESPONSE, env->transaction, env->gateway, env->device);
     m.u.response.reason = (uint8_t)reason;
     if (egp_encode(&m, &w))
-        eg_respond_bytes(e, req, st, EG_FORMAT_CBOR, wr_span(&w));
+        respond_bytes(e, req, st, wr_span(&w));
     else
         eg_respond(e, req, ST_INTERNAL, NULL);
 }
@@ -49,57 +56,29 @@ static void count_refusal(struct eg *e, enum egp_reason reason)
         eg_count(e, refused_metric[reason]);
 }
 
-/* EUI-64s have no checksum: a typo in a registration looks like a stranger at the gateway. */
-struct nearest {
-    const char *admin;
-    eui64_t wanted, found;
-    int distance;
-};
-
-static int digits_apart(eui64_t a, eui64_t b)
+/* The failure is kept for the device, and for the registration that it is probably a slip of. */
+static void note_refusal(struct eg *e, const struct gateway *g, eui64_t device, enum egp_reason reason, eui64_t nearest)
 {
-    int n = 0;
-    for (uint64_t x = a ^ b; x != 0; x >>= 4)
-        n += (x & 15) != 0;
-    return n;
-}
-
-static bool nearest_visit(void *user, uint64_t key, void *value)
-{
-    struct nearest *n = user;
-    int distance = digits_apart(key, n->wanted);
-    if (distance < n->distance && registration_own(value, n->admin)) {
-        n->distance = distance;
-        n->found = key;
-    }
-    return true;
-}
-
-/* The registered EUI-64 at most two digits away, for the audit; only where looking is cheap. */
-static void describe_unknown(struct eg *e, const char *admin, eui64_t eui, char *out, size_t cap)
-{
-    struct nearest n = {.admin = admin, .wanted = eui, .distance = 3};
-    if (map64_count(e->codes) <= 10000 && bucket_take(&e->nearest_rate, eg_now(e), 4, 8, 1))
-        map64_each(e->codes, nearest_visit, &n);
-    if (n.found != 0)
-        snprintf(out, cap, "%s nearest=%016" PRIx64, egp_reason_name(EGP_UNKNOWN_DEVICE), n.found);
-    else
-        snprintf(out, cap, "%s", egp_reason_name(EGP_UNKNOWN_DEVICE));
+    if (nearest != 0)
+        (void)failure_note(e, g, nearest, "nearly-this", device);
+    (void)failure_note(e, g, device, egp_reason_name(reason), nearest);
 }
 
 static void refuse(struct eg *e, struct gateway *g, struct cse_request *req, const struct egp_message *m,
                    enum egp_reason reason)
 {
     char outcome[64];
-    if (reason == EGP_UNKNOWN_DEVICE)
-        describe_unknown(e, g->row.admin, m->env.device, outcome, sizeof outcome);
-    else
-        snprintf(outcome, sizeof outcome, "%s", egp_reason_name(reason));
+    respond_reason(e, req, &m->env, reason, ST_UPDATED); /* first: the rest takes a while */
+    eui64_t nearest =
+        reason == EGP_UNKNOWN_DEVICE ? nearest_registered(e, g->row.admin, m->env.device) : 0;
+    note_refusal(e, g, m->env.device, reason, nearest);
+    int n = snprintf(outcome, sizeof outcome, "%s", egp_reason_name(reason));
+    if (nearest != 0)
+        snprintf(outcome + n, sizeof outcome - (size_t)n, " nearest=%016" PRIx64, nearest);
     count_refusal(e, reason);
     eg_audit(e, NULL, g->row.admin, g->row.identity, "eg.refused", m->env.device, outcome);
     log_event(LOG_INFO, "eg.refused", "gateway=%016" PRIx64 " device=%016" PRIx64 " reason=%s", g->eui, m->env.device,
               outcome);
-    respond_reason(e, req, &m->env, reason, ST_UPDATED);
 }
 
 /* The object is the gateway that was claimed; its owner sees the attempt, nobody else. Of a peer without a credential,
@@ -132,7 +111,7 @@ static void replay_durable(void *user, enum st st)
     struct gateway *g = gateway_find(x->e, x->env.gateway);
     struct transaction *stored = g != NULL && !g->lost ? transaction_find(g, x->env.transaction) : NULL;
     if (st == ST_OK && stored != NULL)
-        eg_respond_bytes(x->e, x->req, ST_UPDATED, EG_FORMAT_CBOR, stored->row.response);
+        respond_bytes(x->e, x->req, ST_UPDATED, stored->row.response);
     else
         respond_reason(x->e, x->req, &x->env, EGP_UNAVAILABLE, ST_UPDATED);
     free(x);
@@ -160,12 +139,13 @@ struct answer { /* an EgResponse that waits for its transaction */
     size_t n;
     uint8_t bytes[EGP_MAX_MESSAGE];
     struct egp_frame next; /* what is to be radiated after its frame; empty: nothing */
+    uint64_t next_transaction; /* of its message */
     uint8_t next_bytes[ZB_NWK_MAX];
 };
 
 static void send_next(struct eg *e, struct gateway *g, const struct answer *x)
 {
-    struct egp_message m = eg_message(EGP_DOWNLINK, e->next_transaction++, g->eui, x->env.device);
+    struct egp_message m = eg_message(EGP_DOWNLINK, x->next_transaction, g->eui, x->env.device);
     m.u.frame = x->next;
     if (x->next.nwk_frame.n != 0 && !eg_send(e, g, &m, NULL, NULL))
         eg_count(e, "eg_own_frames_unsent_total");
@@ -178,7 +158,7 @@ static void answer_durable(void *user, enum st st)
     struct device *d = device_find(e, x->env.device);
     struct gateway *g = gateway_find(e, x->env.gateway);
     if (st == ST_OK) {
-        eg_respond_bytes(e, x->req, ST_UPDATED, EG_FORMAT_CBOR, span_of(x->bytes, x->n));
+        respond_bytes(e, x->req, ST_UPDATED, span_of(x->bytes, x->n));
         if (g != NULL)
             send_next(e, g, x);
         if (d != NULL && x->opened)
@@ -228,7 +208,7 @@ static bool make_network_key(struct eg *e, struct store_txn *t, const struct dev
 
 /* The first Transport-Key: an unsecured NWK frame around a command under the link key's key-transport key (Zig
  * 4.4.10.1), by default in the plain 62-byte form. */
-static enum st first_key(struct eg *e, struct gateway *g, struct store_txn *t, const struct assoc *a, eui64_t device,
+static enum st first_key(struct eg *e, struct gateway *g, const struct assoc *a, eui64_t device, uint32_t counter,
                          struct wr *frame)
 {
     const struct zb_cmd cmd = {
@@ -237,11 +217,9 @@ static enum st first_key(struct eg *e, struct gateway *g, struct store_txn *t, c
                                    .carried = a->network_key,
                                    .link_key = a->link_key,
                                    .key_id = ZB_KEY_ID_TRANSPORT,
-                                   .source = g->eui};
-    enum st st = vault_take(e->d.vault, t, a->link_key, g->eui, 1, &in.counter);
-    if (st != ST_OK)
-        return st;
-    in.aps_counter = (uint8_t)in.counter;
+                                   .source = g->eui,
+                                   .counter = counter,
+                                   .aps_counter = (uint8_t)counter};
     struct zb_nwk nwk = {.fcf = FIRST_KEY_FCF, .dst = a->address, .radius = RADIUS, .seq = in.aps_counter};
     if (g->row.extended) {
         nwk.fcf |= ZB_FCF_DST64 | ZB_FCF_SRC64;
@@ -254,11 +232,12 @@ static enum st first_key(struct eg *e, struct gateway *g, struct store_txn *t, c
 }
 
 /* A Rejoin Response (Zig 3.4.7), as bare as the request that it answers. */
-static void rejoin_response(eui64_t gateway, eui64_t device, const struct assoc *a, struct wr *frame)
+static void rejoin_response(eui64_t gateway, eui64_t device, const struct assoc *a, uint8_t seq, struct wr *frame)
 {
     zb_nwk_build(frame, &(struct zb_nwk){.fcf = REJOIN_FCF,
                                          .dst = a->address,
                                          .radius = 1,
+                                         .seq = seq,
                                          .has_dst64 = true,
                                          .has_src64 = true,
                                          .dst64 = device,
@@ -266,7 +245,8 @@ static void rejoin_response(eui64_t gateway, eui64_t device, const struct assoc 
     nwk_rejoin_response(frame, a->address);
 }
 
-/* Forge what is to be radiated and encode the EgResponse. A device that rejoins is answered first, its key comes next. */
+/* Forge what is to be radiated and encode the EgResponse. A device that rejoins is answered first, its key comes next;
+ * each of the two frames has a number of its own, by which receivers know repetitions. */
 static enum st forge(struct eg *e, struct gateway *g, struct store_txn *t, const struct assoc *a,
                      const struct egp_message *m, struct answer *x)
 {
@@ -275,13 +255,19 @@ static enum st forge(struct eg *e, struct gateway *g, struct store_txn *t, const
               out = wr_of(x->bytes, sizeof x->bytes);
     bool indirect = (m->u.request.capability & CAPABILITY_RX_ON_IDLE) == 0; /* who asked is answered as he asked */
     bool rejoin = m->u.request.join != EGP_ASSOCIATION;
-    enum st st = first_key(e, g, t, a, m->env.device, &frame);
+    uint32_t counter;
+    enum st st = vault_take(e->d.vault, t, a->link_key, g->eui, rejoin ? 2 : 1, &counter);
     if (st != ST_OK)
         return st;
     if (rejoin) {
-        rejoin_response(g->eui, m->env.device, a, &response);
-        x->next = (struct egp_frame){.hop = a->next_hop, .indirect = indirect, .nwk_frame = wr_span(&frame)};
+        rejoin_response(g->eui, m->env.device, a, (uint8_t)counter++, &response);
+        x->next_transaction = e->next_transaction++;
     }
+    st = first_key(e, g, a, m->env.device, counter, &frame);
+    if (st != ST_OK)
+        return st;
+    if (rejoin)
+        x->next = (struct egp_frame){.hop = a->next_hop, .indirect = indirect, .nwk_frame = wr_span(&frame)};
     struct egp_message answer = eg_message(EGP_RESPONSE, m->env.transaction, g->eui, m->env.device);
     answer.u.response = (struct egp_response){.reason = EGP_OK,
                                               .next_hop = a->next_hop,
@@ -314,7 +300,11 @@ static bool send_under(struct eg *e, struct gateway *g, struct device *d, struct
         return false;
     }
     pending_put(d, p, &a);
-    d->row.reason = WHY_NONE;
+    p->sent_in = x->next.nwk_frame.n != 0 ? x->next_transaction : m->env.transaction;
+    p->delivery = DELIVERY_UNKNOWN;
+    if (device_awaited(d))
+        d->row.reason = WHY_NONE;
+    failure_forget(e, d->row.admin, d->eui);
     device_store(d, t);
     eg_audit(e, t, d->row.admin, g->row.identity, "device.key-sent", d->eui, "ok");
     eg_count(e, "eg_keys_sent_total");

@@ -45,6 +45,9 @@ static void fail(struct device *d, enum device_reason why)
     device_store(d, t);
     eg_audit(e, t, d->row.admin, "eg", "device.failed", d->eui, device_reason_name(why));
     eg_count(e, "eg_exchange_failed_total");
+    struct gateway *g = gateway_find(e, d->row.current.gateway);
+    if (g != NULL)
+        (void)failure_note(e, g, d->eui, device_reason_name(why), 0);
     device_commit(d, t, NULL, NULL);
     device_changed_later(d);
 }
@@ -255,6 +258,19 @@ static bool open_command(struct device *d, struct span frame, struct zb_aps *aps
     return true;
 }
 
+/* Zig 2.2.8.3.2: at once, and for a repeated command as well; under the network key alone, as all acknowledgements here. */
+static void acknowledge(struct device *d, const struct zb_aps *aps)
+{
+    struct outbox o;
+    if ((aps->fcf & ZB_APS_ACK_REQUEST) == 0 || !outbox_open(d, &o))
+        return;
+    outbox_aps_ack(&o, aps);
+    if (o.failed)
+        outbox_drop(&o);
+    else
+        outbox_send(&o, false);
+}
+
 void exchange_command(struct device *d, struct span frame)
 {
     uint8_t buf[ZB_NWK_MAX];
@@ -262,10 +278,14 @@ void exchange_command(struct device *d, struct span frame)
     struct zb_aps aps;
     struct zb_cmd cmd;
     if (!open_command(d, frame, &aps, &plain) || zb_cmd_parse(wr_span(&plain), &cmd) != ZB_OK) {
+        const struct gateway *g = gateway_find(d->eg, d->row.current.gateway);
         eg_count(d->eg, "eg_aps_commands_refused_total");
         log_event(LOG_INFO, "eg.aps-command-refused", "device=%016" PRIx64, d->eui);
+        if (g != NULL)
+            (void)failure_note(d->eg, g, d->eui, "aps-command-refused", 0);
         return;
     }
+    acknowledge(d, &aps);
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
         if (commands[i].id == cmd.id && commands[i].secured == ((aps.fcf & ZB_APS_SECURITY) != 0))
             commands[i].hear(d, &cmd);

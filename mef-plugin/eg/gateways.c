@@ -30,6 +30,8 @@ void gateway_commit_failed(struct eg *e, struct gateway *g, enum st st)
 void gateway_free(struct gateway *g)
 {
     free(g->own);
+    neighbours_free(g->neighbours);
+    addresses_free(g);
     for (size_t i = 0; i < g->nstored; i++)
         free(g->stored[i]);
     free(g->stored);

@@ -39,6 +39,9 @@ struct gateway {
     size_t nstored, oldest;
     struct own_frame *own; /* ring of EG_OWN_FRAMES, NULL before the first */
     size_t next_own;
+    struct map64 *addresses;       /* short address -> whose; addresses.c */
+    struct neighbours *neighbours; /* routers that it hears, NULL before the first */
+    uint64_t ext_pan_id;           /* as it said last */
 };
 
 struct observer {
@@ -63,6 +66,12 @@ struct ticket {      /* counters handed to an AE */
     uint16_t used; /* bit i: first + i was used */
 };
 
+struct aps_heard { /* to know an APS retransmission whose acknowledgement was lost */
+    uint64_t until; /* ms monotonic */
+    uint8_t counter;
+};
+#define EG_APS_HEARD 8
+
 /* One for each device of which more is known than its registration; of the others, which wait in `eg.codes` for their
  * device to come, device_find makes one, and the oldest EG_WOKEN so made are dropped again when nothing became of them. */
 struct device {
@@ -76,6 +85,9 @@ struct device {
     uint64_t timer;          /* ends the pending record */
     uint64_t exchange_timer; /* asks for, and ends waiting for, the second exchange */
     struct bucket own_rate;  /* of frames that the EG answers it with */
+    uint8_t lqi;             /* of its last frame */
+    struct aps_heard aps_heard[EG_APS_HEARD];
+    size_t next_aps_heard;
     uint8_t asked;           /* how often its node descriptor was asked for */
     struct bucket ticket_rate;
     uint32_t counter_saved;    /* row.current.counter_next as last stored.. */
@@ -86,6 +98,15 @@ struct device {
     size_t nobservers;
     struct ticket tickets[EG_TICKETS];
     uint64_t ntickets; /* granted so far */
+};
+
+struct failure { /* what came to nothing last in the name of an EUI-64 */
+    uint64_t name;           /* of the entry: the EUI-64 with the stakeholder of the gateway */
+    eui64_t device, gateway; /* gateway: where */
+    eui64_t other;           /* the nearest registered EUI-64 of a stranger, or the stranger's that is near this one; 0: none */
+    const char *reason;      /* a token of explain.c */
+    int64_t at;              /* ms since 1970: the last time */
+    uint32_t times;          /* in a row */
 };
 
 struct registration { /* an install code's row, as it is in the store: a tenth of what it is when decoded */
@@ -104,6 +125,7 @@ struct eg {
     uint64_t next_serial;      /* of stored responses */
     uint64_t owner;            /* names this process in epoch rows; random */
     struct bucket nearest_rate;
+    struct failures *failures;
     struct change *changes; /* to be told later, first one first: calls that the host still holds */
     struct handing *handings; /* frames on their way to gateways */
     /* configuration */
@@ -174,7 +196,9 @@ void device_woken(struct device *d);
 void device_drop(struct eg *e, struct device *d);                        /* out of the map, and freed */
 void device_free(struct device *d);
 enum egp_device_state device_state(struct eg *e, const struct device *d);
+bool device_is_over(const struct device *d); /* neither a registration nor a key: its row goes once that is durable */
 bool device_rearmed(struct eg *e, const struct device *d);
+bool device_awaited(const struct device *d); /* it has no key, or may have been reset: an association may be its own */
 /* The link key by which it may rejoin at a gateway: what it shares with that Trust Centre. 0: none. */
 vault_id device_rejoin_key(const struct device *d, eui64_t gateway);
 void device_store(struct device *d, struct store_txn *t);
@@ -189,6 +213,8 @@ void device_forget_key(struct device *d, struct store_txn *t, enum device_reason
 /* Tell observers and the gateway the state, now, which is durable; or once what the loop does now is durable. */
 void device_changed(struct device *d);
 void device_changed_later(struct device *d);
+/* Tell a gateway that the device, which had this address there, has proved a key at another one. */
+void device_has_left(struct device *d, eui64_t gateway, uint16_t address);
 void changes_forget(struct eg *e); /* at the end: what was posted runs, and finds nothing */
 cJSON *device_json(struct eg *e, const struct device *d);
 MUST_USE enum st devices_load(struct eg *e);
@@ -202,6 +228,8 @@ void device_retrieve(struct eg *e, struct cse_request *req, eui64_t eui);
 /* NULL: none. What came under different link keys is apart: nobody can make one attempt look like the other. */
 struct pending *pending_at(const struct device *d, eui64_t gateway, vault_id link_key);
 MUST_USE bool pending_within_rate(struct device *d, eui64_t gateway, vault_id link_key); /* may a key be sent now? */
+/* A TxResult of a transaction: if it sent a first key of this device there, was that taken? */
+void pending_delivered(struct device *d, eui64_t gateway, uint64_t transaction, bool taken);
 /* Note what was sent; p: the gateway's record, or a fresh one, which is taken over. */
 void pending_put(struct device *d, struct pending *p, const struct assoc *a);
 void pending_proved(struct device *d, struct pending *p); /* free the record; its key goes on */
@@ -215,6 +243,23 @@ struct code *code_find(struct eg *e, eui64_t eui); /* decoded, the caller's; NUL
 void code_discard(struct code *c);
 bool registration_own(const void *registration, const char *admin);
 void codes_free(struct eg *e);
+
+/* --- explain.c ---------------------------------------------------------------------------------------------------- */
+/* Members of a device's JSON: what is awaited of it, until when, why it is where it is, and the same as a sentence. */
+void explain_device(struct eg *e, const struct device *d, cJSON *out);
+void explain_failure(struct eg *e, const struct device *d, cJSON *out); /* for operators: the last failure in its name */
+
+/* --- failures.c --------------------------------------------------------------------------------------------------- */
+struct failures *failures_new(void); /* NULL: out of memory */
+void failures_free(struct failures *f);
+/* reason: a static text. False: the entry says the same as before (or there is no memory), so that it need not be told. */
+bool failure_note(struct eg *e, const struct gateway *g, eui64_t device, const char *reason, eui64_t other);
+const struct failure *failure_find(struct eg *e, const char *admin, eui64_t device); /* NULL: none; until the next note */
+void failure_forget(struct eg *e, const char *admin, eui64_t device);
+
+/* --- nearest.c ---------------------------------------------------------------------------------------------------- */
+/* The stakeholder's registered EUI-64 at most two slips from this one, one before two; 0: none, or not looked for. */
+eui64_t nearest_registered(struct eg *e, const char *admin, eui64_t eui);
 
 /* --- observers.c -------------------------------------------------------------------------------------------------- */
 /* Accept the observation req asks for; false: too many, or not possible (answer as a plain GET then). */
@@ -237,7 +282,10 @@ MUST_USE bool outbox_open(struct device *d, struct outbox *o);
 void outbox_zdp(struct outbox *o, uint16_t cluster, struct span payload); /* APS data, endpoint 0 */
 void outbox_aps_command(struct outbox *o, struct vault_aps_command *c);   /* source and counters are filled in */
 void outbox_aps_ack(struct outbox *o, const struct zb_aps *acked);
-void outbox_nwk_command(struct outbox *o, struct span command);
+/* Pass on what another device has sent to this one (Zig 3.6.4.3); h: with a radius above 1 and no source route. */
+void outbox_relay(struct outbox *o, const struct zb_nwk *h, struct span payload);
+/* dst: the device, a broadcast address, or the neighbour that the device is heard by. */
+void outbox_nwk_command(struct outbox *o, uint16_t dst, uint8_t radius, struct span command);
 /* Commit, and send what was added; `changed`: with the device's row as it is now. */
 void outbox_send(struct outbox *o, bool changed);
 void outbox_drop(struct outbox *o); /* nothing happens, but for a gap in the counters */
@@ -247,6 +295,8 @@ void outbox_stale(struct eg *e, struct gateway *g, uint64_t transaction);
 /* --- coordinator.c: what the EG itself is addressed for (design 5.1) ----------------------------------------------- */
 struct heard { /* a secured frame of a device and its clear parts */
     struct span frame;
+    uint16_t hop; /* the neighbour that the gateway heard it from, and how well */
+    uint8_t lqi;
     struct zb_nwk nwk;
     struct zb_aux aux;
     uint8_t plain[ZB_NWK_MAX];
@@ -257,10 +307,30 @@ MUST_USE bool heard_parse(struct span frame, struct heard *x);
 MUST_USE bool heard_opens(struct device *d, const struct assoc *a, eui64_t gateway, struct heard *x);
 /* Take in a frame that opened under the device's current key. True: it is an application's, for AEs. */
 bool coordinator_hear(struct device *d, const struct heard *h);
+MUST_USE bool coordinator_within_rate(struct device *d); /* may it be answered now? */
+void coordinator_started(struct device *d);              /* it has a new key, and counts anew */
+
+/* --- network.c: NWK commands ------------------------------------------------------------------------------------- */
+void network_hear(struct device *d, const struct heard *h);
+void network_relay(struct device *d, const struct heard *h); /* a data frame of d to another device: pass it on */
+void network_check_address(struct device *d); /* what it says to have now: another's? Then it is told; before address_note */
 bool nwk_is_rejoin_request(const struct zb_nwk *h, uint8_t *capability); /* h: not secured, or opened */
 void nwk_rejoin_response(struct wr *w, uint16_t address);
 /* Tell the device to leave, while it has a key; whether it hears is not waited for. */
 void coordinator_send_leave(struct device *d);
+
+/* --- addresses.c -------------------------------------------------------------------------------------------------- */
+struct device *address_find(struct eg *e, eui64_t gateway, uint16_t address); /* NULL: nobody's */
+void address_note(struct device *d); /* its current one */
+void addresses_free(struct gateway *g);
+
+/* --- neighbours.c: routers that a gateway hears, and link status --------------------------------------------------- */
+void neighbours_heard(struct device *d, const struct heard *h, const struct zb_nwk_cmd *link_status);
+void neighbours_free(struct neighbours *n); /* NULL is fine */
+uint8_t neighbours_cost(uint8_t lqi);       /* link cost, 1 to 7 */
+/* An end device that joined at d's gateway and has d's key, by extended address or (0) by short address; d is one, too. */
+MUST_USE bool neighbours_child(const struct device *d, eui64_t eui, uint16_t address, struct zb_known *out);
+size_t neighbours_list(const struct device *d, struct zb_known *out, size_t max); /* d and routers with its key */
 
 /* --- exchange.c: the second exchange ------------------------------------------------------------------------------- */
 void exchange_begin(struct device *d); /* the device has proved its network key; row.exchange_since is set */

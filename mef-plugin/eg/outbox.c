@@ -6,12 +6,10 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#define MAX_TRIES 4                /* of one frame, after Stale */
-#define RADIUS 30                  /* 2 * nwkMaxDepth (Zig 3.6.1.5.1) */
-#define NEIGHBOUR 1                /* radius of a NWK command */
-#define CAPABILITY_RX_ON_IDLE 0x08 /* 802.15.4 capability information, bit 3: hears without polling */
+#define MAX_TRIES 4 /* of one frame, after Stale */
+#define RADIUS 30   /* 2 * nwkMaxDepth (Zig 3.6.1.5.1) */
 #define FCF_DATA (ZB_NWK_DATA | 2u << 2) /* protocol version 2, no route discovery */
-#define FCF_COMMAND (ZB_NWK_COMMAND | 2u << 2 | ZB_FCF_DST64 | ZB_FCF_SRC64)
+#define FCF_COMMAND (ZB_NWK_COMMAND | 2u << 2)
 
 struct posting { /* frames of one transaction */
     struct eg *e;
@@ -42,7 +40,7 @@ bool outbox_open(struct device *d, struct outbox *o)
                              .gateway = a->gateway,
                              .device = d->eui,
                              .hop = a->next_hop,
-                             .indirect = (a->capability & CAPABILITY_RX_ON_IDLE) == 0};
+                             .indirect = (a->capability & ZB_CAPABILITY_RX_ON_IDLE) == 0};
     return true;
 }
 
@@ -54,12 +52,14 @@ void outbox_drop(struct outbox *o)
 
 /* --- sealing ------------------------------------------------------------------------------------------------------ */
 
-/* Take the next counter of the device's key; the low byte of it numbers the frame at both layers (design 5.5). */
+/* Take the next counter of the device's key; the low byte of it numbers the frame at both layers (design 5.5), unless it is
+ * another's, which has a number. */
 static bool take(struct eg *e, const struct assoc *a, struct store_txn *t, struct own_frame *f)
 {
     if (vault_take(e->d.vault, t, a->network_key, a->gateway, 1, &f->counter) != ST_OK)
         return false;
-    f->nwk.seq = (uint8_t)f->counter;
+    if (f->nwk.src == 0)
+        f->nwk.seq = (uint8_t)f->counter;
     return true;
 }
 
@@ -140,16 +140,42 @@ void outbox_aps_ack(struct outbox *o, const struct zb_aps *acked)
     frame_end(o, f, &w);
 }
 
-void outbox_nwk_command(struct outbox *o, struct span command)
+/* To the device itself; by broadcast to all who have its key, in the order of its own frames; or to the neighbour that it
+ * is heard by, a router, which is awake. */
+void outbox_nwk_command(struct outbox *o, uint16_t dst, uint8_t radius, struct span command)
 {
-    struct own_frame *f = frame_begin(o, FCF_COMMAND, NEIGHBOUR);
+    const struct assoc *a = &o->d->row.current;
+    struct own_frame *f = frame_begin(o, FCF_COMMAND, radius);
     if (f == NULL)
         return;
-    f->nwk.has_dst64 = f->nwk.has_src64 = true;
-    f->nwk.dst64 = o->d->eui;
+    const struct device *to = dst == a->address ? o->d : address_find(o->d->eg, a->gateway, dst);
+    f->nwk.dst = dst;
+    f->nwk.has_dst64 = to != NULL;
+    f->nwk.dst64 = to != NULL ? to->eui : 0;
+    f->nwk.has_src64 = true;
     f->nwk.src64 = o->p->gateway;
+    if (eg_is_unicast(dst) && dst != a->address) {
+        o->p->hop = dst;
+        o->p->indirect = false;
+    }
     struct wr w = wr_of(f->payload, sizeof f->payload);
     wr_spanb(&w, command);
+    frame_end(o, f, &w);
+}
+
+void outbox_relay(struct outbox *o, const struct zb_nwk *h, struct span payload)
+{
+    struct own_frame *f = frame_begin(o, h->fcf & ~ZB_FCF_SECURITY, (uint8_t)(h->radius - 1));
+    if (f == NULL)
+        return;
+    f->nwk.src = h->src;
+    f->nwk.seq = h->seq;
+    f->nwk.has_dst64 = h->has_dst64;
+    f->nwk.dst64 = h->dst64;
+    f->nwk.has_src64 = h->has_src64;
+    f->nwk.src64 = h->src64;
+    struct wr w = wr_of(f->payload, sizeof f->payload);
+    wr_spanb(&w, payload);
     frame_end(o, f, &w);
 }
 

@@ -50,9 +50,26 @@ void pending_proved(struct device *d, struct pending *p)
     pending_watch(d);
 }
 
-/* Those last sent before `before` end, with their keys. */
-static void drop(struct device *d, struct store_txn *t, int64_t before, enum device_reason why)
+void pending_delivered(struct device *d, eui64_t gateway, uint64_t transaction, bool taken)
 {
+    for (struct pending *p = d->row.pending; p != NULL; p = p->next)
+        if (p->assoc.gateway == gateway && p->sent_in == transaction)
+            p->delivery = taken ? DELIVERY_TAKEN : DELIVERY_MISSED;
+}
+
+/* Why a key that was sent got no proof, as far as the gateway could see. A device whose install code is another cannot open
+ * it, and so never says anything under it: that it took the frame and stayed silent is all that can be known. */
+static enum device_reason unproved(const struct pending *p)
+{
+    static const enum device_reason why[] = {
+        [DELIVERY_UNKNOWN] = WHY_NO_FRAME, [DELIVERY_TAKEN] = WHY_NOT_OPENED, [DELIVERY_MISSED] = WHY_NOT_DELIVERED};
+    return why[p->delivery];
+}
+
+/* Those last sent before `before` end, with their keys. WHY_NONE: because they got no proof. */
+static enum device_reason drop(struct device *d, struct store_txn *t, int64_t before, enum device_reason why)
+{
+    enum device_reason last = why;
     struct pending **at = &d->row.pending;
     while (*at != NULL) {
         if ((*at)->since >= before) {
@@ -60,19 +77,26 @@ static void drop(struct device *d, struct store_txn *t, int64_t before, enum dev
             continue;
         }
         vault_id link_key = (*at)->assoc.link_key;
+        enum device_reason reason = why != WHY_NONE ? why : unproved(*at);
+        struct gateway *g = gateway_find(d->eg, (*at)->assoc.gateway);
+        if (g != NULL)
+            (void)failure_note(d->eg, g, d->eui, device_reason_name(reason), 0);
         vault_delete(d->eg->d.vault, t, (*at)->assoc.network_key);
         remove_at(at);
         device_release_link_key(d, t, link_key);
-        d->row.reason = why;
+        if (device_awaited(d)) /* else it was a claim beside a proved key, which tells nothing of the device */
+            d->row.reason = reason;
+        last = reason;
     }
     device_store(d, t);
     pending_watch(d);
+    return last;
 }
 
 void pending_drop_all(struct device *d, struct store_txn *t, enum device_reason why)
 {
     if (d->row.pending != NULL)
-        drop(d, t, INT64_MAX, why);
+        (void)drop(d, t, INT64_MAX, why);
 }
 
 /* --- the time-out ------------------------------------------------------------------------------------------------- */
@@ -94,9 +118,9 @@ static void timeout(void *user)
     struct store_txn *t = store_begin(e->d.store);
     if (t == NULL)
         return; /* stays pending until the next association or start */
-    drop(d, t, oldest(d) + 1, WHY_NO_FRAME);
+    enum device_reason why = drop(d, t, oldest(d) + 1, WHY_NONE);
     eg_count(e, "eg_pending_expired_total");
-    eg_audit(e, t, d->row.admin, "eg", "device.pending-expired", d->eui, device_reason_name(WHY_NO_FRAME));
+    eg_audit(e, t, d->row.admin, "eg", "device.pending-expired", d->eui, device_reason_name(why));
     device_commit(d, t, NULL, NULL);
     device_changed_later(d);
 }

@@ -5,30 +5,21 @@
 #define ROW_VERSION 1
 #define DEVICE_VERSION 2 /* 1: before there was a second exchange; whatever had a key was enrolled */
 
-static const struct {
-    const char *name, *text;
-} reasons[WHY_COUNT] = {
-    [WHY_NO_FRAME] = {"no-secured-frame-seen", "The first key was sent, but no frame under it came back: the code is not "
-                                               "this device's (it could not open the key), or the device went out of "
-                                               "range."},
-    [WHY_REVOKED] = {"revoked", "An operator revoked the device."},
-    [WHY_CODE_CHANGED] = {"install-code-changed", "The install code was changed while the device was joining."},
-    [WHY_NO_EXCHANGE] = {"no-second-exchange", "The device has the network key but did not ask for a link key of its "
-                                               "own in time."},
-    [WHY_NOT_VERIFIED] = {"link-key-not-verified", "The device was sent a link key of its own but did not verify it in "
-                                                   "time."},
-    [WHY_BAD_VERIFY] = {"verify-key-wrong", "The device's proof of its new link key was wrong."},
-    [WHY_LEFT] = {"left", "The device said that it leaves the network."},
+static const char *const reasons[WHY_COUNT] = {
+    [WHY_NO_FRAME] = "no-secured-frame-seen",
+    [WHY_REVOKED] = "revoked",
+    [WHY_CODE_CHANGED] = "install-code-changed",
+    [WHY_NO_EXCHANGE] = "no-second-exchange",
+    [WHY_NOT_VERIFIED] = "link-key-not-verified",
+    [WHY_BAD_VERIFY] = "verify-key-wrong",
+    [WHY_LEFT] = "left",
+    [WHY_NOT_OPENED] = "first-key-not-opened",
+    [WHY_NOT_DELIVERED] = "first-key-not-delivered",
 };
 
 const char *device_reason_name(enum device_reason r)
 {
-    return (unsigned)r < WHY_COUNT ? reasons[r].name : NULL;
-}
-
-const char *device_reason_text(enum device_reason r)
-{
-    return (unsigned)r < WHY_COUNT ? reasons[r].text : NULL;
+    return (unsigned)r < WHY_COUNT ? reasons[r] : NULL;
 }
 
 /* --- fields: texts as length and bytes (NULL as length 0), flags as one bit each, times as 64 bits ---------------- */

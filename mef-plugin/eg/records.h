@@ -57,22 +57,28 @@ enum device_reason {
     WHY_NOT_VERIFIED,
     WHY_BAD_VERIFY,
     WHY_LEFT,
+    WHY_NOT_OPENED,
+    WHY_NOT_DELIVERED,
     WHY_COUNT
 };
 const char *device_reason_name(enum device_reason r); /* "no-secured-frame-seen", ..; NULL for WHY_NONE */
-const char *device_reason_text(enum device_reason r); /* the same as a sentence for an operator */
 
 /* Tokens refill at a rate up to a burst (bucket_take). Zero-initialised it is full. */
 struct bucket {
     uint64_t since; /* ms, monotonic: when it was empty, had it refilled ever since; 0: never used */
 };
 
+enum delivery { DELIVERY_UNKNOWN, DELIVERY_TAKEN, DELIVERY_MISSED };
+
 /* A key sent at one gateway and not proved. */
 struct pending {
     struct pending *next;
     struct assoc assoc;
     int64_t since;      /* ms since 1970: when it was sent last */
-    struct bucket rate; /* of sending it again; memory only */
+    /* memory only */
+    struct bucket rate;     /* of sending it again */
+    uint64_t sent_in;       /* the gateway's transaction in which it was sent last */
+    enum delivery delivery; /* did the device acknowledge that on its radio? */
 };
 
 struct device_row {

@@ -38,6 +38,8 @@ struct relay { /* a frame that waits until the key it proves, or is under, is du
     struct cse_request *req;
     eui64_t device;
     bool committed, application;
+    eui64_t left; /* the gateway at which it was before, and its address there; 0: none */
+    uint16_t left_address;
     struct frame frame;
 };
 
@@ -49,6 +51,8 @@ static void relay_durable(void *user, enum st st)
         x->e->d.ops->fatal(x->e->d.host, "a device's key could not be stored");
     if (d != NULL && x->committed)
         device_changed(d);
+    if (d != NULL && x->left != 0)
+        device_has_left(d, x->left, x->left_address);
     if (d != NULL && d->row.has_current && x->application) {
         eg_count(x->e, "eg_uplink_relayed_total");
         publish(d, span_of(x->frame.bytes, x->frame.n));
@@ -94,7 +98,8 @@ static bool commit_pending(struct device *d, struct pending *p, const struct hea
     struct eg *e = d->eg;
     struct assoc proved = p->assoc;
     bool rejoined = device_rejoin_key(d, proved.gateway) == proved.link_key; /* by the link key that it has */
-    vault_id tclk = rejoined ? d->row.current.tclk : 0;
+    const struct assoc before = d->row.current;
+    bool moved = d->row.has_current && before.gateway != proved.gateway;
     struct store_txn *t = store_begin(e->d.store);
     if (t == NULL)
         return false;
@@ -104,7 +109,10 @@ static bool commit_pending(struct device *d, struct pending *p, const struct hea
     }
     device_forget_key(d, t, WHY_NONE); /* the one before; the record still holds the link key */
     pending_proved(d, p);
-    proved.tclk = tclk;
+    if (rejoined) {
+        proved.tclk = before.tclk;
+        proved.aps_next = before.aps_next;
+    }
     proved.counter_next = h->aux.counter + 1;
     proved.address = proved.next_hop = h->nwk.src;
     d->row.current = proved;
@@ -117,7 +125,10 @@ static bool commit_pending(struct device *d, struct pending *p, const struct hea
     device_store(d, t);
     eg_audit(e, t, d->row.admin, "eg", "device.key-proved", d->eui, "ok");
     eg_count(e, "eg_keys_proved_total");
+    x->left = moved ? before.gateway : 0;
+    x->left_address = before.address;
     device_commit(d, t, relay_durable, x);
+    coordinator_started(d);
     return true;
 }
 
@@ -163,6 +174,25 @@ static bool take_frame(struct device *d, eui64_t gateway, struct heard *h, struc
     return true;
 }
 
+/* Why a frame in the device's name was not taken, where that is worth telling: not of a radio's repetition of the last one. */
+static const char *refused_for(struct device *d, const struct gateway *g, struct heard *h)
+{
+    struct assoc fresh = d->row.current;
+    if (d->row.revoked)
+        return egp_reason_name(EGP_DEVICE_REVOKED);
+    fresh.counter_next = 0;
+    if (!d->row.has_current || !heard_opens(d, &fresh, g->eui, h))
+        return "frame-not-opened";
+    return h->aux.counter + 1 == d->row.current.counter_next ? NULL : "counter-refused";
+}
+
+static void refuse_frame(struct device *d, const struct gateway *g, struct heard *h)
+{
+    const char *reason = refused_for(d, g, h);
+    if (reason != NULL && failure_note(d->eg, g, d->eui, reason, 0))
+        eg_audit(d->eg, NULL, d->row.admin, g->row.identity, "eg.frame-refused", d->eui, reason);
+}
+
 void uplink_frame(struct eg *e, struct gateway *g, struct cse_request *req, const struct egp_message *m)
 {
     struct heard h;
@@ -179,9 +209,12 @@ void uplink_frame(struct eg *e, struct gateway *g, struct cse_request *req, cons
         return;
     }
     *x = (struct relay){.e = e, .req = req, .device = d->eui, .frame.n = (uint8_t)frame.n};
+    h.hop = m->u.frame.hop;
+    h.lqi = m->u.frame.lqi;
     memcpy(x->frame.bytes, frame.p, frame.n);
     if (!take_frame(d, g->eui, &h, x)) {
         free(x);
+        refuse_frame(d, g, &h);
         drop(e, req, m->env.device);
     }
 }

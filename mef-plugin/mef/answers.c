@@ -8,7 +8,7 @@ struct pending_answer {
     struct answers *owner;
     struct cse_request *req;
     struct cse_response rsp;
-    char *location;
+    char *location, *detail;
     struct pending_answer *prev, *next;
 };
 
@@ -30,6 +30,7 @@ void json_wipe(cJSON *j)
 static void pending_free(struct pending_answer *p)
 {
     free(p->location);
+    free(p->detail);
     free(p);
 }
 
@@ -46,11 +47,18 @@ static void durable(void *user, enum st st)
     pending_free(p);
 }
 
+static bool copy(const char *text, char **out)
+{
+    *out = text != NULL ? strdup(text) : NULL;
+    return text == NULL || *out != NULL;
+}
+
 void answers_give(struct answers *a, struct cse_request *req, const struct cse_response *rsp, uint64_t seq)
 {
     struct pending_answer *p = calloc(1, sizeof *p);
-    if (p == NULL || (rsp->location != NULL && (p->location = strdup(rsp->location)) == NULL)) {
-        free(p);
+    if (p == NULL || !copy(rsp->location, &p->location) || !copy(rsp->detail, &p->detail)) {
+        if (p != NULL)
+            pending_free(p);
         json_wipe(rsp->pc);
         a->ops->respond(a->host, req, &(struct cse_response){.status = ST_UNAVAILABLE});
         return;
@@ -59,6 +67,7 @@ void answers_give(struct answers *a, struct cse_request *req, const struct cse_r
     p->req = req;
     p->rsp = *rsp;
     p->rsp.location = p->location;
+    p->rsp.detail = p->detail;
     DL_APPEND(a->pending, p);
     store_after(a->store, seq, durable, p);
 }

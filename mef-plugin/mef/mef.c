@@ -187,10 +187,10 @@ static bool authenticated(struct call *c)
                          "no known credential authenticated this peer");
     }
     if (c->req->from == NULL || c->req->from[0] == '\0')
-        return call_fail(c, ST_BAD_REQUEST, "from-missing", "fr", "the originator is missing");
+        return call_fail(c, ST_BAD_REQUEST, "from-missing", M2M_SN_FROM, "the originator is missing");
     if (!mef_is_from(c->m, &c->who, c->req->from)) {
         call_refused(c, "mef.request", c->req->path, "from-mismatch");
-        return call_fail(c, ST_NOT_AUTHENTICATED, "from-mismatch", "fr",
+        return call_fail(c, ST_NOT_AUTHENTICATED, "from-mismatch", M2M_SN_FROM,
                          "the originator is not the authenticated identity");
     }
     return true;
@@ -221,11 +221,12 @@ static bool read_params(struct call *c)
 {
     for (size_t i = 0; i < c->req->nparams; i++) {
         const struct cse_param *p = &c->req->params[i];
-        if (strcmp(p->name, "rcn") != 0)
+        if (strcmp(p->name, M2M_SN_RESULT_CONTENT) != 0)
             return call_fail(c, ST_BAD_REQUEST, "unknown-parameter", p->name, "there is no such parameter here");
         c->nothing = strcmp(p->value, "0") == 0 && c->req->op != CSE_RETRIEVE;
         if (!c->nothing && strcmp(p->value, "1") != 0)
-            return call_fail(c, ST_BAD_REQUEST, "bad-value", "rcn", "this Result Content is not served");
+            return call_fail(c, ST_BAD_REQUEST, "bad-value", M2M_SN_RESULT_CONTENT,
+                             "this Result Content is not served");
     }
     return true;
 }
@@ -235,13 +236,14 @@ static void create(struct call *c)
     struct attr_value v[MAX_ATTRS] = {0};
     const struct res_type *t = type_of(c->req->ty);
     if (c->req->ty < 0)
-        call_fail(c, ST_BAD_REQUEST, "type-missing", "ty", "a create needs a resource type");
+        call_fail(c, ST_BAD_REQUEST, "type-missing", M2M_SN_RESOURCE_TYPE, "a create needs a resource type");
     else if (c->req->ty == MEF_TY_BASE)
-        call_fail(c, ST_NOT_ALLOWED, "not-allowed", "ty", "the MEFBase is made by the operator");
+        call_fail(c, ST_NOT_ALLOWED, "not-allowed", M2M_SN_RESOURCE_TYPE, "the MEFBase is made by the operator");
     else if (t == NULL && c->req->ty < MEF_TY_BASE)
-        call_fail(c, ST_INVALID_CHILD, "invalid-child", "ty", "this resource type does not belong below the MEFBase");
+        call_fail(c, ST_INVALID_CHILD, "invalid-child", M2M_SN_RESOURCE_TYPE,
+                  "this resource type does not belong below the MEFBase");
     else if (t == NULL)
-        call_fail(c, ST_NOT_IMPLEMENTED, "not-implemented", "ty", "this resource type is not served");
+        call_fail(c, ST_NOT_IMPLEMENTED, "not-implemented", M2M_SN_RESOURCE_TYPE, "this resource type is not served");
     else if (c->who.role != MEF_ROLE_CLIENT)
         call_fail(c, ST_NO_PRIVILEGE, "role", NULL, "this credential is not one of a MEF client");
     else if (read_content(c, t, v))
@@ -289,13 +291,13 @@ static bool found_one(void *user, const struct res *r)
 /* One parameter of a discovery; labels are collected. */
 static bool discovery_param(struct call *c, const struct cse_param *p, struct strings *labels, int *limit)
 {
-    if (strcmp(p->name, "fu") == 0 && strcmp(p->value, "1") == 0)
+    if (strcmp(p->name, M2M_SN_FILTER_USAGE) == 0 && strcmp(p->value, "1") == 0)
         return true;
-    if (strcmp(p->name, "rcn") == 0 && (strcmp(p->value, "6") == 0 || strcmp(p->value, "1") == 0))
+    if (strcmp(p->name, M2M_SN_RESULT_CONTENT) == 0 && (strcmp(p->value, "6") == 0 || strcmp(p->value, "1") == 0))
         return true;
     if (strcmp(p->name, M2M_SN_LABELS) == 0 && p->value[0] != '\0' && labels->n < MEF_MAX_LABELS)
         return strings_add(labels, p->value) || call_fail(c, ST_UNAVAILABLE, "no-memory", NULL, NULL);
-    if (strcmp(p->name, "lim") == 0) {
+    if (strcmp(p->name, M2M_SN_LIMIT) == 0) {
         char *end;
         long n = strtol(p->value, &end, 10);
         if (end != p->value && *end == '\0' && n >= 1) {
@@ -331,7 +333,7 @@ static void handle_base(struct call *c)
     const struct cse_param *p = c->req->params;
     c->seq = store_last(c->m->d.store); /* a refusal, too, may show what a crash could take back */
     for (size_t i = 0; c->req->op == CSE_RETRIEVE && i < c->req->nparams; i++)
-        if (strcmp(p[i].name, "fu") == 0) {
+        if (strcmp(p[i].name, M2M_SN_FILTER_USAGE) == 0) {
             discover(c);
             return;
         }
@@ -378,9 +380,10 @@ static void handle_resource(struct call *c, const char *ri)
     else if (c->req->op == CSE_DELETE)
         t->remove(c, r);
     else if (c->req->op == CSE_CREATE && c->req->ty == MEF_TY_CLIENT_CMD && r->ty == MEF_TY_CLIENT_REG)
-        call_fail(c, ST_NOT_IMPLEMENTED, "not-implemented", "ty", "commands are not served");
+        call_fail(c, ST_NOT_IMPLEMENTED, "not-implemented", M2M_SN_RESOURCE_TYPE, "commands are not served");
     else if (c->req->op == CSE_CREATE)
-        call_fail(c, ST_INVALID_CHILD, "invalid-child", "ty", "this resource has no children of that type");
+        call_fail(c, ST_INVALID_CHILD, "invalid-child", M2M_SN_RESOURCE_TYPE,
+                  "this resource has no children of that type");
     else
         call_fail(c, ST_NOT_ALLOWED, "not-allowed", NULL, "this resource is not notified");
 }

@@ -47,7 +47,14 @@ size_t mef_psk(struct mef *m, const char *identity, uint8_t *key, size_t cap);
 /* --- credentials (admin REST) ------------------------------------------------------------------------------------- */
 /* Each *_json function takes the request body and gives the response body; on failure it sets code/field/detail in rsp
  * (static strings). They add to the transaction and change memory; the caller commits and then answers. */
-struct mef_result { enum st st; cJSON *body; const char *code, *field, *detail; bool sensitive; const char *location; };
+struct mef_result {
+    enum st st;
+    cJSON *body;
+    const char *code, *field, *detail; /* detail is copied with the answer */
+    bool sensitive;
+    const char *location;
+    char text[256]; /* room for a detail made for the occasion */
+};
 /* {"for":ID,"kind":"psk","kpm"?:hex,"expiresAt"?} -> {"id","kpmId","kpm",..}; {"for":ID,"kind":"certificate","san"?,
  * "expiresAt"?} -> {"id","san",..}. For a gateway: {"for":"gateway:<name or EUI-64>"}. */
 void mef_credential_create(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const cJSON *in, struct mef_result *r);

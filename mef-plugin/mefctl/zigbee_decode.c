@@ -113,30 +113,21 @@ static const char *transport_kind(const struct frame *f)
 
 static const char *kind_of(const struct frame *f)
 {
-    static const struct {
-        uint8_t id;
-        const char *name;
-    } kinds[] = {{ZB_UPDATE_DEVICE, "update-device"}, {ZB_REMOVE_DEVICE, "remove-device"},
-                 {ZB_REQUEST_KEY, "request-key"},     {ZB_SWITCH_KEY, "switch-key"},
-                 {ZB_VERIFY_KEY, "verify-key"},       {ZB_CONFIRM_KEY, "confirm-key"}};
     if ((f->nwk.fcf & ZB_FCF_TYPE) == ZB_NWK_COMMAND)
         return "nwk-command";
     if (f->is_tunnel)
         return "tunnel";
     if (!f->is_command)
         return aps_type(f) == ZB_APS_ACK ? "aps-ack" : "data";
-    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
-        if (kinds[i].id == f->cmd.id)
-            return kinds[i].name;
-    return transport_kind(f);
+    const struct kind *k = kind_of_command(f->cmd.id);
+    return k != NULL && k->cmd != ZB_TRANSPORT_KEY ? k->name : transport_kind(f);
 }
 
 /* Sent by a device: what only devices send, and else what does not come from the coordinator's address. */
 static bool is_uplink(const struct frame *f)
 {
-    if (f->is_command && !f->is_tunnel)
-        return f->cmd.id == ZB_REQUEST_KEY || f->cmd.id == ZB_VERIFY_KEY || f->cmd.id == ZB_UPDATE_DEVICE;
-    return f->nwk.src != 0;
+    const struct kind *k = f->is_command && !f->is_tunnel ? kind_of_command(f->cmd.id) : NULL;
+    return k != NULL ? k->uplink : f->nwk.src != 0;
 }
 
 /* An EUI-64 that may be unknown. */

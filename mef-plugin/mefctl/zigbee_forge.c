@@ -2,7 +2,7 @@
 #include "mef-plugin/mefctl/zigbee_inputs.h"
 #include <openssl/crypto.h>
 
-enum { NO_APS_KEY = 0xff, BROADCAST_RX_ON = 0xfffd, BROADCASTS = 0xfff8 };
+enum { BROADCAST_RX_ON = 0xfffd, BROADCASTS = 0xfff8 };
 enum { APS_BROADCAST = 0x08, APS_GROUP = 0x0c, NWK_VERSION = 2 << 2 };
 enum { REQUEST_APP_KEY = 2 };
 
@@ -17,38 +17,6 @@ struct forge {
     struct wr aps_w; /* the APS frame of the kind, the tunnelled one of a tunnel */
     struct wr nwk_w;
 };
-
-static const struct kind {
-    const char *name;
-    uint8_t cmd;        /* 0: application data */
-    uint8_t key_type;   /* of transport-key, and the default of others */
-    uint8_t aps_key_id; /* where inputs has none; null there means no APS security */
-    bool uplink;        /* sent by the device */
-    bool nwk_clear;     /* may go without NWK security */
-    bool broadcast;     /* by default */
-} kinds[] = {
-    {"transport-key-nwk", ZB_TRANSPORT_KEY, ZB_KEYTYPE_NWK, 2, false, true, false},
-    {"transport-key-nwk-update", ZB_TRANSPORT_KEY, ZB_KEYTYPE_NWK, 2, false, false, false},
-    {"transport-key-nwk-broadcast", ZB_TRANSPORT_KEY, ZB_KEYTYPE_NWK, NO_APS_KEY, false, false, true},
-    {"transport-key-tclk", ZB_TRANSPORT_KEY, ZB_KEYTYPE_TCLK, 3, false, false, false},
-    {"transport-key-app", ZB_TRANSPORT_KEY, ZB_KEYTYPE_APP, 3, false, false, false},
-    {"tunnel", ZB_TRANSPORT_KEY, ZB_KEYTYPE_NWK, 2, false, false, false},
-    {"request-key", ZB_REQUEST_KEY, ZB_KEYTYPE_TCLK, 0, true, false, false},
-    {"switch-key", ZB_SWITCH_KEY, 0, NO_APS_KEY, false, false, true},
-    {"update-device", ZB_UPDATE_DEVICE, 0, NO_APS_KEY, true, false, false},
-    {"remove-device", ZB_REMOVE_DEVICE, 0, NO_APS_KEY, false, false, false},
-    {"verify-key", ZB_VERIFY_KEY, ZB_KEYTYPE_TCLK, NO_APS_KEY, true, false, false},
-    {"confirm-key", ZB_CONFIRM_KEY, ZB_KEYTYPE_TCLK, 0, false, false, false},
-    {"data", 0, 0, NO_APS_KEY, true, false, false},
-};
-
-static const struct kind *kind_find(const char *name)
-{
-    for (size_t i = 0; name != NULL && i < sizeof kinds / sizeof kinds[0]; i++)
-        if (strcmp(name, kinds[i].name) == 0)
-            return &kinds[i];
-    return NULL;
-}
 
 static bool is_tunnel(const struct forge *f)
 {

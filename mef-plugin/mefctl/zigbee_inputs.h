@@ -80,6 +80,20 @@ uint64_t inputs_or(const struct inputs *in, enum input id, uint64_t fallback);
 /* The link key: given, or from the install code. NULL: neither. */
 const uint8_t *inputs_link_key(struct inputs *in, struct zb_crypto *c);
 
+/* --- kinds of frames --- */
+enum { NO_APS_KEY = 0xff };
+struct kind {
+    const char *name;
+    uint8_t cmd;        /* the APS command; 0: application data */
+    uint8_t key_type;   /* of transport-key, and the default of others */
+    uint8_t aps_key_id; /* where inputs has none; null there means no APS security */
+    bool uplink;        /* sent by the device */
+    bool nwk_clear;     /* may go without NWK security */
+    bool broadcast;     /* by default */
+};
+const struct kind *kind_find(const char *name);  /* NULL: none of this name, or name is NULL */
+const struct kind *kind_of_command(uint8_t cmd); /* the first one; NULL: none */
+
 /* --- answers --- */
 /* Members of one JSON object. Names and tokens are this program's own and need no escaping. */
 struct answer {

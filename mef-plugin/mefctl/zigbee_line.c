@@ -93,8 +93,13 @@ static void label(struct zb_crypto *c, const cJSON *line, struct wr *out)
     const char *text = member_text(line, "text", "label");
     struct zb_label l;
     const char *why = "missing:text";
-    if (text == NULL || zb_label_parse(text, &l, &why) != ZB_OK) {
-        error_only(out, why);
+    size_t at = 0;
+    if (text == NULL || zb_label_parse(text, &l, &why, &at) != ZB_OK) {
+        struct answer refusal = answer_begin(out);
+        answer_text(&refusal, "error", why);
+        if (at != 0)
+            answer_number(&refusal, "position", at);
+        answer_end(&refusal);
         return;
     }
     struct answer a = answer_begin(out);

@@ -40,7 +40,7 @@ struct store {
 
     pthread_mutex_t engine_lock; /* around each use of `engine`; taken before `lock` */
     pthread_mutex_t lock;        /* guards all below */
-    pthread_cond_t work;         /* queue no longer empty, or stop */
+    pthread_cond_t work;         /* there is something in the queue, and no more to wait for; or stop */
     pthread_cond_t idle;         /* nothing queued or running, or failed */
     struct list queue;           /* committed, not yet run */
     struct list done;            /* durable, completion not yet delivered */
@@ -209,6 +209,8 @@ static void deliver(struct store *s)
     }
 }
 
+/* Posted by the committer when something is durable, and by store_commit: the committer is woken only here, when the loop
+ * has taken up all that had come in this turn, so that one sync serves it all, not the first of it and then the rest. */
 static void posted(void *arg)
 {
     struct mailbox *m = arg;
@@ -219,6 +221,7 @@ static void posted(void *arg)
     }
     pthread_mutex_lock(&s->lock);
     s->posted = false;
+    pthread_cond_signal(&s->work);
     pthread_mutex_unlock(&s->lock);
     deliver(s);
 }
@@ -231,12 +234,13 @@ uint64_t store_commit(struct store_txn *t, store_done done, void *user)
     t->done = done;
     t->user = user;
     pthread_mutex_lock(&s->lock);
-    bool was_empty = s->queue.first == NULL;
+    bool post = !s->posted && s->queue.first == NULL;
     list_push(&s->queue, t);
     s->pending++;
-    if (was_empty)
-        pthread_cond_signal(&s->work);
+    s->posted |= post;
     pthread_mutex_unlock(&s->lock);
+    if (post)
+        s->host.post(s->host.user, posted, s->mail);
     return seq;
 }
 
@@ -268,10 +272,11 @@ void store_stats_get(struct store *s, struct store_stats *out)
     pthread_mutex_unlock(&s->lock);
 }
 
-/* Wait until all that was committed is durable. False: it never will be. */
+/* Wait until all that was committed is durable; nothing more is to be waited for before that. False: it never will be. */
 static bool settle(struct store *s)
 {
     pthread_mutex_lock(&s->lock);
+    pthread_cond_signal(&s->work);
     while (s->pending > 0 && !s->failed)
         pthread_cond_wait(&s->idle, &s->lock);
     bool ok = !s->failed;

@@ -22,7 +22,7 @@ enum store_table {
     STORE_KEY_REG,         /* mef: RelativeKeyID -> symmKeyReg */
     STORE_INSTALL_CODE,    /* eg: EUI-64 -> registration */
     STORE_GATEWAY,         /* eg: gateway EUI-64 -> gateway */
-    STORE_GATEWAY_EPOCH,   /* eg: gateway EUI-64 -> epoch of the owning replica (docs/architecture.md) */
+    STORE_GATEWAY_EPOCH,   /* eg: gateway EUI-64 -> epoch of the owning replica (docs/decisions.md) */
     STORE_DEVICE,          /* eg: EUI-64 -> device record, pending record beside the current one */
     STORE_TRANSACTION,     /* eg: gateway EUI-64 || transaction -> request digest and response bytes */
     STORE_AUDIT,           /* audit: sequence -> event */
@@ -65,8 +65,8 @@ void store_put(struct store_txn *t, enum store_table table, struct span key, str
  * high-water marks: whatever the order in which transactions are committed, the row never goes back. */
 void store_raise(struct store_txn *t, enum store_table table, struct span key, struct span val);
 void store_del(struct store_txn *t, enum store_table table, struct span key);
-/* The transaction fails with ST_CONFLICT, alone and whole, unless the row's value equals val when it runs (val.n == 0:
- * unless the row is absent). */
+/* The transaction fails with ST_CONFLICT, alone and whole, unless the row's value equals val before the transaction
+ * writes anything (val.n == 0: unless the row is absent). */
 void store_expect(struct store_txn *t, enum store_table table, struct span key, struct span val);
 void store_abort(struct store_txn *t);
 

@@ -93,11 +93,11 @@ enum st vault_import_key_text(struct vault *v, struct store_txn *t, const char *
 }
 
 enum st vault_import_label(struct vault *v, struct store_txn *t, const char *text, bool allow_short, eui64_t *eui,
-                           vault_id *id, const char **why)
+                           vault_id *id, const char **why, size_t *at)
 {
     struct zb_label label;
     enum st st = ST_BAD_REQUEST;
-    if (zb_label_parse(text, &label, why) == ZB_OK) {
+    if (zb_label_parse(text, &label, why, at) == ZB_OK) {
         struct span bytes = span_of(label.bytes, label.len);
         *eui = label.eui64;
         *why = NULL;

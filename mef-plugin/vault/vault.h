@@ -3,7 +3,7 @@
  * unseals to a local buffer and wipes it. The one way out is vault_release and its two text forms: to a recipient that
  * policy has approved, or to TLS where it ends.
  *
- * Counters (docs/architecture.md): one allocator per (key, source) gives NWK and APS frame counters, NWK sequence and
+ * Counters (docs/decisions.md): one allocator per (key, source) gives NWK and APS frame counters, NWK sequence and
  * APS counter. The row is keyed by a fingerprint of the key's BYTES, so the same install code registered again goes on
  * where it was, and it survives deletion of the key. A number is used only after the transaction that took it is
  * durable: forge at once, radiate after the commit. */
@@ -57,7 +57,7 @@ MUST_USE enum st vault_import_key_text(struct vault *v, struct store_txn *t, con
                                        const char **why);
 /* The text of a device's label (zb_label_parse): the code or key goes in, its EUI-64 comes out. */
 MUST_USE enum st vault_import_label(struct vault *v, struct store_txn *t, const char *text, bool allow_short,
-                                    eui64_t *eui, vault_id *id, const char **why);
+                                    eui64_t *eui, vault_id *id, const char **why, size_t *at);
 /* Drop a key (its counters stay). */
 void vault_delete(struct vault *v, struct store_txn *t, vault_id id);
 bool vault_same(struct vault *v, vault_id a, vault_id b); /* same bytes? constant time */

@@ -1,188 +1,365 @@
-/* Label and QR texts: what vendors print, and what users type from it. The formats are listed in
- * docs/mefctl-zigbee.md. */
+/* Label and QR texts: what vendors print, what scanners make of it, and what users type from it. The formats are listed in
+ * docs/mefctl-zigbee.md.
+ *
+ * A text is unwrapped (case, URL encoding, typographic spaces and dashes), then each format looks for its marks in it, with
+ * whatever stands around them. What a mark announces is a field: groups of hex digits. */
 #include "mef-plugin/zigbee/internal.h"
 #include <ctype.h>
 #include <openssl/crypto.h>
 
-enum { LABEL_MAX = 512 };
+enum { LABEL_MAX = 512, FIELD_MAX = 36, EUI_DIGITS = 16, CODE_DIGITS = 36, BOSCH_SERIAL = 34 };
 
-/* A piece of the label's text, borrowed. */
+/* The text in upper case, in ASCII, without escapes; at[i]: which character of the text as given, from 1. */
 struct text {
-    const char *p;
+    char p[LABEL_MAX + 1];
+    uint16_t at[LABEL_MAX + 1];
     size_t n;
 };
 
-/* What a format found: where the EUI-64 and the code are printed. */
+struct field { /* groups of hex digits that stand together */
+    char digits[FIELD_MAX + 1];
+    size_t n;   /* digits, also those that had no room */
+    size_t bad; /* character of the text as given which is no digit and stands where one should; 0: none */
+    size_t from, end;
+};
+
+/* What a format found. */
 struct found {
-    struct text eui, code;
+    struct field eui, code;
+    unsigned neuis, ncodes;
     bool is_link_key;
 };
 
-static struct text trim(struct text t)
+/* --- unwrapping --------------------------------------------------------------------------------------------------- */
+
+static int hex_digit(char ch)
 {
-    while (t.n != 0 && isspace((unsigned char)t.p[0]))
-        t = (struct text){t.p + 1, t.n - 1};
-    while (t.n != 0 && isspace((unsigned char)t.p[t.n - 1]))
-        t.n--;
-    return t;
+    return ch >= '0' && ch <= '9' ? ch - '0' : ch >= 'A' && ch <= 'F' ? ch - 'A' + 10 : -1;
 }
 
-/* Cut the first piece off *rest, up to one of `separators`. False at the end. */
-static bool next_piece(struct text *rest, const char *separators, struct text *piece)
+/* %24 stands for '$', in a text that went through a URL. Only marks, separators and what is not ASCII are unescaped: in the
+ * texts themselves '%' parts groups, and a group begins with a letter and a mark, never with the number of one of these. */
+static bool escaped(const char *p, char *out)
 {
-    if (rest->p == NULL)
+    static const char special[] = " $%:|-\r\n\t\"";
+    if (p[0] != '%' || p[1] == '\0' || p[2] == '\0')
         return false;
+    int high = hex_digit((char)toupper((unsigned char)p[1])), low = hex_digit((char)toupper((unsigned char)p[2]));
+    if (high < 0 || low < 0 || (high | low) == 0)
+        return false;
+    *out = (char)(high << 4 | low);
+    return high > 7 || strchr(special, *out) != NULL;
+}
+
+static bool unwrap(const char *given, struct text *t)
+{
+    uint16_t at = 0;
+    for (; *given != '\0'; given++) {
+        bool continues = ((unsigned char)*given & 0xc0) == 0x80; /* UTF-8 */
+        char ch = *given;
+        at = (uint16_t)(at + !continues);
+        if (continues)
+            continue;
+        if (t->n == LABEL_MAX)
+            return false;
+        t->at[t->n] = at;
+        if (escaped(given, &ch)) {
+            given += 2;
+            at = (uint16_t)(at + 2);
+        }
+        /* Typographic dashes and spaces are outside ASCII; nothing that counts is. '+' is a space in a URL. */
+        t->p[t->n++] = (char)(((unsigned char)ch & 0x80) != 0 || ch == '+' ? ' ' : toupper((unsigned char)ch));
+    }
+    t->p[t->n] = '\0';
+    return true;
+}
+
+/* --- fields ------------------------------------------------------------------------------------------------------- */
+
+static bool is_blank(char ch)
+{
+    return ch == ' ' || ch == '\t';
+}
+
+static bool is_joint(char ch) /* between groups of digits */
+{
+    return is_blank(ch) || ch == '-' || ch == ':';
+}
+
+static bool ends_field(char ch) /* what belongs to a text around it, or to the next field */
+{
+    return ch == '\0' || strchr("$%|\r\n\"'<>()[]{},;=&/#", ch) != NULL;
+}
+
+/* Does a group begin at i? What stands behind the first one may be another word: it belongs to the field when it is of
+ * digits, or holds one while some are missing. */
+static bool is_group(const struct text *t, size_t i, bool missing)
+{
+    bool all = true, any = false;
     size_t n = 0;
-    while (n < rest->n && strchr(separators, rest->p[n]) == NULL)
-        n++;
-    *piece = trim((struct text){rest->p, n});
-    *rest = n < rest->n ? (struct text){rest->p + n + 1, rest->n - n - 1} : (struct text){NULL, 0};
-    return true;
+    for (; !ends_field(t->p[i + n]) && !is_joint(t->p[i + n]); n++) {
+        all &= hex_digit(t->p[i + n]) >= 0;
+        any |= isdigit((unsigned char)t->p[i + n]) != 0;
+    }
+    bool mark = n == 1 && t->p[i + n] == ':'; /* "M:" begins another field */
+    return n != 0 && !mark && (all || (missing && any));
 }
 
-static bool is_field(struct text t, char name, struct text *value)
+static void take_digit(const struct text *t, size_t i, struct field *f)
 {
-    if (t.n < 2 || t.p[0] != name || t.p[1] != ':')
-        return false;
-    *value = trim((struct text){t.p + 2, t.n - 2});
-    return true;
+    if (hex_digit(t->p[i]) < 0 && f->bad == 0)
+        f->bad = t->at[i];
+    if (f->n < FIELD_MAX)
+        f->digits[f->n] = t->p[i];
+    f->n++;
+    f->end = i + 1;
+}
+
+/* The field at or behind `from`, of `want` digits. It goes on in the next line only as long as that many are not there; a
+ * code, which has a CRC, ends when they are there, whatever stands behind it. */
+static struct field field_at(const struct text *t, size_t from, size_t want)
+{
+    struct field f = {.from = from, .end = from};
+    size_t i = from;
+    for (;;) {
+        size_t next = i;
+        bool line = false;
+        while (is_joint(t->p[next]) || (t->p[next] != '\0' && strchr("\r\n", t->p[next]) != NULL)) {
+            line |= !is_joint(t->p[next]);
+            next++;
+        }
+        bool enough = f.n >= want && (line || want == CODE_DIGITS);
+        if (ends_field(t->p[next]) || (next != i && (enough || (f.n != 0 && !is_group(t, next, f.n < want)))))
+            return f;
+        for (i = next; !ends_field(t->p[i]) && !is_joint(t->p[i]); i++)
+            take_digit(t, i, &f);
+    }
+}
+
+static bool is_start(const struct text *t, size_t i) /* ..of a word */
+{
+    return i == 0 || !isalnum((unsigned char)t->p[i - 1]);
+}
+
+/* The place behind a mark such as "Z:" that begins a word in [from, to); 0: there is none. */
+static size_t behind(const struct text *t, const char *mark, size_t from, size_t to)
+{
+    size_t n = strlen(mark);
+    for (size_t i = from; i + n <= to; i++)
+        if (is_start(t, i) && strncmp(t->p + i, mark, n) == 0)
+            return i + n;
+    return 0;
+}
+
+static void set_eui(struct found *f, const struct text *t, size_t at)
+{
+    f->eui = field_at(t, at, EUI_DIGITS);
+    f->neuis++;
+}
+
+static void set_code(struct found *f, const struct text *t, size_t at)
+{
+    f->code = field_at(t, at, CODE_DIGITS);
+    f->ncodes++;
+}
+
+/* --- formats: true when the text is one --------------------------------------------------------------------------- */
+
+static size_t piece_end(const struct text *t, size_t from, size_t to, const char *separators)
+{
+    while (from < to && strchr(separators, t->p[from]) == NULL)
+        from++;
+    return from;
+}
+
+/* Does the word before a group's first '$' say that the group is the device's? ("Z$A:<EUI>$I:<code>") */
+static bool is_device_group(const struct text *t, size_t from, size_t dollar)
+{
+    while (dollar > from && isspace((unsigned char)t->p[dollar - 1]))
+        dollar--;
+    return dollar > from && t->p[dollar - 1] == 'Z' && is_start(t, dollar - 1);
 }
 
 /* Groups parted by '%', fields by '$': Z:<EUI>$I:<code> (Ubisys, Danfoss, Inovelli, Ledvance), Z$A:<EUI>$I:<code>
  * (Namron), the same after other groups (Aqara). Another group's A field is no address. */
-static bool dollar_fields(struct text label, struct found *f)
+static bool dollar_fields(const struct text *t, struct found *f)
 {
-    struct text group;
-    while (next_piece(&label, "%", &group)) {
-        struct text field;
-        bool in_z = group.n != 0 && group.p[0] == 'Z';
-        while (next_piece(&group, "$", &field)) {
-            (void)(is_field(field, 'Z', &f->eui) || (in_z && is_field(field, 'A', &f->eui)) ||
-                   is_field(field, 'I', &f->code));
+    for (size_t group = 0, end; group < t->n; group = end + 1) {
+        end = piece_end(t, group, t->n, "%");
+        size_t dollar = piece_end(t, group, end, "$"), at;
+        bool device = dollar < end && is_device_group(t, group, dollar);
+        for (size_t field = group, stop; field < end; field = stop + 1) {
+            stop = piece_end(t, field, end, "$");
+            if ((at = behind(t, "I:", field, stop)) != 0)
+                set_code(f, t, at);
+            else if ((at = behind(t, "Z:", field, stop)) != 0 || (device && (at = behind(t, "A:", field, stop)) != 0))
+                set_eui(f, t, at);
         }
     }
-    return f->eui.p != NULL || f->code.p != NULL;
+    return f->neuis != 0 || f->ncodes != 0;
 }
 
-/* HUE:Z:<code> M:<EUI> D:.. A:.. ; here Z is the code. */
-static bool hue(struct text label, struct found *f)
+/* HUE:Z:<code> M:<EUI> D:.. A:..; here Z is the code. */
+static bool hue(const struct text *t, struct found *f)
 {
-    if (label.n < 4 || strncmp(label.p, "HUE:", 4) != 0)
+    size_t from = behind(t, "HUE:", 0, t->n), at;
+    if (from == 0)
         return false;
-    label = (struct text){label.p + 4, label.n - 4};
-    struct text field;
-    while (next_piece(&label, " \t", &field))
-        (void)(is_field(field, 'Z', &f->code) || is_field(field, 'M', &f->eui));
+    for (size_t i = from; (at = behind(t, "Z:", i, t->n)) != 0; i = at)
+        set_code(f, t, at);
+    for (size_t i = from; (at = behind(t, "M:", i, t->n)) != 0; i = at)
+        set_eui(f, t, at);
     return true;
 }
 
-/* <EUI>|<code> (Mueller-Licht, Innr, Consciot), |<EUI>|<code>| (frient). */
-static bool pipes(struct text label, struct found *f)
+/* The start of an EUI-64 that ends where the bar stands; the bar: there is none. */
+static size_t eui_before(const struct text *t, size_t from, size_t bar)
 {
-    if (memchr(label.p, '|', label.n) == NULL)
-        return false;
-    struct text piece, got[3] = {{NULL, 0}, {NULL, 0}, {NULL, 0}};
-    size_t n = 0;
-    while (next_piece(&label, "|", &piece))
-        if (piece.n != 0 && n < 3)
-            got[n++] = piece;
-    if (n > 2)
-        return false;
-    f->eui = got[0];
-    f->code = got[1];
-    return true;
-}
-
-/* RB01SG, 34 hex digits, EUI, DLK, then 36 digits (code || CRC) or 32 (a link key ready to use): Bosch. */
-static bool bosch(struct text label, struct found *f)
-{
-    if ((label.n != 91 && label.n != 95) || strncmp(label.p, "RB01SG", 6) != 0 || strncmp(label.p + 56, "DLK", 3) != 0)
-        return false;
-    f->eui = (struct text){label.p + 40, 16};
-    f->code = (struct text){label.p + 59, label.n - 59};
-    f->is_link_key = label.n == 91;
-    return true;
-}
-
-/* Hex digits, with dashes, colons and spaces between them; out holds cap bytes. */
-static enum zb_err hex_read(struct text t, uint8_t *out, size_t cap, size_t *len)
-{
-    char digits[2 * 18 + 1];
-    size_t n = 0;
-    for (size_t i = 0; i < t.n; i++) {
-        if (strchr("-: \t", t.p[i]) != NULL)
+    for (size_t i = from; i < bar; i++) {
+        if (!is_start(t, i) || is_joint(t->p[i]) || ends_field(t->p[i]))
             continue;
-        if (!isxdigit((unsigned char)t.p[i]))
-            return ZB_BAD_HEX;
-        if (n == sizeof digits - 1)
-            return ZB_BAD_LENGTH;
-        digits[n++] = t.p[i];
+        struct field f = field_at(t, i, EUI_DIGITS);
+        if (f.n == EUI_DIGITS && f.bad == 0 && piece_end(t, f.end, bar, "|") == bar && !is_group(t, f.end, false))
+            return i;
     }
-    *len = n / 2;
-    bool ok = n % 2 == 0 && *len <= cap && hex_decode(digits, n, out, *len);
-    OPENSSL_cleanse(digits, sizeof digits);
-    return ok ? ZB_OK : ZB_BAD_LENGTH;
+    return bar;
 }
 
-static enum zb_err eui_read(struct text t, eui64_t *out)
+/* <EUI>|<code> (Mueller-Licht, Innr, Consciot), |<EUI>|<code>| (frient). Where no EUI-64 stands before a bar, the first
+ * thing there is what should be one. */
+static bool pipes(const struct text *t, struct found *f)
 {
-    uint8_t bytes[8];
-    size_t len;
-    if (hex_read(t, bytes, sizeof bytes, &len) != ZB_OK || len != sizeof bytes)
-        return ZB_MALFORMED;
-    struct rd r = rd_of(span_of(bytes, sizeof bytes));
+    size_t fallback = 0;
+    if (memchr(t->p, '|', t->n) == NULL)
+        return false;
+    size_t from = 0, bar;
+    while ((bar = piece_end(t, from, t->n, "|")) < t->n) {
+        size_t at = eui_before(t, from, bar);
+        struct field next = field_at(t, bar + 1, CODE_DIGITS);
+        if (at < bar) {
+            set_eui(f, t, at);
+            set_code(f, t, bar + 1);
+        } else if (f->ncodes != 0 && next.n == CODE_DIGITS && next.bad == 0) {
+            f->ncodes++; /* <EUI>|<code>|<code> */
+        } else if (fallback == 0 && next.n != 0 && field_at(t, from, EUI_DIGITS).n != 0) {
+            fallback = from + 1;
+        }
+        from = at < bar ? next.end : bar + 1; /* the end of a code is no EUI-64 */
+    }
+    if (f->neuis == 0 && fallback != 0) {
+        set_eui(f, t, fallback - 1);
+        set_code(f, t, piece_end(t, fallback - 1, t->n, "|") + 1);
+    }
+    return f->neuis != 0;
+}
+
+/* RB01SG, 34 hex digits, EUI, DLK, then 36 digits (code || CRC) or 32 (a link key ready to use): Bosch. The columns are
+ * fixed; spaces and dashes do not count. */
+static bool bosch(const struct text *t, struct found *f)
+{
+    size_t at = behind(t, "RB01SG", 0, t->n);
+    if (at == 0)
+        return false;
+    for (size_t skipped = 0; t->p[at] != '\0' && (skipped < BOSCH_SERIAL || is_joint(t->p[at])); at++)
+        skipped += !is_joint(t->p[at]);
+    f->eui = (struct field){.from = at};
+    f->neuis = 1;
+    for (; !ends_field(t->p[at]) && (f->eui.n < EUI_DIGITS || is_joint(t->p[at])); at++)
+        if (!is_joint(t->p[at]))
+            take_digit(t, at, &f->eui);
+    if (strncmp(t->p + at, "DLK", 3) == 0)
+        set_code(f, t, at + 3);
+    f->is_link_key = f->code.n == 2 * ZB_KEY;
+    return true;
+}
+
+static bool recognise(const struct text *t, struct found *f)
+{
+    return bosch(t, f) || hue(t, f) || pipes(t, f) || dollar_fields(t, f);
+}
+
+/* --- values ------------------------------------------------------------------------------------------------------- */
+
+/* The field's bytes; they are as many as it has digits, at most FIELD_MAX / 2. */
+static enum zb_err bytes_of(const struct field *f, uint8_t out[FIELD_MAX / 2])
+{
+    if (f->bad != 0)
+        return ZB_BAD_HEX;
+    return f->n % 2 == 0 && f->n <= FIELD_MAX && hex_decode(f->digits, f->n, out, f->n / 2) ? ZB_OK : ZB_BAD_LENGTH;
+}
+
+static enum zb_err eui_read(const struct field *f, eui64_t *out)
+{
+    uint8_t bytes[FIELD_MAX / 2];
+    enum zb_err e = bytes_of(f, bytes);
+    if (e != ZB_OK || f->n != EUI_DIGITS)
+        return e == ZB_BAD_HEX ? e : ZB_MALFORMED;
+    struct rd r = rd_of(span_of(bytes, EUI_DIGITS / 2));
     return rd_be64(&r, out) && *out != 0 && *out != UINT64_MAX ? ZB_OK : ZB_MALFORMED;
 }
 
 static enum zb_err code_read(const struct found *f, struct zb_label *out)
 {
-    enum zb_err e = hex_read(f->code, out->bytes, sizeof out->bytes, &out->len);
+    enum zb_err e = bytes_of(&f->code, out->bytes);
     if (e != ZB_OK)
         return e;
+    out->len = f->code.n / 2;
     out->is_link_key = f->is_link_key;
-    if (out->is_link_key)
-        return out->len == ZB_KEY ? ZB_OK : ZB_BAD_LENGTH;
-    return zb_install_code_check(span_of(out->bytes, out->len));
+    return out->is_link_key ? ZB_OK : zb_install_code_check(span_of(out->bytes, out->len));
 }
 
-/* The text in upper case without outer space. With `compact` (a label of fixed columns) inner spaces and dashes go
- * too. */
-static struct text normalise(const char *text, bool compact, char buf[LABEL_MAX])
+/* Is there another code, anywhere beside the one found? One with a right CRC is no serial number. */
+static bool another_code(const struct text *t, const struct field *used)
 {
-    size_t n = 0;
-    for (; *text != '\0' && n < LABEL_MAX; text++)
-        if (!compact || (!isspace((unsigned char)*text) && *text != '-'))
-            buf[n++] = (char)toupper((unsigned char)*text);
-    return trim((struct text){buf, n});
+    uint8_t bytes[FIELD_MAX / 2];
+    bool found = false;
+    for (size_t i = 0; i < t->n && !found; i++) {
+        if (!is_start(t, i) || is_joint(t->p[i]) || ends_field(t->p[i]) || (i >= used->from && i < used->end))
+            continue;
+        struct field f = field_at(t, i, CODE_DIGITS);
+        found = f.n == CODE_DIGITS && bytes_of(&f, bytes) == ZB_OK &&
+                zb_install_code_check(span_of(bytes, CODE_DIGITS / 2)) == ZB_OK;
+        OPENSSL_cleanse(&f, sizeof f);
+    }
+    OPENSSL_cleanse(bytes, sizeof bytes);
+    return found;
 }
 
-static bool recognise(const char *text, char buf[LABEL_MAX], struct found *f)
+/* NULL: out is filled in. */
+static const char *read_label(const struct text *t, struct found *f, struct zb_label *out, size_t *at, enum zb_err *e)
 {
-    if (bosch(normalise(text, true, buf), f))
-        return true;
-    struct text label = normalise(text, false, buf);
-    return hue(label, f) || pipes(label, f) || dollar_fields(label, f);
+    if (!recognise(t, f))
+        return "unknown-format";
+    if (f->neuis > 1)
+        return "two-eui64s";
+    if (f->ncodes > 1)
+        return "two-codes";
+    if (f->eui.n == 0)
+        return "no-eui64";
+    if (f->code.n == 0)
+        return "no-code";
+    if ((*e = eui_read(&f->eui, &out->eui64)) != ZB_OK) {
+        *at = f->eui.bad;
+        return *e == ZB_BAD_HEX ? zb_err_name(*e) : "bad-eui64";
+    }
+    if ((*e = code_read(f, out)) != ZB_OK) {
+        *at = *e == ZB_BAD_HEX ? f->code.bad : 0;
+        return zb_err_name(*e);
+    }
+    return another_code(t, &f->code) ? "two-codes" : NULL;
 }
 
-enum zb_err zb_label_parse(const char *text, struct zb_label *out, const char **why)
+enum zb_err zb_label_parse(const char *text, struct zb_label *out, const char **why, size_t *at)
 {
-    char buf[LABEL_MAX];
+    struct text t = {.n = 0};
     struct found f = {0};
     enum zb_err e = ZB_MALFORMED;
     *out = (struct zb_label){0};
-    *why = NULL;
-    if (strnlen(text, LABEL_MAX) == LABEL_MAX || !recognise(text, buf, &f))
-        *why = "unknown-format";
-    else if (f.eui.n == 0)
-        *why = "no-eui64";
-    else if (f.code.n == 0)
-        *why = "no-code";
-    else if (eui_read(f.eui, &out->eui64) != ZB_OK)
-        *why = "bad-eui64";
-    else if ((e = code_read(&f, out)) != ZB_OK)
-        *why = zb_err_name(e);
+    *at = 0;
+    *why = unwrap(text, &t) ? read_label(&t, &f, out, at, &e) : "unknown-format";
     if (*why != NULL)
         OPENSSL_cleanse(out, sizeof *out);
-    OPENSSL_cleanse(buf, sizeof buf);
-    return *why == NULL ? ZB_OK : e;
+    OPENSSL_cleanse(&t, sizeof t);
+    OPENSSL_cleanse(&f, sizeof f);
+    return *why == NULL ? ZB_OK : e != ZB_OK ? e : ZB_MALFORMED;
 }

@@ -9,6 +9,12 @@ enum {
     SIMPLE_DESC_REQ = 0x0004,
     ACTIVE_EP_REQ = 0x0005,
     MATCH_DESC_REQ = 0x0006,
+    SERVER_DISCOVERY_REQ = 0x0015,
+    MGMT_LQI_REQ = 0x0031,
+    MGMT_RTG_REQ = 0x0032,
+    MGMT_BIND_REQ = 0x0033,
+    MGMT_PERMIT_JOINING_REQ = 0x0036,
+    MGMT_NWK_UPDATE_REQ = 0x0038,
     RESPONSE = 0x8000 /* added to a request's cluster */
 };
 /* Status values (Zig 2.4.5). */
@@ -19,7 +25,8 @@ enum {
     INVALID_EP = 0x82,
     NOT_ACTIVE = 0x83,
     NOT_SUPPORTED = 0x84,
-    NO_DESCRIPTOR = 0x89
+    NO_DESCRIPTOR = 0x89,
+    NOT_AUTHORIZED = 0x8d
 };
 
 #define MANUFACTURER 0    /* none assigned */
@@ -27,6 +34,41 @@ enum {
 #define MAX_TRANSFER 82   /* no fragmentation */
 #define STACK_REVISION 22 /* of the server mask, bits 9 to 15: Request-Key and Verify-Key are served */
 #define PRIMARY_TRUST_CENTRE 0x0001u
+#define MAX_ADDRESSES 32 /* of associated devices in one response; */
+#define MAX_NEIGHBOURS 3 /* 22 bytes each */
+#define MAX_CHILDREN 9
+
+struct request {
+    const struct zb_self *self;
+    bool broadcast;
+    struct rd r; /* behind the sequence number */
+    struct wr *w;
+};
+
+/* --- requests that name a device by its short address ------------------------------------------------------------- */
+
+/* Whom a request is about, and whether that is us: the head of its response but for the status of what it asks for. */
+static uint8_t subject(struct request *q, uint16_t *nwk)
+{
+    *nwk = 0;
+    if (!rd_le16(&q->r, nwk))
+        return INV_REQUEST_TYPE;
+    return *nwk == q->self->nwk ? SUCCESS : DEVICE_NOT_FOUND;
+}
+
+static void put_head(struct wr *w, uint8_t status, uint16_t nwk)
+{
+    wr_u8(w, status);
+    wr_le16(w, nwk);
+}
+
+/* ..with an empty list. */
+static bool answer_nothing(struct wr *w, uint8_t status, uint16_t nwk)
+{
+    put_head(w, status, nwk);
+    wr_u8(w, 0);
+    return true;
+}
 
 /* Zig 2.3.2.3: a coordinator, 2.4 GHz, mains powered, always listening, allocates addresses. */
 static void put_node_descriptor(struct wr *w)
@@ -42,117 +84,253 @@ static void put_node_descriptor(struct wr *w)
     wr_u8(w, 0x00);
 }
 
-/* --- requests that name a device by its short address ------------------------------------------------------------- */
-
-static void put_descriptor_head(struct wr *w, uint8_t status, uint16_t nwk)
+static bool node_desc(struct request *q)
 {
-    wr_u8(w, status);
-    wr_le16(w, nwk);
-}
-
-static void node_desc(struct rd *r, uint16_t nwk, struct wr *w)
-{
-    (void)r;
-    put_descriptor_head(w, SUCCESS, nwk);
-    put_node_descriptor(w);
+    uint16_t nwk;
+    uint8_t status = subject(q, &nwk);
+    put_head(q->w, status, nwk);
+    if (status == SUCCESS)
+        put_node_descriptor(q->w);
+    return true;
 }
 
 /* Zig 2.3.2.4: on whenever idle, mains, full. */
-static void power_desc(struct rd *r, uint16_t nwk, struct wr *w)
+static bool power_desc(struct request *q)
 {
-    (void)r;
-    put_descriptor_head(w, SUCCESS, nwk);
-    wr_le16(w, 0xc110);
+    uint16_t nwk;
+    uint8_t status = subject(q, &nwk);
+    put_head(q->w, status, nwk);
+    if (status == SUCCESS)
+        wr_le16(q->w, 0xc110);
+    return true;
 }
 
-static void simple_desc(struct rd *r, uint16_t nwk, struct wr *w)
+static bool simple_desc(struct request *q)
 {
-    uint8_t endpoint = 0;
-    bool valid = rd_u8(r, &endpoint) && endpoint != 0 && endpoint <= 254;
-    put_descriptor_head(w, valid ? NOT_ACTIVE : INVALID_EP, nwk);
-    wr_u8(w, 0);
+    uint16_t nwk;
+    uint8_t status = subject(q, &nwk), endpoint;
+    if (status == SUCCESS)
+        status = rd_u8(&q->r, &endpoint) && endpoint != 0 && endpoint <= 254 ? NOT_ACTIVE : INVALID_EP;
+    return answer_nothing(q->w, status, nwk);
 }
 
-static void active_ep(struct rd *r, uint16_t nwk, struct wr *w)
+static bool active_ep(struct request *q)
 {
-    (void)r;
-    put_descriptor_head(w, SUCCESS, nwk);
-    wr_u8(w, 0);
+    uint16_t nwk;
+    uint8_t status = subject(q, &nwk);
+    return answer_nothing(q->w, status, nwk);
 }
 
-static void match_desc(struct rd *r, uint16_t nwk, struct wr *w)
+static bool match_desc(struct request *q)
 {
-    (void)r;
-    put_descriptor_head(w, NO_DESCRIPTOR, nwk);
-    wr_u8(w, 0);
+    uint16_t nwk;
+    uint8_t status = subject(q, &nwk);
+    return answer_nothing(q->w, status == SUCCESS ? NO_DESCRIPTOR : status, nwk);
 }
+
+/* --- addresses (Zig 2.4.3.1.1, 2.4.3.1.2) ------------------------------------------------------------------------- */
+
+static bool is_router(const struct zb_known *k)
+{
+    return (k->capability & ZB_CAPABILITY_FFD) != 0;
+}
+
+static bool find(const struct zb_self *self, eui64_t ieee, uint16_t nwk, struct zb_known *out)
+{
+    return self->find != NULL && self->find(self->user, ieee, nwk, out);
+}
+
+/* Request type 1: the devices that joined to us, from a start index on. */
+static void put_associated(struct wr *w, const struct zb_self *self, uint8_t start)
+{
+    wr_u8(w, (uint8_t)self->nneighbours);
+    if (self->nneighbours == 0)
+        return; /* then there is no start index either */
+    wr_u8(w, start);
+    for (size_t i = start; i < self->nneighbours && i < (size_t)start + MAX_ADDRESSES; i++)
+        wr_le16(w, self->neighbours[i].nwk);
+}
+
+/* Ours, or one of a device that we may speak for: by broadcast only for a child that sleeps, since others hear it. */
+static bool answer_address(struct request *q, bool whole, bool ours, struct zb_known *about)
+{
+    uint8_t type = 0, start = 0;
+    whole = whole && rd_u8(&q->r, &type) && rd_u8(&q->r, &start);
+    bool known = whole && (ours || find(q->self, about->ieee, about->nwk, about));
+    if (q->broadcast && !(known && (ours || (about->capability & ZB_CAPABILITY_RX_ON_IDLE) == 0)))
+        return false;
+    uint8_t status = !whole || type > 1 ? INV_REQUEST_TYPE : known ? SUCCESS : DEVICE_NOT_FOUND;
+    wr_u8(q->w, status);
+    wr_le64(q->w, about->ieee);
+    wr_le16(q->w, about->nwk);
+    if (status == SUCCESS && type == 1) {
+        static const struct zb_self no_parent = {0};
+        put_associated(q->w, ours ? q->self : &no_parent, start);
+    }
+    return true;
+}
+
+static bool nwk_addr(struct request *q)
+{
+    struct zb_known about = {.nwk = q->self->nwk};
+    bool whole = rd_le64(&q->r, &about.ieee);
+    return answer_address(q, whole, about.ieee == q->self->ieee, &about);
+}
+
+static bool ieee_addr(struct request *q)
+{
+    struct zb_known about = {0};
+    bool whole = rd_le16(&q->r, &about.nwk), ours = about.nwk == q->self->nwk;
+    about.ieee = ours ? q->self->ieee : 0;
+    return answer_address(q, whole, ours, &about);
+}
+
+/* --- network ------------------------------------------------------------------------------------------------------ */
+
+/* Zig 2.4.3.1.12: a router tells which children it has after it restarted; those that we have we claim, none is silence. */
+static bool parent_annce(struct request *q)
+{
+    struct zb_known k;
+    eui64_t ieee, ours[MAX_CHILDREN];
+    uint8_t n = 0, count;
+    if (!rd_u8(&q->r, &count))
+        return false;
+    while (count-- > 0 && n < MAX_CHILDREN && rd_le64(&q->r, &ieee))
+        if (find(q->self, ieee, 0, &k) && !is_router(&k))
+            ours[n++] = ieee;
+    wr_u8(q->w, SUCCESS);
+    wr_u8(q->w, n);
+    for (size_t i = 0; i < n; i++)
+        wr_le64(q->w, ours[i]);
+    return n != 0;
+}
+
+/* Zig 2.4.3.2.7: who has none of the servers keeps silent. */
+static bool server_discovery(struct request *q)
+{
+    uint16_t wanted;
+    if (!rd_le16(&q->r, &wanted) || (wanted & PRIMARY_TRUST_CENTRE) == 0)
+        return false;
+    wr_u8(q->w, SUCCESS);
+    wr_le16(q->w, PRIMARY_TRUST_CENTRE);
+    return true;
+}
+
+/* Zig 2.4.4.3.2: device type, whether it listens, relationship; permit joining is not known; depth 1. */
+static void put_neighbour(struct wr *w, const struct zb_self *self, const struct zb_known *k)
+{
+    enum { ROUTER = 1, END_DEVICE = 2, LISTENS = 1 << 2, CHILD = 1 << 4, NO_RELATION = 3 << 4, PERMIT_UNKNOWN = 2 };
+    unsigned listens = (k->capability & ZB_CAPABILITY_RX_ON_IDLE) != 0 ? LISTENS : 0;
+    wr_le64(w, self->ext_pan_id);
+    wr_le64(w, k->ieee);
+    wr_le16(w, k->nwk);
+    wr_u8(w, (uint8_t)((is_router(k) ? ROUTER | NO_RELATION : END_DEVICE | CHILD) | listens));
+    wr_u8(w, PERMIT_UNKNOWN);
+    wr_u8(w, 1);
+    wr_u8(w, k->lqi);
+}
+
+static bool mgmt_lqi(struct request *q)
+{
+    const struct zb_self *self = q->self;
+    uint8_t start = 0;
+    bool whole = rd_u8(&q->r, &start);
+    size_t left = whole && start < self->nneighbours ? self->nneighbours - start : 0;
+    size_t n = left < MAX_NEIGHBOURS ? left : MAX_NEIGHBOURS;
+    wr_u8(q->w, whole ? SUCCESS : INV_REQUEST_TYPE);
+    wr_u8(q->w, (uint8_t)self->nneighbours);
+    wr_u8(q->w, start);
+    wr_u8(q->w, (uint8_t)n);
+    for (size_t i = 0; i < n; i++)
+        put_neighbour(q->w, self, &self->neighbours[start + i]);
+    return true;
+}
+
+static bool answer_empty_table(struct request *q, uint8_t status)
+{
+    uint8_t start = 0;
+    wr_u8(q->w, rd_u8(&q->r, &start) ? status : INV_REQUEST_TYPE);
+    wr_u8(q->w, 0);
+    wr_u8(q->w, start);
+    wr_u8(q->w, 0);
+    return true;
+}
+
+/* Zig 2.4.4.3.3: no routing table, since the gateway sends back the way a frame came. */
+static bool mgmt_rtg(struct request *q)
+{
+    return answer_empty_table(q, SUCCESS);
+}
+
+/* Zig 2.4.4.3.4: nor bindings; Bind_req and Unbind_req are not supported. */
+static bool mgmt_bind(struct request *q)
+{
+    return answer_empty_table(q, NOT_SUPPORTED);
+}
+
+/* Zig 2.4.4.3.7: who may join is the operator's to say. */
+static bool mgmt_permit_joining(struct request *q)
+{
+    uint8_t duration, significance;
+    wr_u8(q->w, rd_u8(&q->r, &duration) && rd_u8(&q->r, &significance) ? NOT_AUTHORIZED : INV_REQUEST_TYPE);
+    return true;
+}
+
+/* Zig 2.4.4.3.9: nothing scanned, nothing sent, an empty list. */
+static bool mgmt_nwk_update(struct request *q)
+{
+    uint32_t channels;
+    uint8_t duration;
+    wr_u8(q->w, rd_le32(&q->r, &channels) && rd_u8(&q->r, &duration) ? NOT_SUPPORTED : INV_REQUEST_TYPE);
+    wr_le32(q->w, 0);
+    wr_le16(q->w, 0);
+    wr_le16(q->w, 0);
+    wr_u8(q->w, 0);
+    return true;
+}
+
+/* --- which it is -------------------------------------------------------------------------------------------------- */
 
 static const struct {
     uint16_t cluster;
-    bool counted; /* the response has a list's length, also after a failure */
-    void (*answer)(struct rd *r, uint16_t nwk, struct wr *w);
-} by_address[] = {
-    {NODE_DESC_REQ, false, node_desc}, {POWER_DESC_REQ, false, power_desc}, {SIMPLE_DESC_REQ, true, simple_desc},
-    {ACTIVE_EP_REQ, true, active_ep},  {MATCH_DESC_REQ, true, match_desc},
+    bool broadcast;                    /* may be answered when it came by broadcast */
+    bool (*answer)(struct request *q); /* append status and what follows it; false: keep silent */
+} requests[] = {
+    {NWK_ADDR_REQ, true, nwk_addr},
+    {IEEE_ADDR_REQ, true, ieee_addr},
+    {NODE_DESC_REQ, false, node_desc},
+    {POWER_DESC_REQ, false, power_desc},
+    {SIMPLE_DESC_REQ, false, simple_desc},
+    {ACTIVE_EP_REQ, false, active_ep},
+    {MATCH_DESC_REQ, false, match_desc},
+    {SERVER_DISCOVERY_REQ, true, server_discovery},
+    {ZB_ZDP_PARENT_ANNCE, true, parent_annce},
+    {MGMT_LQI_REQ, false, mgmt_lqi},
+    {MGMT_RTG_REQ, false, mgmt_rtg},
+    {MGMT_BIND_REQ, false, mgmt_bind},
+    {MGMT_PERMIT_JOINING_REQ, false, mgmt_permit_joining},
+    {MGMT_NWK_UPDATE_REQ, false, mgmt_nwk_update},
 };
 
-static bool answer_by_address(uint16_t cluster, struct rd *r, const struct zb_self *self, struct wr *w)
+static bool answer_other(struct request *q)
 {
-    for (size_t i = 0; i < sizeof by_address / sizeof by_address[0]; i++) {
-        uint16_t nwk = 0;
-        if (by_address[i].cluster != cluster)
-            continue;
-        bool whole = rd_le16(r, &nwk);
-        if (whole && nwk == self->nwk) {
-            by_address[i].answer(r, nwk, w);
-            return true;
-        }
-        put_descriptor_head(w, whole ? DEVICE_NOT_FOUND : INV_REQUEST_TYPE, nwk);
-        if (by_address[i].counted)
-            wr_u8(w, 0);
-        return true;
-    }
-    return false;
-}
-
-/* --- addresses ---------------------------------------------------------------------------------------------------- */
-
-/* Zig 2.4.3.1.1, 2.4.3.1.2: our own address, or not found. Request type 1 (with our children) is answered like type 0:
- * the parent's table is the gateway's. */
-static bool answer_address(uint16_t cluster, struct rd *r, const struct zb_self *self, bool *ours, struct wr *w)
-{
-    uint64_t ieee = self->ieee;
-    uint16_t nwk = self->nwk;
-    uint8_t type = 0, start;
-    if (cluster != NWK_ADDR_REQ && cluster != IEEE_ADDR_REQ)
-        return false;
-    bool whole = (cluster == NWK_ADDR_REQ ? rd_le64(r, &ieee) : rd_le16(r, &nwk)) && rd_u8(r, &type) &&
-                 rd_u8(r, &start);
-    *ours = whole && ieee == self->ieee && nwk == self->nwk;
-    wr_u8(w, *ours && type <= 1 ? SUCCESS : !whole || type > 1 ? INV_REQUEST_TYPE : DEVICE_NOT_FOUND);
-    wr_le64(w, ieee);
-    wr_le16(w, nwk);
-    return true;
+    wr_u8(q->w, NOT_SUPPORTED); /* Zig 2.4.2.8 */
+    return !q->broadcast;
 }
 
 bool zb_zdp_answer(const struct zb_self *self, uint16_t cluster, struct span request, bool broadcast,
                    uint16_t *response, struct wr *w)
 {
-    struct rd r = rd_of(request);
+    struct request q = {.self = self, .broadcast = broadcast, .r = rd_of(request), .w = w};
     uint8_t seq;
-    bool ours = false;
-    if ((cluster & RESPONSE) != 0 || cluster == ZB_ZDP_DEVICE_ANNCE || cluster == ZB_ZDP_PARENT_ANNCE ||
-        !rd_u8(&r, &seq))
+    if ((cluster & RESPONSE) != 0 || cluster == ZB_ZDP_DEVICE_ANNCE || !rd_u8(&q.r, &seq))
         return false;
     *response = cluster | RESPONSE;
     wr_u8(w, seq);
-    if (answer_address(cluster, &r, self, &ours, w))
-        return wr_ok(w) && (ours || !broadcast);
-    if (broadcast)
-        return false; /* only who has what is asked for answers a broadcast */
-    if (!answer_by_address(cluster, &r, self, w))
-        wr_u8(w, NOT_SUPPORTED); /* Zig 2.4.2.8 */
-    return wr_ok(w);
+    for (size_t i = 0; i < sizeof requests / sizeof requests[0]; i++)
+        if (requests[i].cluster == cluster)
+            return (requests[i].broadcast || !broadcast) && requests[i].answer(&q) && wr_ok(w);
+    return answer_other(&q) && wr_ok(w);
 }
 
 void zb_node_desc_request(struct wr *w, uint8_t seq, uint16_t nwk)

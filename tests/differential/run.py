@@ -2,6 +2,7 @@
 """`mefctl zigbee` against code by others, on random frames:
   (a) python3-cryptography and python3-zigpy: every frame byte for byte, every install code, wrong keys refused;
   (b) tshark (link types 195 and 230) and npm's zigbee-on-host: each opens every frame and reads the same fields.
+  (c) labels: what was printed comes out; npm's zigbee-herdsman and the shapes that ZHA takes read the same.
 Prints the seed and lines a second, then 'N passed, N failed'.
 
 usage: run.py BUILD-DIR
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 
+import labels
 import reference
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -241,9 +243,9 @@ def frames_by_zigbee_on_host(count, kind, drawn, answers, npm):
 
 
 def npm_folder(build):
-    """Where zigbee-on-host is; installed into the build folder when nobody has yet."""
+    """Where zigbee-on-host and zigbee-herdsman are; installed into the build folder when nobody has yet."""
     for folder in filter(None, (os.environ.get("MEF_NPM"), HERE.parent.parent / "build/tools/differential", build / "npm")):
-        if (pathlib.Path(folder) / "node_modules/zigbee-on-host").is_dir():
+        if all((pathlib.Path(folder) / "node_modules" / name).is_dir() for name in ("zigbee-on-host", "zigbee-herdsman")):
             return pathlib.Path(folder).resolve()
     folder = build / "npm"
     folder.mkdir(exist_ok=True)
@@ -296,6 +298,8 @@ def main():
     frames_by_python(count, build, rng)
     install_codes_by_zigpy(count, build, rng)
     print(f"python: {count.passed} passed, {count.failed} failed", flush=True)
+    labels.run(count, lambda lines: mefctl(build, "label", lines), npm_folder(build), rng, CASES)
+    print(f"labels: {count.passed} passed, {count.failed} failed so far", flush=True)
     frames_by_others(count, build, rng)
     rate = bench(build)
     print(f"forge: {rate:.0f} lines a second (wanted: {RATE})")

@@ -24,9 +24,10 @@ function open({ nwk_frame, link_key, network_key }) {
     const [header, payloadAt] = nwk.decodeZigbeeNWKHeader(frame, headerAt, fcf);
     const key = network_key ? Buffer.from(network_key, "hex") : undefined;
     const payload = nwk.decodeZigbeeNWKPayload(frame, payloadAt, key, undefined, fcf, header);
-    let inner = openAps(Buffer.from(payload), linkKey, header.securityHeader?.source64);
     const answer = { nwk_seq: header.seqNum, nwk_radius: header.radius, dst: header.destination16, src: header.source16 };
     if (header.securityHeader) answer.nwk_frame_counter = header.securityHeader.frameCounter;
+    if (fcf.frameType === COMMAND) return { ...answer, nwk_command: Buffer.from(payload).toString("hex") };
+    let inner = openAps(Buffer.from(payload), linkKey, header.securityHeader?.source64);
     if (inner.fcf.frameType === COMMAND && inner.payload[0] === TUNNEL) {
         answer.tunnel_counter = inner.header.counter;
         inner = openAps(Buffer.from(inner.payload.subarray(9)), linkKey, undefined);

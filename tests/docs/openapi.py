@@ -24,7 +24,7 @@ METHODS = ["get", "put", "post", "delete", "patch"]
 NOT_SHOWN = {"duplicate": "the server's JSON parser refuses first", "no-memory": "memory does not run out here"}
 # With these a body that fits its schema is refused all the same.
 BY_CONTENT = {"bad-crc", "bad-hex", "bad-length", "bad-value", "public-key", "short-code", "past", "bad-eui64", "no-eui64",
-              "not-a-gateway-credential", "unknown-parameter", "unknown-format", "no-code"}
+              "not-a-gateway-credential", "unknown-parameter", "unknown-format", "no-code", "two-codes", "two-eui64s"}
 NAMES = {"AFTER": "after", "AFTER_TEXT": "after", "LIMIT": "limit", "BEFORE": "before", "REPLACE": "replace"}
 ROLES = ("admin", "installer", "viewer")
 
@@ -268,7 +268,8 @@ def install_codes(w: Walk):
     w.ask("POST", "/v1/install-codes", {"label": f"{label.upper()}|{other}", "targets": ["C-demo"]}, 201)
     w.ask("POST", "/v1/install-codes", {"label": f"{label.upper()}|{other}"}, 409)
     for body in ({}, {"label": "a cat"}, {"label": f"{label}|{other[:-4]}0000"}, {"label": f"Z:{label}$X:1"},
-                 {"label": f"$I:{other}"}, {"label": other, "zap": 1}, {"label": f"{'0' * 16}|{other}"}):
+                 {"label": f"$I:{other}"}, {"label": other, "zap": 1}, {"label": f"{'0' * 16}|{other}"},
+                 {"label": f"{label}|{other}|{other}"}, {"label": f"Z:{label}$I:{other}$Z:{label}"}):
         w.ask("POST", "/v1/install-codes", body, 400)
     for query, status in (("", 200), ("?limit=1", 200), (f"?after={eui}&limit=1000", 200), ("?limit=0", 400),
                           ("?limit=1001", 400), ("?after=x", 400), ("?zap=1", 400)):
@@ -305,6 +306,11 @@ def devices(w: Walk, enrolled: str):
     for action, status in (("rearm", 200), ("rekey", 501), ("revoke", 200), ("explode", 404)):
         w.ask("POST", path + f"{enrolled}/{action}", want=status)
         w.ask("GET", path + enrolled, want=200)
+    stranger = random_eui64()
+    joiner = w.stack.join(stranger, install_code(), "--attempts", "1")
+    joiner.wait_event(10, event="associate-refused")
+    joiner.stop()
+    w.ask("GET", path + stranger, want=404)
     w.ask("POST", path + "x/rearm", want=400)
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """docs/operations.md against the program: operations.py BUILD_DIR [--write]. The configuration reference is generated
 from the option tables (--write puts it there); metrics, log events, audit actions and reasons are compared with the
-source and, the metrics, with /metrics of a running system."""
+source and, the metrics, with /metrics of a running system. The words of docs/eg-protocol.md and .cddl, too."""
 import re
 import shutil
 import signal
@@ -74,6 +74,13 @@ def reasons(path: str, table: str) -> list:
     return re.findall(r'\[\w+\] = \{?"([a-z-]+)"', names)
 
 
+def explanations() -> list:
+    """The reasons of the one table of sentences; what is above its second comment is no reason."""
+    table = (ROOT / "mef-plugin/eg/explain.c").read_text()
+    steps, rest = table.split("/* how an attempt ended", 1)
+    return ["older-than-r21"] * ('{"older-than-r21"' in steps) + re.findall(r'^    \{"([a-z0-9-]+)",', rest.split("};")[0], re.M)
+
+
 def compare_metrics(c, text: str, build: Path, eg: list):
     rows = re.findall(r"^\| (`.*?) \| ([a-z, ]+) \|", section(text, "Metrics"), re.M)
     documented = {}
@@ -116,6 +123,17 @@ def logged() -> set:
     return {event for call in calls for event in re.findall(r'"([a-z0-9.-]+)"', call)}
 
 
+def compare_protocol(c, words):
+    """The numbered words of the EG protocol; `words`: of the EG's reasons, in their order."""
+    rows = re.findall(r"^\| (\d+) \| `([a-z-]+)` \|", (DOCS / "eg-protocol.md").read_text(), re.M)
+    c.differ("reasons of eg-protocol.md", rows, [(str(i), word) for i, word in enumerate(words)])
+    grammar = (DOCS / "eg-protocol.cddl").read_text()
+    for name, real in (("reason", words), ("state", reasons("mef-plugin/egp/egp.c", "state_names"))):
+        rule = re.search(rf"^{name} = (0\.\.\d+) ((?: *; [a-z -]+\n)+)", grammar, re.M)
+        written = [rule[1], *re.findall(r"[a-z-]+", rule[2])] if rule else []
+        c.check(f"{name}s of eg-protocol.cddl", [] if written == [f"0..{len(real) - 1}", *real] else [" ".join(written)])
+
+
 def audited() -> set:
     """Texts with a dot that are neither log events nor parts of the configuration."""
     text = sources("mef-plugin/eg", "mef-plugin/mef", "mef-plugin/admin", "mef-plugin/audit")
@@ -130,13 +148,17 @@ def run(c: Checks, build: Path):
         c.differ(f"configuration reference of {name}", found[2].splitlines() if found else [], table.splitlines())
         same = found is not None and found[2] == table
         c.check(f"configuration reference of {name} is as generated (--write does it)", [] if same else ["differs"])
-    eg = [r for r in reasons("mef-plugin/egp/egp.c", "reason_names") if r != "ok"]
+    words = reasons("mef-plugin/egp/egp.c", "reason_names")
+    compare_protocol(c, words)
+    eg = [r for r in words if r != "ok"]
     compare_metrics(c, text, build, eg)
     c.differ("log events", first_cells(section(text, "Log")), logged())
     c.differ("audit actions", first_cells(section(text, "Audit trail")), audited())
-    c.differ("reasons of the EG", first_cells(section(text, "Reasons of the EG")), eg)
-    c.differ("reasons of a device", first_cells(section(text, "Reasons in `reason` of a device")),
-             reasons("mef-plugin/eg/records.c", "reasons"))
+    explained = explanations()
+    c.differ("reasons, each with what to do", first_cells(section(text, "What the operator sees")), explained)
+    c.differ("reasons in the REST's schema", re.findall(r"[a-z0-9-]+", re.search(
+        r"\n    Reason:.*?enum: \[(.*?)\]", (ROOT / "docs/rest-api.yaml").read_text(), re.S)[1]), explained)
+    c.check("reasons have a sentence", set(eg + reasons("mef-plugin/eg/records.c", "reasons")) - set(explained))
     options = set(re.findall(r"^\| `\[([^\]]+)\] ([a-z-]+)` ", text, re.M))
     cells = re.findall(r"^\| (.*?) \|", section(text, "Limits"), re.M)
     named = {k for cell in cells for k in re.findall(r"`(?:\[[a-z]+\] )?([a-z]+-[a-z-]+)`", cell)}

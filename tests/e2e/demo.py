@@ -1,6 +1,7 @@
 #!/usr/bin/python3
-"""The main job as a story: an install code registered by REST leads to a key that only the device, the Enrolment Gateway
-and the authorised AE hold; the AE opens the device's own frame and commands the device."""
+"""The main job as a story: install codes registered by REST lead to keys that only each device, the Enrolment Gateway and
+the authorised AE hold; the AE opens the devices' own frames and commands one. A device that nobody registered is refused,
+one that is revoked is locked out, and the operator is told why. What is left behind is about the first device."""
 import argparse
 import json
 import os
@@ -15,7 +16,7 @@ from pathlib import Path
 from stack import AE_ID, ADMIN, LINK_KEY, StackError, Stack, install_code, keys_by_tshark, random_eui64, write_private
 
 OK, FAILED, USAGE, SETUP = range(4)
-ON_OFF, TEMPERATURE = 0x0006, 0x0402
+ON_OFF, TEMPERATURE, HUMIDITY = 0x0006, 0x0402, 0x0405
 GUEST_ID = "//example.org/in-cse/Cguest"  # for whoever tries --serve: a member of the application, not registered yet
 FILES = ("enrolment.pcap", "ae-key.hex", "reading.json", "transcript.log", "endpoints.json")
 
@@ -81,6 +82,8 @@ class Demo:
     def __init__(self, args, work: Path, story: Story):
         self.args, self.story, self.tell = args, story, story.tell
         self.eui, self.code = args.eui64 or random_eui64(), args.install_code or install_code()
+        self.sleepy, self.sleepy_code = random_eui64(), install_code()
+        self.stranger_eui = f"{int(self.sleepy, 16) ^ 0x40:016x}"  # of which somebody mistyped a digit
         self.stack = Stack(args.build.resolve(), work)
         self.key = None
 
@@ -92,19 +95,16 @@ class Demo:
         s = self.stack
         s.start({("eg", "allow-short-install-codes"): "true"})
         self.tell("system", f"mefd on {s.mef_uri} and https port {s.https}; ipe-nid; zbgwd {s.gateway_eui} on PAN {s.pan:04x}")
-        ready, listening = os.pipe()
-        os.set_inheritable(listening, True)
-        self.sniffer = s.sniff(self.args.out / "enrolment.pcap", listening)
-        os.close(listening)
-        if os.read(ready, 1) != b"\n":
-            raise StackError("the sniffer does not listen")
-        os.close(ready)
+        self.sniffer = s.capture(self.args.out / "enrolment.pcap")
 
     def operator(self):
         s, name = self.stack, self.args.application
         s.must("PUT", f"/v1/applications/{name}", {"keyScope": "device", "members": [AE_ID, GUEST_ID]})
         s.register_code(self.eui, self.code, application=name)
         self.tell("operator", f"registers by REST: device {self.eui} of application '{name}', its install code, target {AE_ID}")
+        label = f"Z:{self.sleepy}$I:{self.sleepy_code}%M:1246".upper()
+        s.must("POST", "/v1/install-codes", {"label": label, "application": name, "targets": [AE_ID]})
+        self.tell("operator", f"registers a sleepy device by the text of its label: {self.sleepy}")
 
     def device(self):
         s = self.stack
@@ -120,6 +120,53 @@ class Demo:
         self.tell("device", f"has exchanged a link key of its own {1000 * (verified['t'] - joined['t']):.0f} ms later")
         s.wait_state(self.eui, "enrolled")
         self.tell("EG", "has seen the device's proofs of both keys: enrolled; the install code is spent")
+        self.sleeper = s.join(self.sleepy, self.sleepy_code, "--sleepy", "--report", "0x0405/0/u16/5510/0.5")
+        self.unknown = self.knock(self.stranger_eui)
+
+    def sleepy_device(self):
+        """It was switched on a while ago, and takes its time: it hears only what it polls for."""
+        s, joiner = self.stack, self.sleeper
+        self.check(joiner.wait_event(10, event="link-key") is not None, "the sleepy device did not enrol:\n" + joiner.tail())
+        device = s.wait_state(self.sleepy, "enrolled")
+        self.tell("device 2", f"{self.sleepy} sleeps and polls, and has joined by polling as {device['nwkAddress']:04x}")
+        follow = s.follow(self.sleepy)
+        reading = follow.wait_event(8, cluster=HUMIDITY)
+        self.check(reading is not None and reading["value"] == 55.1, "the AE opened no frame of it:\n" + follow.tail())
+        self.tell("AE", f"opens its frame, too, under a key of its own: {reading['value']} {reading['unit']}")
+        follow.stop()
+
+    def knock(self, eui: str):
+        """A device that will be refused at its association begins to ask."""
+        return self.stack.join(eui, self.sleepy_code, "--attempts", "1")
+
+    def refused(self, eui: str, joiner):
+        refusal = joiner.wait_event(8, event="associate-refused")
+        self.check(refusal is not None, f"{eui} was not refused:\n" + joiner.tail())
+        joiner.stop()
+
+    def stranger(self):
+        s, eui = self.stack, self.stranger_eui
+        self.refused(eui, self.unknown)
+        self.tell("stranger", f"{eui} wants to join, and is refused: no key leaves")
+        status, problem = s.rest("GET", f"/v1/devices/{eui}")
+        detail = problem.get("detail", "")
+        self.check(status == 404 and problem.get("code") == "unknown-device" and self.sleepy in detail, f"it is not explained: {problem}")
+        self.tell("operator", f"asks why: \"{detail}\"")
+
+    def revoked(self):
+        s, path = self.stack, f"/v1/devices/{self.sleepy}"
+        s.must("POST", f"{path}/revoke")
+        self.tell("operator", f"revokes {self.sleepy}: its key is withdrawn at once")
+        status, _, err = s.mefkey("get", self.sleepy, "--out", s.folder / "withdrawn.hex")
+        self.check(status != 0, "the AE still gets its key")
+        self.tell("AE", f"gets its key no more: {err.splitlines()[-1] if err else status}")
+        self.sleeper.stop()
+        self.refused(self.sleepy, self.knock(self.sleepy))
+        device = s.device(self.sleepy)
+        self.check((device["state"], device["reason"], device["lastFailure"]["reason"]) == ("revoked", "revoked", "device-revoked"),
+                   f"it is not explained: {device}")
+        self.tell("device 2", "is reset and comes back with the right install code: refused")
+        self.tell("operator", f"asks why: \"{device['explanation']}\"")
 
     def ae(self, *args) -> str:
         status, out, err = self.stack.mefkey(*args)
@@ -195,6 +242,9 @@ class Demo:
             self.operator()
             self.device()
             self.application_entity()
+            self.sleepy_device()
+            self.stranger()
+            self.revoked()
             self.verify()
             self.tell("done", f"results in {self.args.out}")
             code_ = OK

@@ -366,9 +366,15 @@ class Stack:
 
     # --- the device and the AE -----------------------------------------------------------------------------------------
 
-    def join(self, eui64: str, code: str, *options) -> Process:
-        return self.spawn("joiner", [PYTHON, SIM / "joiner.py", "--eui64", eui64, "--medium", self.medium, "--channel", self.channel,
+    def join(self, eui64: str, code: str, *options, program: str = "joiner.py") -> Process:
+        return self.spawn("joiner", [PYTHON, SIM / program, "--eui64", eui64, "--medium", self.medium, "--channel", self.channel,
                                      *options], events=True, stdin=code + "\n")
+
+    def attack(self, euis: list, *options) -> Process:
+        """Somebody near the radio, in the name of these."""
+        named = [x for eui in euis for x in ("--eui64", eui)]
+        return self.spawn("attacker", [PYTHON, SIM / "attacker.py", "--medium", self.medium, "--channel", self.channel, "--pan",
+                                       f"{self.pan:04x}", *named, *options], events=True)
 
     def mefkey_argv(self, *args, credential: dict | None = None, ae_id: str = AE_ID) -> list:
         c = credential or self.ae
@@ -389,6 +395,17 @@ class Stack:
     def sniff(self, pcap: Path, ready_fd: int) -> Process:
         return self.spawn("sniffer", [PYTHON, SIM / "sniffer.py", "--medium", self.medium, "--channel", self.channel, "--ready-fd",
                                       ready_fd, pcap], pass_fds=(ready_fd,))
+
+    def capture(self, pcap: Path) -> Process:
+        """sniff(), which listens when this returns."""
+        ready, listening = os.pipe()
+        os.set_inheritable(listening, True)
+        sniffer = self.sniff(pcap, listening)
+        os.close(listening)
+        with os.fdopen(ready, "rb") as inlet:
+            if inlet.read(1) != b"\n":
+                raise StackError("the sniffer does not listen")
+        return sniffer
 
     def link_key(self, code: str) -> str:
         done = subprocess.run([self.program("mefctl"), "zigbee", "link-key"], input=json.dumps({"install_code": code}) + "\n",

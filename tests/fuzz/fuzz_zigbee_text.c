@@ -8,15 +8,16 @@ static void check_label(struct zb_crypto *c, const char *text)
 {
     struct zb_label label;
     const char *why;
+    size_t at;
     uint8_t key[ZB_KEY], code[18];
     char hex[37];
     size_t len;
-    if (zb_label_parse(text, &label, &why) != ZB_OK) {
-        if (why == NULL)
+    if (zb_label_parse(text, &label, &why, &at) != ZB_OK) {
+        if (why == NULL || at > strlen(text) || (at != 0) != (strcmp(why, "bad-hex") == 0))
             abort();
         return;
     }
-    if (why != NULL || label.eui64 == 0 || label.len > sizeof label.bytes)
+    if (why != NULL || at != 0 || label.eui64 == 0 || label.eui64 == UINT64_MAX || label.len > sizeof label.bytes)
         abort();
     if (label.is_link_key)
         return;

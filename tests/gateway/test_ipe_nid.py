@@ -16,8 +16,10 @@ import threading
 import time
 import unittest
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "interop")]
 import egp  # noqa: E402
+from relay import Relay  # noqa: E402
 
 IPE_NID, MEF_PEER, ZBGWD = (sys.argv.pop(1) for _ in range(3))
 KEY, IDENTITY = "00112233445566778899aabbccddeeff", "gateway-1"
@@ -275,6 +277,23 @@ class IpeNidTest(unittest.TestCase):
             got.append(egp.Message(body).transaction)
             self.mef.respond(id_)
         self.assertEqual(got, list(range(100, 110)))
+
+    def test_a_lost_message_ends_no_session_in_which_others_are_answered(self):
+        relay = Relay("127.0.0.1", self.mef.port, 5, loss=0, double=0, late=0)
+        self.addCleanup(relay.close)
+        self.begin(relay.port)
+        self.up(hello())
+        self.mef.request()
+        relay.loss = 0.2
+        self.up(*(uplink(100 + i, DEVICE + i) for i in range(80)))
+        got = set()
+        while len(got) < 60:  # the last ones have nobody beside them
+            id_, body = self.mef.raw(15)
+            got.add(body)
+            self.mef.respond(id_)
+        self.assertGreater(relay.lost, 10)
+        self.log.seek(0)
+        self.assertNotIn("mef.lost", self.log.read())
 
     def test_line_comes_back(self):
         self.begin()

@@ -27,6 +27,7 @@ ZBGWD = sys.argv.pop(1) if len(sys.argv) > 1 and not sys.argv[1].startswith("-")
 CODE = bytes.fromhex("83FED3407A939723A5C639B26916D505C3B5")
 GATEWAY, PAN, CHANNEL = 0x00124B001CA1B2C3, 0x1A62, 15
 NETWORK_KEY = bytes(range(15, -1, -1))
+JOINING, ENROLLED, REVOKED = 1, 3, 5  # DeviceState
 
 
 def free_port(kind=socket.SOCK_STREAM):
@@ -313,7 +314,12 @@ class ZbgwdTest(unittest.TestCase):
         p.associate(seq=7)
         time.sleep(0.2)
         self.assertEqual(len(eg.all(egp.REQUEST)), 1)
-        p.associate(seq=8)
+        p.associate(seq=8)  # another one, which the same answer will be for
+        time.sleep(0.8)
+        self.assertEqual(len({m.raw for m in eg.all(egp.REQUEST)}), 1)
+        eg.write(egp.frame(refuse(7)(eg.all(egp.REQUEST)[0])))
+        time.sleep(0.2)
+        p.associate(seq=9)
         eg.wait(lambda m: m.type == egp.REQUEST and m.transaction != eg.all(egp.REQUEST)[0].transaction)
         shorts = {m.body[1] for m in eg.all(egp.REQUEST)}
         self.assertEqual(len(shorts), 1)
@@ -357,16 +363,101 @@ class ZbgwdTest(unittest.TestCase):
         self.assertEqual((stale.transaction, stale.body), (900, [202, 203]))
         self.assertIsNone(p.poll(40, short))
 
-    def test_first_key_overtakes(self):
+    def test_first_key_overtakes_and_takes_nothing_away(self):
+        """Anybody may have associated in the device's name; what was proved, the EG tells."""
         eg = self.eg(approve)
         p, short = self.joined_peer(eg)
+        eg.send(egp.DEVICE_STATE, 20, GATEWAY, p.eui, egp.TO_GATEWAY, [ENROLLED, 0, short])
         eg.send(egp.DOWNLINK, 1, GATEWAY, p.eui, egp.TO_GATEWAY, [short, True, sealed_frame(short, 500)])
+        eg.send(egp.DOWNLINK, 2, GATEWAY, p.eui, egp.TO_GATEWAY, [short, True, sealed_frame(short, 501)])
         p.associate(10)
         time.sleep(0.6)
         self.assertIsNotNone(p.poll(50))  # the association response
         self.assertEqual(p.poll(51, short)[9:], first_key(p.eui, short, 4096))
-        # What was sealed under the key before it is of no use now.
-        self.assertEqual(eg.wait(lambda m: m.type == egp.TX_RESULT and m.transaction == 1).body, [2, 0])
+        self.assertEqual(p.poll(52, short)[9:], sealed_frame(short, 500))
+        eg.send(egp.DEVICE_STATE, 21, GATEWAY, p.eui, egp.TO_GATEWAY, [JOINING, 0, short])
+        self.assertEqual(eg.wait(lambda m: m.type == egp.TX_RESULT and m.transaction == 2).body, [2, 0])
+        eg.send(egp.DOWNLINK, 3, GATEWAY, p.eui, egp.TO_GATEWAY, [short, True, sealed_frame(short, 1)])
+        eg.send(egp.DEVICE_STATE, 22, GATEWAY, p.eui, egp.TO_GATEWAY, [JOINING, 0, short])  # once is enough
+        time.sleep(0.1)
+        self.assertEqual(p.poll(53, short)[9:], sealed_frame(short, 1))
+
+    # --- spoofed requests ---
+    def bare_rejoin(self, eui, short, capability=0x80, seq=1):
+        """From anywhere, in the device's name."""
+        nwk = struct.pack("<HHHBB", 0x1009, 0x0000, short, 1, seq) + eui_bytes(eui) + bytes([0x06, capability])
+        Peer(self.medium, 9).emit(struct.pack("<HBHHH", 0x8861, seq, PAN, 0x0000, short) + nwk)
+
+    def test_refused_rejoin_does_nothing_to_an_association(self):
+        eg = self.eg(lambda m: refuse(13)(m) if m.type == egp.REQUEST and m.body[5] == 2 else approve(m))
+        p = Peer(self.medium, 0x00158D0003AAAA04)
+        p.associate()
+        short = eg.wait(lambda m: m.type == egp.REQUEST).body[1]
+        self.bare_rejoin(p.eui, short)
+        eg.wait(lambda m: m.type == egp.REQUEST and m.body[5] == 2)
+        time.sleep(0.2)
+        self.assertEqual(p.poll(2)[-4:], b"\x02" + struct.pack("<H", short) + b"\x00")
+        self.assertEqual(p.poll(3, short)[9:], first_key(p.eui, short, 4096))
+
+    def test_claims_of_an_address_keep_nobody_from_it(self):
+        """zbgwd knows none of the devices: two claim an address, then the EG says whose it is."""
+        eg = self.eg()
+        real, other, short = 0x00158D0003AAAA05, 0x00158D0003AAAA06, 0x2345
+        for seq, eui in ((1, other), (2, real)):
+            self.bare_rejoin(eui, short, seq=seq)
+            self.assertEqual(eg.wait(lambda m: m.type == egp.REQUEST and m.device == eui).body[1], short)
+        eg.send(egp.DEVICE_STATE, 20, GATEWAY, real, egp.TO_GATEWAY, [ENROLLED, 0, short])
+        eg.send(egp.DOWNLINK, 1, GATEWAY, real, egp.TO_GATEWAY, [short, True, sealed_frame(short, 7)])
+        time.sleep(0.1)
+        p = Peer(self.medium, real)
+        p.emit(bytes.fromhex("63c809") + struct.pack("<HH", PAN, 0) + eui_bytes(real) + b"\x04")
+        self.assertTrue(p.ack_of(9))  # known by its extended address, too
+        self.assertEqual(p.next(lambda b: b[0] & 7 == 1)[9:], sealed_frame(short, 7))
+        asked = len(eg.all(egp.REQUEST))
+        self.bare_rejoin(real, 0x2346, seq=4)
+        time.sleep(1.2)  # longer than between two repetitions of a request
+        self.assertEqual({m.body[1] for m in eg.all(egp.REQUEST)[asked:]}, {short})
+
+    def test_requests_in_both_ways_are_answered_in_both(self):
+        """Somebody says of a device that polls that it hears, and of one that hears that it polls."""
+        answer = []
+        eg = self.eg(lambda m: approve(m) if answer else None)
+        for n, (real, claimed) in enumerate(((0x80, 0x8c), (0x8c, 0x80))):
+            answer.clear()
+            p = Peer(self.medium, 0x00158D0003AAAA10 + n)
+            p.associate(seq=1, capability=claimed)
+            p.associate(seq=2, capability=real)
+            short = eg.wait(lambda m: m.type == egp.REQUEST and m.device == p.eui).body[1]
+            answer.append(True)
+            time.sleep(0.7)
+            self.assertIsNotNone(p.poll(3))
+            direct = p.next(lambda b: b[0] & 7 == 1 and b[5:7] == struct.pack("<H", short))
+            self.assertEqual(direct[9:], first_key(p.eui, short, 4096))
+            if real == 0x8c:
+                p.acknowledge(direct)
+            else:
+                time.sleep(0.4)
+                self.assertEqual(p.poll(4, short)[9:], first_key(p.eui, short, 4096))
+            self.assertEqual(eg.wait(lambda m: m.type == egp.TX_RESULT and m.device == p.eui).body[0], 0)
+
+    def test_commands_of_the_mac_that_only_a_parent_or_a_child_may_send(self):
+        """Disassociation, orphan and coordinator realignment, beacons, acknowledgements out of place."""
+        eg = self.eg(approve)
+        p, short = self.joined_peer(eg)
+        eg.send(egp.DOWNLINK, 1, GATEWAY, p.eui, egp.TO_GATEWAY, [short, True, sealed_frame(short, 500)])
+        eui, pan = eui_bytes(p.eui), struct.pack("<H", PAN)
+        gateway = eui_bytes(GATEWAY)
+        for payload in (b"\x03\x01", b"\x03\x02", b"\x06", b"\x08" + pan + b"\0\0\x0f" + struct.pack("<H", short), b"\x05"):
+            p.emit(b"\x63\xcc\x30" + pan + gateway + eui + payload)
+            p.emit(b"\x63\x88\x31" + pan + b"\0\0" + struct.pack("<H", short) + payload)
+            p.emit(b"\x03\xc8\x32\xff\xff\xff\xff" + pan + eui + payload)
+        p.emit(b"\x00\x80\x33" + pan + b"\0\0" + bytes.fromhex("ffcf0000002284ddddddddddddddddffffff01"))
+        for seq in range(256):
+            p.emit(bytes([2, 0, seq]))
+        time.sleep(0.1)
+        self.assertEqual(Peer(self.medium, p.eui).poll(40, short)[9:], sealed_frame(short, 500))
+        self.assertEqual(len(eg.all(egp.REQUEST)), 1)
+        self.assertEqual(eg.all(egp.UPLINK), [])
 
     def test_key_of_a_rejoin_overtakes_and_takes_nothing_away(self):
         """Anybody may have asked for it; counters go on under it."""
@@ -406,9 +497,12 @@ class ZbgwdTest(unittest.TestCase):
         eg = self.eg(lambda m: approve(m) if not revoked else None)
         p, short = self.joined_peer(eg)
         eg.send(egp.DOWNLINK, 7, GATEWAY, p.eui, egp.TO_GATEWAY, [short, True, sealed_frame(short, 700)])
+        leave = seal_nwk(NETWORK_KEY, struct.pack("<HHHBB", 0x0209, short, 0, 1, 1), 701, GATEWAY, 0, b"\x04\x40")
+        eg.send(egp.DOWNLINK, 9, GATEWAY, p.eui, egp.TO_GATEWAY, [short, True, leave])
         revoked = True
-        eg.send(egp.DEVICE_STATE, 8, GATEWAY, p.eui, egp.TO_GATEWAY, [5, 5, short])
+        eg.send(egp.DEVICE_STATE, 8, GATEWAY, p.eui, egp.TO_GATEWAY, [REVOKED, 5, short])
         self.assertEqual(eg.wait(lambda m: m.type == egp.TX_RESULT and m.transaction == 7).body, [2, 0])
+        self.assertEqual(p.poll(70, short)[9:], leave)
         p.associate(seq=70)
         self.assertEqual(p.poll(71)[-4:], bytes.fromhex("02ffff02"))
 

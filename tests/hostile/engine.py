@@ -16,11 +16,12 @@ import subprocess
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from coapclient import CoapClient, eg_response, encode
 
-REASONS = ("ok unknown-device code-expired gateway-not-allowed parent-key-domain device-revoked code-spent rate-limited "
-           "not-supported bad-request unavailable not-bound conflict").split()
+PROTOCOL = Path(__file__).resolve().parents[2] / "docs/eg-protocol.md"
+REASONS = re.findall(r"^\| \d+ \| `([a-z-]+)` \|", PROTOCOL.read_text(), re.M)
 RECORDS = {20: "change-cipher-spec", 21: "alert", 22: "handshake", 23: "application-data"}
 CON, NON, ACK, RST = range(4)
 

@@ -87,7 +87,8 @@ void operator_wish(struct device *d, enum op op, const struct registration *put)
     d->w->tally.wishes++;
 }
 
-/* What the wish makes of a registration. A code that is deleted takes a device that is not enrolled with it. */
+/* What the wish makes of a registration. A code that is deleted takes a device that is not enrolled with it; one that is
+ * goes when it is revoked. */
 static struct registration granted(const struct wish *x, struct registration r)
 {
     switch (x->op) {
@@ -96,7 +97,7 @@ static struct registration granted(const struct wish *x, struct registration r)
     case OP_DELETE:
         return (struct registration){0};
     case OP_REVOKE:
-        r.revoked = true;
+        r.revoked = r.exists;
         r.rearmed = false;
         return r;
     default:

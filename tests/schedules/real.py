@@ -1,5 +1,6 @@
 """The devices of a schedule over real sockets: mefd, ipe-nid and zbgwd, the simulated radio medium and joiner, with a
-relay between ipe-nid and mefd that loses, doubles and delays as the schedule says, and mefd killed while they join."""
+relay between ipe-nid and mefd that loses, doubles and delays as the schedule says, and mefd killed while they join; in some
+with an attacker near the radio, who speaks in the name of each of them."""
 import json
 import random
 import shutil
@@ -87,7 +88,7 @@ def check(s: Stack, d: dict, process):
         raise StackError(f"{d['eui64']} ({d['kind']}): the audit trail does not say {reason}")
 
 
-def schedule(build: Path, folder: Path, seed: int):
+def schedule(build: Path, folder: Path, seed: int, attacked: bool):
     plan = json.loads(subprocess.run([build / "tests/schedules/schedules", "--plan", "--seed", str(seed)], check=True,
                                      capture_output=True, text=True, timeout=60).stdout)
     rng = random.Random(seed)
@@ -99,6 +100,8 @@ def schedule(build: Path, folder: Path, seed: int):
             register(s, d)
         if any(d["kind"] == "expired" for d in plan["devices"]):
             time.sleep(EXPIRES_SECONDS + 1)
+        if attacked:
+            s.attack([d["eui64"] for d in plan["devices"]], "--seed", seed, "--rate", rng.randrange(5, 40))
         joiners = [(d, joiner(s, d)) for d in plan["devices"]]
         if rng.random() < 0.5:
             good = [j for d, j in joiners if d["kind"] == "good"] or [j for _, j in joiners]
@@ -111,14 +114,16 @@ def schedule(build: Path, folder: Path, seed: int):
         s.relay.close()
 
 
-def run(build: Path, seed: int, count: int) -> tuple[int, int]:
+def run(build: Path, seed: int, count: int, attacker: str) -> tuple[int, int]:
+    """attacker: "all" schedules have one, "some" (those of even seeds), or "none"."""
     failed = 0
     for n in range(seed, seed + count):
+        attacked = attacker == "all" or attacker == "some" and n % 2 == 0
         folder = Path(tempfile.mkdtemp(prefix="mef-schedule-"))
         try:
-            schedule(build, folder, n)
+            schedule(build, folder, n, attacked)
             shutil.rmtree(folder, ignore_errors=True)
-            print(f"real seed {n}: ok", flush=True)
+            print(f"real seed {n}: ok{', attacked' if attacked else ''}", flush=True)
         except (StackError, OSError, subprocess.SubprocessError) as e:
             failed += 1
             print(f"FAILED real seed {n}: {e}\n  its files are in {folder}", flush=True)

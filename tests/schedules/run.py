@@ -2,7 +2,7 @@
 """Seeded schedules of the Enrolment Gateway: many in virtual time (main.c, world.c ..), frames opened by an independent
 codec, and a share of the same over real sockets (real.py).
 
-usage: run.py BUILD [--count N] [--real N] [--seed N] [--jobs N]
+usage: run.py BUILD [--count N] [--real N] [--attacker none|some|all] [--seed N] [--jobs N]
 A failing schedule prints its seed and its trace; `BUILD/tests/schedules/schedules --seed N --count 1 --verbose` is the
 same again, and `run.py BUILD --count 0 --real 1 --seed N` for one over real sockets.
 """
@@ -115,6 +115,7 @@ def main() -> int:
     p.add_argument("build", type=Path)
     p.add_argument("--count", type=int, default=tier[0])
     p.add_argument("--real", type=int, default=tier[1])
+    p.add_argument("--attacker", choices=("none", "some", "all"), default="some", help="near the radio, in those over real sockets")
     p.add_argument("--seed", type=int, default=int(os.environ.get("MEF_SEED", time.time())))
     p.add_argument("--jobs", type=int, default=2)
     args = p.parse_args()
@@ -123,7 +124,7 @@ def main() -> int:
     passed, failed = virtual(build, args.seed, args.count, args.jobs) if args.count else (0, 0)
     if args.real:
         import real
-        done = real.run(build, args.seed, args.real)
+        done = real.run(build, args.seed, args.real, args.attacker)
         passed, failed = passed + done[0], failed + done[1]
     print(f"{passed} passed, {failed} failed")
     return 0 if failed == 0 and passed > 0 else 1

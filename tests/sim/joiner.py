@@ -49,12 +49,12 @@ class Report:
 
 
 class Joiner:
-    def __init__(self, args, link_key: bytes):
+    def __init__(self, args, link_key: bytes, radio: Radio | None = None):
         self.args, self.code_key, self.eui = args, link_key, args.eui64
         self.link_key = link_key    # the code's, then the one that it got for it
         self.rng = random.Random(args.seed)
         group, port = args.medium
-        self.radio = Radio(group, port, args.channel, self.eui, self.rng)
+        self.radio = radio or Radio(group, port, args.channel, self.eui, self.rng)
         self.capability = 0x80 if args.sleepy else 0x8C if not args.router else 0x8E
         self.link_next = 0          # next counter expected under the link key
         self.key = None             # TransportKey once accepted
@@ -133,12 +133,14 @@ class Joiner:
         if not self.args.sleepy:
             return self.radio.receive(timeout)
         end = time.monotonic() + timeout
-        while True:
+        while not self.radio.queue:  # what came while it was awake
+            self.radio.slept()
             f = self.poll(0x0000)
             left = end - time.monotonic()
             if f is not None or left <= 0:
                 return f
             time.sleep(min(POLL_INTERVAL, left))
+        return self.radio.queue.popleft()
 
     # --- joining -----------------------------------------------------------------------------------------------------
 
@@ -397,7 +399,7 @@ def medium(text: str) -> tuple[str, int]:
     return group, int(port)
 
 
-def arguments():
+def arguments(argv: list | None = None):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--eui64", type=eui64, required=True)
     secret = p.add_mutually_exclusive_group()
@@ -423,7 +425,7 @@ def arguments():
     p.add_argument("--counter", type=int, default=0, help="first outgoing NWK frame counter")
     p.add_argument("--seed", type=int, help="of sequence numbers")
     p.add_argument("--key-out", metavar="F", help="tests only: write the network key here (mode 0600)")
-    return p.parse_args()
+    return p.parse_args(argv)
 
 
 def link_key(args) -> bytes:

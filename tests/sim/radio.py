@@ -103,6 +103,11 @@ class Radio:
         self.queue.append(frame)
         return None
 
+    def slept(self):
+        """The receiver was off: what was sent meanwhile has not been heard."""
+        while select.select([self.rx], [], [], 0)[0]:
+            self.rx.recv(256)
+
     def send(self, psdu: bytes) -> MacFrame | None:
         """Send; when an acknowledgement is requested, repeat until it comes. Returns it, or None."""
         wants_ack = psdu[0] & 0x20

@@ -613,12 +613,12 @@ static bool newest_downlink(struct world *w, size_t from, const uint8_t key[ZB_K
     return false;
 }
 
-static struct frame_bytes command_frame(struct world *w, const struct first_key *k, eui64_t device, uint32_t counter,
-                                        const uint8_t *link_key, const struct zb_cmd *cmd)
+static struct frame_bytes command_to(struct world *w, const struct first_key *k, eui64_t device, uint32_t counter, uint16_t dst,
+                                     uint8_t fcf, const uint8_t *link_key, const struct zb_cmd *cmd)
 {
     uint8_t buf[ZB_NWK_MAX], aps_buf[ZB_NWK_MAX];
     struct wr payload = wr_of(buf, sizeof buf), aps = wr_of(aps_buf, sizeof aps_buf);
-    struct zb_aps a = {.fcf = ZB_APS_COMMAND, .counter = (uint8_t)counter};
+    struct zb_aps a = {.fcf = fcf, .counter = (uint8_t)counter};
     assert_int_equal(zb_cmd_build(&payload, cmd), ZB_OK);
     if (link_key != NULL) {
         assert_int_equal(zb_aps_seal(w->crypto, link_key, &a, ZB_KEY_ID_DATA, counter, device, wr_span(&payload), &aps),
@@ -627,12 +627,18 @@ static struct frame_bytes command_frame(struct world *w, const struct first_key 
         zb_aps_build(&aps, &a);
         wr_spanb(&aps, wr_span(&payload));
     }
-    struct zb_nwk h = {.fcf = 0x0208, .src = SHORT, .radius = 30, .seq = (uint8_t)counter};
+    struct zb_nwk h = {.fcf = 0x0208, .src = SHORT, .dst = dst, .radius = 30, .seq = (uint8_t)counter};
     struct frame_bytes f = {.n = 0};
     struct wr out = wr_of(f.p, sizeof f.p);
-    assert_int_equal(zb_nwk_seal(w->crypto, k->key, &h, counter, device, 0, wr_span(&aps), &out), ZB_OK);
+    assert_int_equal(zb_nwk_seal(w->crypto, k->key, &h, counter, device, k->key_seq, wr_span(&aps), &out), ZB_OK);
     f.n = out.n;
     return f;
+}
+
+static struct frame_bytes command_frame(struct world *w, const struct first_key *k, eui64_t device, uint32_t counter,
+                                        const uint8_t *link_key, const struct zb_cmd *cmd)
+{
+    return command_to(w, k, device, counter, 0, ZB_APS_COMMAND, link_key, cmd);
 }
 
 /* An APS command of the EG, opened under a link key (or in the clear: NULL). False: there is none since `from`. */
@@ -709,4 +715,98 @@ static struct first_key enrol(struct world *w, eui64_t device, uint64_t transact
 {
     uint8_t tclk[ZB_KEY];
     return enrol_with(w, device, transaction, tclk);
+}
+
+/* --- what a device says to its coordinator --------------------------------------------------------------------------- */
+
+static struct frame_bytes zdp(struct world *w, const struct first_key *k, uint32_t counter, uint16_t dst, uint8_t fcf,
+                              uint16_t cluster, struct span payload)
+{
+    struct zb_aps a = {.fcf = fcf, .cluster = cluster, .counter = (uint8_t)counter};
+    return seal_aps(w, k->key, DEV, SHORT, dst, counter, &a, payload);
+}
+
+/* A node descriptor with this stack revision, about this address. */
+static struct frame_bytes node_descriptor(struct world *w, const struct first_key *k, uint32_t counter, uint16_t about,
+                                          uint8_t revision)
+{
+    uint8_t buf[32];
+    struct wr p = wr_of(buf, sizeof buf);
+    wr_u8(&p, 0);
+    wr_u8(&p, 0);
+    wr_le16(&p, about);
+    wr_bytes(&p, "\x02\x40\x80\x5f\x11\x52\x52\x00", 8);
+    wr_le16(&p, (uint16_t)(revision << 9));
+    wr_bytes(&p, "\x52\x00\x00", 3);
+    return zdp(w, k, counter, 0, ZB_APS_DATA, ZB_ZDP_NODE_DESC_RSP, wr_span(&p));
+}
+
+static void nwk_command(struct world *w, const struct first_key *k, uint32_t counter, struct span command)
+{
+    struct zb_nwk h = {.fcf = 0x0209 | ZB_FCF_SRC64, .src = SHORT, .radius = 1, .seq = (uint8_t)counter, .has_src64 = true,
+                       .src64 = DEV};
+    struct frame_bytes f = {.n = 0};
+    struct wr out = wr_of(f.p, sizeof f.p);
+    assert_int_equal(zb_nwk_seal(w->crypto, k->key, &h, counter, DEV, 0, command, &out), ZB_OK);
+    f.n = out.n;
+    uplink(w, GW, &f);
+}
+
+/* A bare Rejoin Request (Zig 3.4.6) that anybody can send. */
+static struct frame_bytes rejoin_frame(eui64_t device, uint8_t capability)
+{
+    struct frame_bytes f = {.n = 0};
+    struct wr w = wr_of(f.p, sizeof f.p);
+    zb_nwk_build(&w, &(struct zb_nwk){.fcf = 0x1009, .src = SHORT, .radius = 1, .has_src64 = true, .src64 = device});
+    wr_u8(&w, 0x06);
+    wr_u8(&w, capability);
+    f.n = w.n;
+    return f;
+}
+
+static struct egp_message rejoin_message(eui64_t gateway, eui64_t device, uint64_t transaction, struct frame_bytes *f)
+{
+    struct egp_message m = request_message(gateway, device, transaction);
+    *f = rejoin_frame(device, 0x80);
+    m.u.request.join = EGP_REJOIN_TRUST_CENTRE;
+    m.u.request.nwk_frame = span_of(f->p, f->n);
+    return m;
+}
+
+static enum egp_reason rejoin(struct world *w, eui64_t gateway, eui64_t device, uint64_t transaction, struct call *c)
+{
+    struct frame_bytes f;
+    struct egp_message m = rejoin_message(gateway, device, transaction, &f);
+    send_message(w, &m, c);
+    return reason_of(c);
+}
+
+/* --- tickets ---------------------------------------------------------------------------------------------------------- */
+
+#define TICKET "mef/eg/devices/00158d0003123456/ticket"
+
+static void post(struct world *w, const char *path, const char *identity, struct span body, struct call *c)
+{
+    begin(w, c, CSE_CREATE, path, body, S_AE, identity);
+    settle(w);
+}
+
+static uint32_t take_ticket(struct world *w, const char *identity, const char *body, enum st expected)
+{
+    struct call c;
+    post(w, TICKET, identity, span_str(body), &c);
+    assert_int_equal(c.answers, 1);
+    assert_int_equal(c.st, expected);
+    if (c.pc == NULL)
+        return 0;
+    assert_string_equal(cJSON_GetObjectItem(c.pc, "source")->valuestring, "00124b001ca1b2c3");
+    assert_int_equal(cJSON_GetObjectItem(c.pc, "keySeq")->valueint, 0);
+    uint32_t first = (uint32_t)cJSON_GetObjectItem(c.pc, "first")->valuedouble;
+    cJSON_Delete(c.pc);
+    return first;
+}
+
+static struct frame_bytes command(struct world *w, const uint8_t key[ZB_KEY], uint32_t counter)
+{
+    return seal(w, key, GW, 0, SHORT, counter, 1, span_of("\x01\x02\x01", 3));
 }

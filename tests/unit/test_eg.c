@@ -147,7 +147,7 @@ static void refusals(void **state)
     assert_int_equal(put_code(w, DEV, "{\"installCode\":\"" CODE "\",\"expiresAt\":\"2026-09-21T15:00:00Z\"}"), ST_OK);
     w->h.clock += 3600000;
     assert_int_equal(ask(w, GW, DEV, 3, &c), EGP_CODE_EXPIRED);
-    expect_device(w, DEV, "expired", NULL);
+    expect_device(w, DEV, "expired", "code-expired");
     assert_int_equal(put_code(w, DEV, A_CODE), ST_OK);
     m = request_message(GW, DEV, 4);
     m.u.request.parent_short = 0x1234;
@@ -171,7 +171,7 @@ static void refusals(void **state)
     assert_int_equal(put_gateway_as(w, ADMIN, GW, w->gw, ",\"applications\":[\"heating\"]", NULL), ST_OK);
     assert_int_equal(ask(w, GW, DEV, 8, &c), EGP_GATEWAY_NOT_ALLOWED);
     /* None of it moved a counter or left a trace. */
-    expect_device(w, DEV, "registered", NULL);
+    expect_device(w, DEV, "registered", "gateway-not-allowed");
     assert_int_equal(put_gateway_as(w, ADMIN, GW, w->gw, "", NULL), ST_OK);
     assert_int_equal(ask(w, GW, DEV, 9, &c), EGP_OK);
     assert_int_equal(learn(w, &c, CODE_KEY).counter, 1);

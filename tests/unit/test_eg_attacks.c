@@ -71,6 +71,37 @@ static void a_gateway_is_told_what_was_proved(void **state)
     }
 }
 
+/* Reset, and joined at another gateway: only when rearmed (design 5.3). Where it was is told, when it has proved its key
+ * and not before. */
+static void a_device_that_moves_is_gone_from_where_it_was(void **state)
+{
+    struct world *w = *state;
+    struct call c;
+    struct egp_message m, hello = {.env = {EGP_VERSION, EGP_HELLO, 1, GW2, 0, EGP_TO_EG, 0, 0}};
+    hello.u.hello = (struct egp_hello){PAN, 15, 1, 0};
+    send_message(w, &hello, &c);
+    struct first_key before = enrol(w, DEV, 1);
+    assert_int_equal(ask(w, GW2, DEV, 2, &c), EGP_CODE_SPENT);
+    assert_int_equal(act(w, DEV, "rearm"), ST_OK);
+    size_t from = w->h.nsent;
+    assert_int_equal(ask(w, GW2, DEV, 3, &c), EGP_OK);
+    struct first_key k = learn(w, &c, CODE_KEY);
+    assert_int_equal(w->h.nsent, from);
+    struct frame_bytes f = reading(w, k.key, DEV, 1);
+    uplink(w, GW2, &f);
+    bool here = false, there = false;
+    for (; from < w->h.nsent; from++) {
+        assert_null(egp_decode(span_of(w->h.sent[from].body, w->h.sent[from].n), &m));
+        here |= m.env.gateway == GW2 && m.u.state.state == EGP_ST_JOINING;
+        there |= m.env.gateway == GW && m.u.state.state == EGP_ST_REGISTERED && m.u.state.device_short == SHORT;
+    }
+    assert_true(here && there);
+    uint64_t dropped = metric(w, "eg_uplink_dropped_total");
+    f = reading(w, before.key, DEV, 50);
+    uplink(w, GW, &f);
+    assert_int_equal(metric(w, "eg_uplink_dropped_total"), dropped + 1);
+}
+
 /* --- rights that end ------------------------------------------------------------------------------------------------
  */
 
@@ -274,6 +305,7 @@ int main(void)
         T(a_spoofer_elsewhere_does_not_break_a_join),
         T(a_spoofer_elsewhere_does_not_use_up_the_rate),
         T(a_gateway_is_told_what_was_proved),
+        T(a_device_that_moves_is_gone_from_where_it_was),
         T(a_withdrawn_credential_hears_nothing_more),
         T(a_new_registration_of_an_enrolled_device_counts),
         T(strangers_do_not_fill_the_trail),

@@ -152,28 +152,6 @@ static void a_key_that_is_not_verified_fails(void **state)
     expect_device(w, DEV, "failed", "link-key-not-verified");
 }
 
-static struct frame_bytes zdp(struct world *w, const struct first_key *k, uint32_t counter, uint16_t dst, uint8_t fcf,
-                              uint16_t cluster, struct span payload)
-{
-    struct zb_aps a = {.fcf = fcf, .cluster = cluster, .counter = (uint8_t)counter};
-    return seal_aps(w, k->key, DEV, SHORT, dst, counter, &a, payload);
-}
-
-/* A node descriptor with this stack revision, about this address. */
-static struct frame_bytes node_descriptor(struct world *w, const struct first_key *k, uint32_t counter, uint16_t about,
-                                          uint8_t revision)
-{
-    uint8_t buf[32];
-    struct wr p = wr_of(buf, sizeof buf);
-    wr_u8(&p, 0);
-    wr_u8(&p, 0);
-    wr_le16(&p, about);
-    wr_bytes(&p, "\x02\x40\x80\x5f\x11\x52\x52\x00", 8);
-    wr_le16(&p, (uint16_t)(revision << 9));
-    wr_bytes(&p, "\x52\x00\x00", 3);
-    return zdp(w, k, counter, 0, ZB_APS_DATA, ZB_ZDP_NODE_DESC_RSP, wr_span(&p));
-}
-
 static void a_device_older_than_r21_needs_no_exchange(void **state)
 {
     struct world *w = *state;
@@ -190,10 +168,10 @@ static void a_device_older_than_r21_needs_no_exchange(void **state)
     expect_device(w, DEV, "joining", NULL);
     struct frame_bytes old = node_descriptor(w, &k, 7, SHORT, 20);
     uplink(w, GW, &old);
-    expect_device(w, DEV, "enrolled", NULL);
+    expect_device(w, DEV, "enrolled", "older-than-r21");
     pass(w, 120000);
     crash(w);
-    expect_device(w, DEV, "enrolled", NULL);
+    expect_device(w, DEV, "enrolled", "older-than-r21");
     assert_int_equal(ask(w, GW, DEV, 2, &c), EGP_OK); /* no other key came after its install code's */
 }
 
@@ -237,6 +215,116 @@ static void claims_that_differ_do_not_keep_answers_waiting(void **state)
     }
 }
 
+/* What asks for an acknowledgement gets one, before its answer, and when it is repeated; a broadcast asks in vain. */
+static void commands_are_acknowledged(void **state)
+{
+    struct world *w = *state;
+    uint8_t link_key[ZB_KEY];
+    struct first_key k = join(w, link_key);
+    const struct zb_cmd request = {.id = ZB_REQUEST_KEY, .key_type = ZB_KEYTYPE_TCLK},
+                        verify = {.id = ZB_VERIFY_KEY, .key_type = ZB_KEYTYPE_TCLK, .src = DEV};
+    for (uint32_t i = 0; i < 4; i++) { /* secured, secured again, not secured; a broadcast */
+        const struct zb_cmd *cmd = i == 2 ? &verify : &request;
+        struct frame_bytes f = command_to(w, &k, DEV, 4 + i, i == 3 ? 0xfffd : 0, ZB_APS_COMMAND | ZB_APS_ACK_REQUEST,
+                                          i == 2 ? NULL : link_key, cmd);
+        size_t from = w->h.nsent;
+        uplink(w, GW, &f);
+        assert_int_equal(w->h.nsent - from, i == 3 ? 0 : 2);
+        if (i == 3)
+            break;
+        struct egp_message m;
+        struct zb_nwk nwk;
+        struct zb_aux aux;
+        struct zb_aps ack;
+        uint8_t buf[ZB_NWK_MAX];
+        struct wr plain = wr_of(buf, sizeof buf);
+        assert_null(egp_decode(span_of(w->h.sent[from].body, w->h.sent[from].n), &m));
+        assert_int_equal(zb_nwk_open(w->crypto, k.key, m.u.frame.nwk_frame, &nwk, &aux, &plain), ZB_OK);
+        assert_int_equal(zb_aps_parse(wr_span(&plain), &ack), ZB_OK);
+        assert_int_equal(ack.fcf, ZB_APS_ACK | ZB_APS_ACK_FORMAT);
+        assert_true(ack.counter == (uint8_t)(4 + i) && plain.n == 2);
+    }
+    struct frame_bytes f = command_to(w, &k, DEV, 9, 0, ZB_APS_COMMAND | ZB_APS_ACK_REQUEST, k.key, &request);
+    size_t from = w->h.nsent;
+    uplink(w, GW, &f); /* secured under another key: not the device's */
+    assert_int_equal(w->h.nsent, from);
+}
+
+static void nwk_command(struct world *w, const struct first_key *k, uint32_t counter, struct span command)
+{
+    struct zb_nwk h = {.fcf = 0x0209 | ZB_FCF_SRC64, .src = SHORT, .radius = 1, .seq = (uint8_t)counter, .has_src64 = true,
+                       .src64 = DEV};
+    struct frame_bytes f = {.n = 0};
+    struct wr out = wr_of(f.p, sizeof f.p);
+    assert_int_equal(zb_nwk_seal(w->crypto, k->key, &h, counter, DEV, 0, command, &out), ZB_OK);
+    f.n = out.n;
+    uplink(w, GW, &f);
+}
+
+/* --- a device whose registration is deleted while it has a key ---------------------------------------------------- */
+
+static void delete_code(struct world *w)
+{
+    struct mef_result r = {0};
+    struct store_txn *t = store_begin(w->store);
+    eg_code_delete(w->eg, t, ADMIN, "operator:test", DEV, &r);
+    finish(w, t, &r);
+    assert_int_equal(r.st, ST_DELETED);
+}
+
+static void nothing_is_left(struct world *w, unsigned keys)
+{
+    settle(w);
+    assert_null(eg_device_get(w->eg, ADMIN, DEV));
+    assert_int_equal(rows_of(w->store, STORE_DEVICE), 0);
+    assert_int_equal(rows_of(w->store, STORE_KEY), keys);
+    reopen(w);
+    assert_null(eg_device_get(w->eg, ADMIN, DEV));
+}
+
+static void a_deleted_device_that_does_not_get_ready_is_gone(void **state)
+{
+    struct world *w = *state;
+    unsigned keys = rows_of(w->store, STORE_KEY);
+    uint8_t link_key[ZB_KEY];
+    (void)join(w, link_key);
+    delete_code(w);
+    expect_device(w, DEV, "joining", NULL);
+    reopen(w);
+    expect_device(w, DEV, "joining", NULL);
+    pass(w, 61000);
+    nothing_is_left(w, keys);
+    assert_int_equal(put_code(w, DEV, A_CODE), ST_CREATED);
+    expect_device(w, DEV, "registered", NULL);
+}
+
+static void a_deleted_device_that_leaves_is_gone(void **state)
+{
+    struct world *w = *state;
+    unsigned keys = rows_of(w->store, STORE_KEY);
+    struct first_key k = enrol(w, DEV, 1);
+    delete_code(w);
+    expect_device(w, DEV, "enrolled", NULL);
+    nwk_command(w, &k, 8, span_of("\x04\x00", 2));
+    nothing_is_left(w, keys);
+}
+
+static void a_deleted_device_that_is_revoked_is_gone(void **state)
+{
+    struct world *w = *state;
+    struct call c;
+    unsigned keys = rows_of(w->store, STORE_KEY);
+    enrol(w, DEV, 1);
+    delete_code(w);
+    size_t from = w->h.nsent;
+    assert_int_equal(act(w, DEV, "revoke"), ST_OK);
+    struct egp_message m;
+    assert_null(egp_decode(span_of(w->h.sent[w->h.nsent - 1].body, w->h.sent[w->h.nsent - 1].n), &m));
+    assert_true(w->h.nsent > from && m.env.type == EGP_DEVICE_STATE && m.u.state.state == EGP_ST_REVOKED);
+    nothing_is_left(w, keys);
+    assert_int_equal(ask(w, GW, DEV, 2, &c), EGP_UNKNOWN_DEVICE);
+}
+
 /* --- as the coordinator ------------------------------------------------------------------------------------------- */
 
 static void zdp_is_answered(void **state)
@@ -263,7 +351,7 @@ static void zdp_is_answered(void **state)
          {12, 0, 0xc3, 0xb2, 0xa1, 0x1c, 0x00, 0x4b, 0x12, 0x00, 0, 0}},
         {0xfffd, 0x0000, 0, 11, {12, 0xc4, 0xb2, 0xa1, 0x1c, 0x00, 0x4b, 0x12, 0x00, 0, 0}, 0, 0, {0}},
         {0, 0x0001, 0, 5, {13, 0, 0, 0, 0}, 1, 12, {13, 0, 0xc3, 0xb2, 0xa1, 0x1c, 0x00, 0x4b, 0x12, 0x00, 0, 0}},
-        {0, 0x0031, 0, 2, {14, 0}, 1, 2, {14, 0x84}},
+        {0, 0x0034, 0, 2, {14, 0}, 1, 2, {14, 0x84}},
         {0xfffd, 0x0036, 0, 3, {15, 0, 0}, 0, 0, {0}},
         {0, 0x8005, 0, 5, {16, 0, 0, 0, 0}, 0, 0, {0}},
         {0, 0x0002, 0, 0, {0}, 0, 0, {0}},
@@ -303,17 +391,6 @@ static void too_many_questions_get_no_answer(void **state)
             fail_msg("no limit");
     }
     assert_true(w->h.nsent > from + 8);
-}
-
-static void nwk_command(struct world *w, const struct first_key *k, uint32_t counter, struct span command)
-{
-    struct zb_nwk h = {.fcf = 0x0209 | ZB_FCF_SRC64, .src = SHORT, .radius = 1, .seq = (uint8_t)counter, .has_src64 = true,
-                       .src64 = DEV};
-    struct frame_bytes f = {.n = 0};
-    struct wr out = wr_of(f.p, sizeof f.p);
-    assert_int_equal(zb_nwk_seal(w->crypto, k->key, &h, counter, DEV, 0, command, &out), ZB_OK);
-    f.n = out.n;
-    uplink(w, GW, &f);
 }
 
 static void an_end_device_time_out_is_granted(void **state)
@@ -410,6 +487,10 @@ int main(void)
         T(a_device_older_than_r21_needs_no_exchange),
         T(a_code_that_came_meanwhile_is_not_spent),
         T(claims_that_differ_do_not_keep_answers_waiting),
+        T(commands_are_acknowledged),
+        T(a_deleted_device_that_does_not_get_ready_is_gone),
+        T(a_deleted_device_that_leaves_is_gone),
+        T(a_deleted_device_that_is_revoked_is_gone),
         T(zdp_is_answered),
         T(too_many_questions_get_no_answer),
         T(an_end_device_time_out_is_granted),

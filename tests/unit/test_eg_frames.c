@@ -3,7 +3,6 @@
 
 #define FRAMES "mef/eg/frames/00158d0003123456"
 #define DEVICE "mef/eg/devices/00158d0003123456"
-#define TICKET "mef/eg/devices/00158d0003123456/ticket"
 
 static void get(struct world *w, const char *path, const char *identity, bool observe, struct call *c)
 {
@@ -11,12 +10,6 @@ static void get(struct world *w, const char *path, const char *identity, bool ob
                                .accept = CSE_NO_FORMAT, .peer = {S_AE, CSE_CRED_PSK, identity, "192.0.2.7:1"}}};
     eg_handle(w->eg, &c->req);
     end(w, c);
-}
-
-static void post(struct world *w, const char *path, const char *identity, struct span body, struct call *c)
-{
-    begin(w, c, CSE_CREATE, path, body, S_AE, identity);
-    settle(w);
 }
 
 static struct mef_principal ae_of(struct world *w, const char *kpm)
@@ -388,26 +381,6 @@ static void revoked_until_rearmed(void **state)
 }
 
 /* --- downlink ----------------------------------------------------------------------------------------------------- */
-
-static uint32_t take_ticket(struct world *w, const char *identity, const char *body, enum st expected)
-{
-    struct call c;
-    post(w, TICKET, identity, span_str(body), &c);
-    assert_int_equal(c.answers, 1);
-    assert_int_equal(c.st, expected);
-    if (c.pc == NULL)
-        return 0;
-    assert_string_equal(cJSON_GetObjectItem(c.pc, "source")->valuestring, "00124b001ca1b2c3");
-    assert_int_equal(cJSON_GetObjectItem(c.pc, "keySeq")->valueint, 0);
-    uint32_t first = (uint32_t)cJSON_GetObjectItem(c.pc, "first")->valuedouble;
-    cJSON_Delete(c.pc);
-    return first;
-}
-
-static struct frame_bytes command(struct world *w, const uint8_t key[ZB_KEY], uint32_t counter)
-{
-    return seal(w, key, GW, 0, SHORT, counter, 1, span_of("\x01\x02\x01", 3));
-}
 
 static void a_frame_under_a_ticket_goes_down(void **state)
 {

@@ -1,35 +1,6 @@
 /* Rejoins: under the network key, and by the link key that the device has at this Trust Centre. */
 #include "tests/unit/eg_fixture.h"
 
-/* A bare Rejoin Request (Zig 3.4.6) that anybody can send. */
-static struct frame_bytes rejoin_frame(eui64_t device, uint8_t capability)
-{
-    struct frame_bytes f = {.n = 0};
-    struct wr w = wr_of(f.p, sizeof f.p);
-    zb_nwk_build(&w, &(struct zb_nwk){.fcf = 0x1009, .src = SHORT, .radius = 1, .has_src64 = true, .src64 = device});
-    wr_u8(&w, 0x06);
-    wr_u8(&w, capability);
-    f.n = w.n;
-    return f;
-}
-
-static struct egp_message rejoin_message(eui64_t gateway, eui64_t device, uint64_t transaction, struct frame_bytes *f)
-{
-    struct egp_message m = request_message(gateway, device, transaction);
-    *f = rejoin_frame(device, 0x80);
-    m.u.request.join = EGP_REJOIN_TRUST_CENTRE;
-    m.u.request.nwk_frame = span_of(f->p, f->n);
-    return m;
-}
-
-static enum egp_reason rejoin(struct world *w, eui64_t gateway, eui64_t device, uint64_t transaction, struct call *c)
-{
-    struct frame_bytes f;
-    struct egp_message m = rejoin_message(gateway, device, transaction, &f);
-    send_message(w, &m, c);
-    return reason_of(c);
-}
-
 /* The key that came after the Rejoin Response. */
 static struct first_key key_after(struct world *w, size_t from, const uint8_t tclk[ZB_KEY])
 {
@@ -74,7 +45,9 @@ static void a_device_that_lost_its_key_gets_another(void **state)
     assert_int_equal(zb_nwk_parse(m.u.response.nwk_frame, &nwk), ZB_OK);
     assert_true(nwk.fcf == 0x1809 && nwk.dst == SHORT && nwk.src == 0 && nwk.dst64 == DEV && nwk.src64 == GW);
     assert_true(nwk.payload.n == 4 && memcmp(nwk.payload.p, "\x07\x2e\x1f\x00", 4) == 0);
+    uint8_t seq = nwk.seq;
     struct first_key k = key_after(w, from, tclk);
+    assert_int_equal(seq, (uint8_t)(k.counter - 1)); /* and the key's frame has the next one */
     assert_memory_not_equal(k.key, old.key, ZB_KEY);
     assert_true(k.key_seq == 1 && k.dst == DEV && k.src == GW);
     expect_device(w, DEV, "enrolled", NULL);
@@ -160,7 +133,38 @@ static void an_unproven_rejoin_changes_nothing(void **state)
     f = reading(w, k.key, DEV, 7);
     uplink(w, GW, &f);
     assert_int_equal(metric(w, "eg_uplink_dropped_total"), dropped);
+    expect_device(w, DEV, "enrolled", NULL);
+    assert_int_equal(act(w, DEV, "rearm"), ST_OK); /* now an attempt may be its own */
+    struct call again;
+    assert_int_equal(ask(w, GW, DEV, 3, &again), EGP_OK);
+    pass(w, 61000);
     expect_device(w, DEV, "enrolled", "no-secured-frame-seen");
+}
+
+/* The link key stays, so do the counters that were heard under it. */
+static void a_rejoin_opens_no_window_for_replays(void **state)
+{
+    struct world *w = *state;
+    struct call c;
+    uint8_t tclk[ZB_KEY];
+    const struct zb_cmd request = {.id = ZB_REQUEST_KEY, .key_type = ZB_KEYTYPE_TCLK};
+    struct first_key k = enrol_with(w, DEV, 1, tclk);
+    struct frame_bytes f = command_frame(w, &k, DEV, 90, tclk, &request);
+    size_t from = w->h.nsent;
+    uplink(w, GW, &f);
+    assert_int_equal(w->h.nsent, from + 1);
+    assert_int_equal(rejoin(w, GW, DEV, 2, &c), EGP_OK);
+    k = key_after(w, from, tclk);
+    f = reading_seq(w, &k, 1);
+    uplink(w, GW, &f);
+    crash(w);
+    from = w->h.nsent;
+    f = command_frame(w, &k, DEV, 80, tclk, &request);
+    uplink(w, GW, &f);
+    assert_int_equal(w->h.nsent, from);
+    f = command_frame(w, &k, DEV, 91, tclk, &request);
+    uplink(w, GW, &f);
+    assert_int_equal(w->h.nsent, from + 1);
 }
 
 /* A reset device joins by its code while somebody sends rejoins in its name, and the other way round. */
@@ -263,6 +267,7 @@ int main(void)
         T(a_device_that_lost_its_key_gets_another),
         T(counters_go_on),
         T(an_unproven_rejoin_changes_nothing),
+        T(a_rejoin_opens_no_window_for_replays),
         T(neither_kind_of_join_disturbs_the_other),
         T(who_may_not_rejoin),
         T(a_repeated_rejoin_gets_the_same_bytes),

@@ -281,7 +281,7 @@ static enum out_queued queue_frame(uint16_t hop, bool indirect, bool secured, ui
     uint8_t payload[8] = {0};
     memcpy(payload, &counter, 4);
     return outbound_nwk(rig->out,
-                        &(struct out_nwk){.hop = hop, .ext = device, .indirect = indirect, .first_key = !secured, .secured = secured,
+                        &(struct out_nwk){.hop = hop, .ext = device, .indirect = indirect, .secured = secured,
                                           .counter = counter, .source = gateway, .frame = span_of(payload, 8),
                                           .ticket = {counter, device}},
                         last);
@@ -328,6 +328,34 @@ static void refusal_reaches_the_waiting_response_only(void **state)
     assert_int_equal(outbound_waiting(rig->out), 0);
 }
 
+/* Link status and the like: the counters of a hop's own frames stay in order with those that others hear, too. */
+static void a_broadcast_goes_to_all_in_the_order_of_its_hop(void **state)
+{
+    (void)state;
+    uint32_t last;
+    uint8_t payload[8] = {0};
+    struct out_nwk f = {.hop = 0x1f2e, .broadcast = true, .secured = true, .counter = 6, .source = gateway, .frame = span_of(payload, 8)};
+    assert_int_equal(queue_frame(0x1f2e, false, true, 5, &last), OUT_QUEUED);
+    assert_int_equal(outbound_nwk(rig->out, &f, &last), OUT_QUEUED);
+    assert_int_equal(queue_frame(0x1f2e, false, true, 7, &last), OUT_QUEUED);
+    assert_int_equal(air_counter(), 5);
+    assert_memory_equal(rig->air + 5, "\x2e\x1f", 2);
+    finish(RADIO_SENT);
+    assert_memory_equal(rig->air + 5, "\xff\xff", 2);
+    assert_false(rig->air[0] & 0x20); /* asks for no acknowledgement */
+    finish(RADIO_SENT);
+    assert_int_equal(air_counter(), 7);
+    finish(RADIO_SENT);
+    assert_int_equal(outbound_nwk(rig->out, &f, &last), OUT_STALE);
+    f.counter = 8;
+    f.indirect = true; /* a child that sleeps gets it by itself, when it polls */
+    assert_int_equal(outbound_nwk(rig->out, &f, &last), OUT_QUEUED);
+    assert_int_equal(rig->air_n, 0);
+    poll_short(0x1f2e);
+    assert_memory_equal(rig->air + 5, "\x2e\x1f", 2);
+    finish(RADIO_SENT);
+}
+
 static void lost_indirect_frame_waits_again(void **state)
 {
     (void)state;
@@ -345,7 +373,8 @@ static void lost_indirect_frame_waits_again(void **state)
     assert_int_equal(rig->results[EGP_TX_ACKED], 1);
 }
 
-static void first_key_ends_the_old_order(void **state)
+/* Anybody can have a first key sent: it goes before what waits, and does nothing else to it. */
+static void a_first_key_overtakes_and_takes_nothing_away(void **state)
 {
     (void)state;
     uint32_t last;
@@ -357,8 +386,98 @@ static void first_key_ends_the_old_order(void **state)
     poll_short(0x1f2e);
     assert_int_equal(air_counter(), 77);
     finish(RADIO_SENT);
+    assert_int_equal(queue_frame(0x1f2e, true, true, 900, &last), OUT_STALE);
+    poll_short(0x1f2e);
+    assert_int_equal(air_counter(), 901);
+    finish(RADIO_SENT);
+}
+
+/* Associations in the name of a device that hears, and keys for one that polls, whoever asked for them. */
+static void bare_frames_do_not_hold_up_secured_ones(void **state)
+{
+    (void)state;
+    uint32_t last;
+    assert_true(outbound_association(rig->out, device, 0x1111, MAC_ASSOC_DENIED)); /* nobody polls for it */
+    assert_int_equal(queue_frame(0x1111, false, true, 5, &last), OUT_QUEUED);
+    assert_int_equal(air_counter(), 5);
+    finish(RADIO_SENT);
+    unsigned secured = 0;
+    for (uint32_t n = 0; n < 64; n++)
+        assert_int_equal(queue_frame(0x1f2e, true, n % 8 == 0, 100 + n, &last), OUT_QUEUED);
+    for (unsigned polls = 0; polls < 16; polls++) {
+        poll_short(0x1f2e);
+        secured += (air_counter() - 100) % 8 == 0;
+        finish(RADIO_SENT);
+        assert_int_equal(queue_frame(0x1f2e, true, false, 77, &last), OUT_QUEUED);
+    }
+    assert_int_equal(secured, 8);
+    assert_int_equal(outbound_waiting(rig->out), 1 + 4); /* of the bare ones, the newest */
+}
+
+static void a_proved_key_ends_the_old_order(void **state)
+{
+    (void)state;
+    uint32_t last;
+    assert_int_equal(queue_frame(0x1f2e, true, true, 900, &last), OUT_QUEUED);
+    poll_short(0x1f2e);
+    finish(RADIO_SENT);
+    assert_int_equal(queue_frame(0x1f2e, true, true, 901, &last), OUT_QUEUED);
+    assert_int_equal(queue_frame(0x1f2e, true, false, 77, &last), OUT_QUEUED);
+    outbound_rekeyed(rig->out, 0x1f2e);
     assert_int_equal(rig->results[EGP_TX_EXPIRED], 1);
+    assert_int_equal(outbound_waiting(rig->out), 1); /* what is not secured is for a key yet to come */
     assert_int_equal(queue_frame(0x1f2e, true, true, 1, &last), OUT_QUEUED);
+}
+
+static void who_has_a_freed_address_begins_anew(void **state)
+{
+    (void)state;
+    uint32_t last;
+    assert_int_equal(queue_frame(0x1f2e, false, true, 900, &last), OUT_QUEUED);
+    finish(RADIO_SENT);
+    assert_int_equal(queue_frame(0x1f2e, true, true, 901, &last), OUT_QUEUED);
+    outbound_drop(rig->out, 0x1f2e);
+    assert_int_equal(outbound_waiting(rig->out), 0);
+    assert_int_equal(queue_frame(0x1f2e, true, true, 1, &last), OUT_QUEUED);
+}
+
+static void the_revoked_is_still_told_to_leave(void **state)
+{
+    (void)state;
+    uint32_t last;
+    const struct out_nwk leave = {.hop = 0x1f2e, .ext = device, .indirect = true, .command = true, .secured = true,
+                                  .counter = 12, .source = gateway, .frame = span_of("\x0c\x00\x00\x00", 4), .ticket = {12, device}};
+    assert_int_equal(queue_frame(0x1f2e, true, true, 11, &last), OUT_QUEUED);
+    assert_int_equal(outbound_nwk(rig->out, &leave, &last), OUT_QUEUED);
+    assert_int_equal(queue_frame(0x1f2e, true, false, 77, &last), OUT_QUEUED);
+    outbound_revoked(rig->out, 0x1f2e);
+    assert_int_equal(rig->results[EGP_TX_EXPIRED], 2);
+    poll_short(0x1f2e);
+    assert_int_equal(air_counter(), 12);
+    finish(RADIO_SENT);
+    assert_int_equal(outbound_waiting(rig->out), 0);
+}
+
+/* Tried at once; who does not hear that may poll for it. */
+static void a_frame_for_who_may_poll_or_not(void **state)
+{
+    (void)state;
+    uint32_t last;
+    struct out_nwk key = {.hop = 0x1f2e, .ext = device, .either = true, .frame = span_of("\x4d\x00\x00\x00", 4), .ticket = {77, device}};
+    for (int polls = 0; polls < 2; polls++) {
+        assert_int_equal(outbound_nwk(rig->out, &key, &last), OUT_QUEUED);
+        assert_int_equal(air_counter(), 77);
+        finish(polls ? RADIO_NO_ACK : RADIO_SENT);
+        if (polls) {
+            assert_true(rig->pending_short && rig->pending_ext && rig->air_n == 0);
+            poll_short(0x1f2e);
+            assert_int_equal(air_counter(), 77);
+            finish(RADIO_SENT);
+        }
+        assert_int_equal(rig->results[EGP_TX_ACKED], 1 + polls);
+        assert_false(rig->pending_short);
+        assert_int_equal(outbound_waiting(rig->out), 0);
+    }
 }
 
 static void one_address_does_not_hold_up_another(void **state)
@@ -500,8 +619,14 @@ int main(void)
         cmocka_unit_test(nwk_headers),
         cmocka_unit_test_setup_teardown(association_then_key_then_the_rest, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(refusal_reaches_the_waiting_response_only, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(a_broadcast_goes_to_all_in_the_order_of_its_hop, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(lost_indirect_frame_waits_again, rig_setup, rig_teardown),
-        cmocka_unit_test_setup_teardown(first_key_ends_the_old_order, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(a_first_key_overtakes_and_takes_nothing_away, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(bare_frames_do_not_hold_up_secured_ones, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(a_proved_key_ends_the_old_order, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(who_has_a_freed_address_begins_anew, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(the_revoked_is_still_told_to_leave, rig_setup, rig_teardown),
+        cmocka_unit_test_setup_teardown(a_frame_for_who_may_poll_or_not, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(one_address_does_not_hold_up_another, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(tables_are_bounded, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(order_holds_under_chance, rig_setup, rig_teardown),

@@ -463,6 +463,9 @@ static void metrics_text(void **state)
     metrics_count(m, "a_total{x=\"2\"}", 1);
     metrics_count(m, "a_total{x=\"1\"}", 1);
     metrics_set(m, "s_total", 9);
+    metrics_duration(m, "t_seconds", 1000);
+    metrics_duration(m, "t_seconds", 1001);
+    metrics_duration(m, "t_seconds", 60000000);
     char *text = NULL;
     size_t n;
     FILE *out = open_memstream(&text, &n);
@@ -470,6 +473,14 @@ static void metrics_text(void **state)
     fclose(out);
     assert_string_equal(text, "# TYPE a_total counter\na_total{x=\"1\"} 3\na_total{x=\"2\"} 1\n# TYPE g gauge\ng -3\n"
                               "# TYPE s_total counter\ns_total 9\n"
+                              "# TYPE t_seconds histogram\nt_seconds_bucket{le=\"0.001\"} 1\n"
+                              "t_seconds_bucket{le=\"0.002\"} 2\nt_seconds_bucket{le=\"0.005\"} 2\n"
+                              "t_seconds_bucket{le=\"0.01\"} 2\nt_seconds_bucket{le=\"0.02\"} 2\n"
+                              "t_seconds_bucket{le=\"0.05\"} 2\nt_seconds_bucket{le=\"0.1\"} 2\n"
+                              "t_seconds_bucket{le=\"0.2\"} 2\nt_seconds_bucket{le=\"0.5\"} 2\n"
+                              "t_seconds_bucket{le=\"1\"} 2\nt_seconds_bucket{le=\"2\"} 2\n"
+                              "t_seconds_bucket{le=\"5\"} 2\nt_seconds_bucket{le=\"10\"} 2\n"
+                              "t_seconds_bucket{le=\"+Inf\"} 3\nt_seconds_sum 60.002001\nt_seconds_count 3\n"
                               "# TYPE host_metrics_dropped_total counter\nhost_metrics_dropped_total 0\n");
     free(text);
     metrics_free(m);

@@ -187,10 +187,11 @@ static void labels(void **state)
     const cJSON *v;
     struct zb_label l;
     const char *why;
+    size_t at;
     cJSON_ArrayForEach(v, cJSON_GetObjectItem(f->vectors, "qr"))
     {
         const char *error = text_of(v, "error");
-        enum zb_err e = zb_label_parse(text_of(v, "text"), &l, &why);
+        enum zb_err e = zb_label_parse(text_of(v, "text"), &l, &why, &at);
         if (error != NULL) {
             assert_int_not_equal(e, ZB_OK);
             assert_string_equal(why, error);
@@ -209,12 +210,19 @@ static void labels(void **state)
                                        "I:" CODE "$Z:" EUI,
                                        " z:00-15-8d-00-03-12-34-56 $ i:83fe d340 7a93 9723 a5c6 39b2 6916 d505 c3b5\n",
                                        BOSCH EUI "DLK" CODE,
-                                       EUI " | 83FED3407A932B70"};
+                                       EUI " | 83FED3407A932B70",
+                                       "frient |" EUI "|" CODE "| 2023",
+                                       "https://example.org/?label=Z%3a" EUI "%24I%3A" CODE "%25M%3A1246&x=1",
+                                       "HUE%3AZ%3A" CODE "+M%3A" EUI "+D%3AL3B",
+                                       "Scanned: \"M:1$Z:" EUI "$I:" CODE "\"\r\n",
+                                       "%M:1$I:" CODE "$X:1%Z:" EUI "%",
+                                       "Z$A:" EUI "\r\n$I:83FED3407A939723A5C639\r\nB26916D505C3B5\r\n",
+                                       "00:15:8d:00:03:12:34:56|83FE\u2013D340 7A93\u00a09723-A5C6-39B2-6916-D505-C3B5 made 2023-05"};
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
-        assert_int_equal(zb_label_parse(good[i], &l, &why), ZB_OK);
+        assert_int_equal(zb_label_parse(good[i], &l, &why, &at), ZB_OK);
         assert_true(l.eui64 == 0x00158d0003123456 && !l.is_link_key);
     }
-    assert_int_equal(zb_label_parse(BOSCH EUI "DLK83FED3407A939723A5C639B26916D505", &l, &why), ZB_OK);
+    assert_int_equal(zb_label_parse(BOSCH EUI "DLK83FED3407A939723A5C639B26916D505", &l, &why, &at), ZB_OK);
     assert_true(l.is_link_key && l.len == ZB_KEY);
     static const char *const bad[][2] = {{"", "unknown-format"},
                                          {"hello", "unknown-format"},
@@ -225,12 +233,42 @@ static void labels(void **state)
                                          {"Z:" EUI "$I:83FED", "bad-length"},
                                          {"Z:" EUI "$I:83FED34O7A932B70", "bad-hex"},
                                          {"Z:0000000000000000$I:" CODE, "bad-eui64"},
-                                         {EUI "|" CODE "|" CODE, "unknown-format"},
+                                         {"Z:FFFFFFFFFFFFFFFF$I:" CODE, "bad-eui64"},
+                                         {"Z:" EUI "$I:" CODE " AND " EUI "|" CODE, "two-codes"},
+                                         {"Z:" EUI "$I:" CODE "\n83FE D340 7A93 9723 A5C6 39B2 6916 D505 C3B5", "two-codes"},
+                                         {"Z$A:" EUI "$I:" CODE "\r\nZ$A:" EUI "$I:" CODE, "two-eui64s"},
+                                         {"Z:" EUI "$I:" CODE "$I:" CODE, "two-codes"},
+                                         {EUI "|" CODE "|" CODE, "two-codes"},
+                                         {EUI "|83FED3407A939723A5C639B26916D505C3B4", "bad-crc"},
+                                         {BOSCH EUI "DLK83FED3407A939723A5C639B26916D505C3B4", "bad-crc"},
+                                         {BOSCH EUI "DLK83FED3407A939723A5C639B26916D505C3", "bad-length"},
+                                         {BOSCH EUI, "no-code"},
+                                         {BOSCH, "no-eui64"},
                                          {"G$A:" EUI "$I:" CODE, "no-eui64"}};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        assert_int_not_equal(zb_label_parse(bad[i][0], &l, &why), ZB_OK);
+        assert_int_not_equal(zb_label_parse(bad[i][0], &l, &why, &at), ZB_OK);
         assert_string_equal(why, bad[i][1]);
     }
+    /* The wrong digit, by its place in the text as given. */
+    static const struct {
+        const char *text;
+        size_t at;
+    } places[] = {{"Z:" EUI "$I:83FED34O7A932B70", 29},
+                  {"Z:" EUI "$I:83FE D34O 7A93 2B70", 30},
+                  {"Z:0015BD000312345G$I:" CODE, 18},
+                  {"M\u00fcller Z%3A" EUI "%24I%3A83X", 37},
+                  {BOSCH EUI "DLK?3", 60}};
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        assert_int_not_equal(zb_label_parse(places[i].text, &l, &why, &at), ZB_OK);
+        assert_string_equal(why, "bad-hex");
+        assert_int_equal(at, places[i].at);
+    }
+    char long_text[600];
+    memset(long_text, ' ', sizeof long_text);
+    long_text[599] = '\0';
+    memcpy(long_text, EUI "|" CODE, strlen(EUI "|" CODE));
+    assert_int_not_equal(zb_label_parse(long_text, &l, &why, &at), ZB_OK);
+    assert_string_equal(why, "unknown-format");
 }
 
 /* Open both layers of a frame, as far as the vector's keys go. `plain` receives the APS plaintext. */
