@@ -85,16 +85,20 @@ class Enrolments:
     never goes back to an earlier one, and a key has one value that the device was sent."""
 
     GONE = ("left", "no-second-exchange", "link-key-not-verified")
+    BEGINS, ENDS = ("device.key-proved", "device.enrolled"), ("device.failed", "device.left")
 
     def __init__(self, ledger: Ledger):
         self.ledger, self.current, self.past, self.values = ledger, {}, {}, {}
 
-    def device(self, shown: dict, when: str):
+    def device(self, shown: dict, when: str, rest):
         eui, key, known = shown["eui64"], shown.get("keyId"), self.current.get(shown["eui64"])
         if key == known:
             return
+        ended = key is None and (shown.get("reason") in self.GONE or self._ended(eui, rest))
+        if ended is None:
+            return
         with self.ledger.lock:
-            if key is None and shown.get("reason") in self.GONE:
+            if ended:
                 del self.current[eui]
                 self.ledger.count("enrolment ended")
                 return
@@ -106,6 +110,14 @@ class Enrolments:
             self.current[eui] = key
         self.ledger.note("enrolled", eui64=eui, key=key)
         self.ledger.count("enrolment shown")
+
+    def _ended(self, eui: str, rest) -> bool | None:
+        """..and was sent another key before anybody looked: the audit trail has the end. None: mefd ends, too; look again."""
+        status, rows = rest.ask("GET", "/v1/audit?limit=1000")
+        if status == 503:
+            return None
+        trail = (row["action"] for row in rows if row["object"] == eui)
+        return next((a for a in trail if a in self.BEGINS + self.ENDS), None) in self.ENDS
 
     def key(self, eui: str, key: str, value: str, when: str):
         with self.ledger.lock:

@@ -233,7 +233,7 @@ class Watcher(Worker):
         if status == 503:
             raise Gone
         for d in devices:
-            self.world.enrolments.device(d, "under load")
+            self.world.enrolments.device(d, "under load", self.rest)
         self.ledger.count("device list read")
         if time.monotonic() >= self.rearm_next:
             for eui in self.world.on_air:

@@ -276,7 +276,7 @@ class World:
         for eui in self.enrolments.current.keys() - devices.keys():
             raise Violation(f"{when}: {eui} was enrolled and is not there")
         for d in devices.values():
-            self.enrolments.device(d, when)
+            self.enrolments.device(d, when, self.rest)
         self.direct.verify()
         self.direct.verify_code()
         self.ae.verify()
