@@ -94,7 +94,7 @@ class CoapClient:
             self.child.kill()
             errors = self.child.communicate()[1].decode(errors="replace")
             self._close_pipes()
-            raise HandshakeRefused(errors)
+            raise HandshakeRefused(errors or f"no answer in {timeout} s")
 
     def _send(self, data: bytes):
         try:
