@@ -366,8 +366,8 @@ class Stack:
 
     # --- the device and the AE -----------------------------------------------------------------------------------------
 
-    def join(self, eui64: str, code: str, *options) -> Process:
-        return self.spawn("joiner", [PYTHON, SIM / "joiner.py", "--eui64", eui64, "--medium", self.medium, "--channel", self.channel,
+    def join(self, eui64: str, code: str, *options, program: str = "joiner") -> Process:
+        return self.spawn(program, [PYTHON, SIM / f"{program}.py", "--eui64", eui64, "--medium", self.medium, "--channel", self.channel,
                                      *options], events=True, stdin=code + "\n")
 
     def mefkey_argv(self, *args, credential: dict | None = None, ae_id: str = AE_ID) -> list:
