@@ -154,6 +154,24 @@ static void plan_device(struct world *w, struct device *d, unsigned index)
     }
 }
 
+/* Who shares a key with whom, who routes, and who wants to be below whom; a third of the worlds has no domains. */
+static void plan_domains(struct world *w)
+{
+    if (chance(w, 330))
+        return;
+    for (unsigned i = 0; i < w->ndevices; i++) {
+        struct device *d = &w->devices[i], *r = i > 0 ? &w->devices[draw(w, i)] : NULL;
+        if (d->kind != KIND_FOREIGN)
+            d->domain = chance(w, 700) ? 1 : (unsigned)draw(w, NDOMAINS);
+        d->router = d->domain != 0 && d->kind == KIND_GOOD && !d->sleepy && chance(w, 700);
+        d->old &= !d->router;
+        if (d->router)
+            d->capability |= 0x02;
+        if (r != NULL && r->router && r->home == d->home && (r->domain == d->domain || chance(w, 400)) && chance(w, 800))
+            d->wanted = r;
+    }
+}
+
 static void plan(struct world *w)
 {
     bool fair = chance(w, 150);
@@ -175,6 +193,7 @@ static void plan(struct world *w)
                                           .pan = (uint16_t)(0x1a62 + i)};
     for (unsigned i = 0; i < w->ndevices; i++)
         plan_device(w, &w->devices[i], i);
+    plan_domains(w);
 }
 
 /* --- what happens besides ----------------------------------------------------------------------------------------- */
