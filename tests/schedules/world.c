@@ -154,21 +154,34 @@ static void plan_device(struct world *w, struct device *d, unsigned index)
     }
 }
 
+static struct device *plan_parent(struct world *w, const struct device *d)
+{
+    struct device *found = NULL;
+    for (unsigned i = 0; i < d->index; i++) {
+        struct device *r = &w->devices[i];
+        if (r->router && r->home == d->home && (r->domain == d->domain || chance(w, 150)) &&
+            (found == NULL || chance(w, 500)))
+            found = r;
+    }
+    return found;
+}
+
 /* Who shares a key with whom, who routes, and who wants to be below whom; a third of the worlds has no domains. */
 static void plan_domains(struct world *w)
 {
     if (chance(w, 330))
         return;
     for (unsigned i = 0; i < w->ndevices; i++) {
-        struct device *d = &w->devices[i], *r = i > 0 ? &w->devices[draw(w, i)] : NULL;
+        struct device *d = &w->devices[i];
+        d->home = chance(w, 700) ? w->devices[0].home : d->home;
+        d->picky &= !w->gateways[d->home].extended;
         if (d->kind != KIND_FOREIGN)
             d->domain = chance(w, 700) ? 1 : (unsigned)draw(w, NDOMAINS);
-        d->router = d->domain != 0 && d->kind == KIND_GOOD && !d->sleepy && chance(w, 700);
+        d->router = d->domain != 0 && d->kind == KIND_GOOD && (i == 0 || chance(w, 400));
+        d->sleepy &= !d->router;
         d->old &= !d->router;
-        if (d->router)
-            d->capability |= 0x02;
-        if (r != NULL && r->router && r->home == d->home && (r->domain == d->domain || chance(w, 400)) && chance(w, 800))
-            d->wanted = r;
+        d->capability = d->router ? 0x8e : d->capability;
+        d->wanted = chance(w, 850) ? plan_parent(w, d) : NULL;
     }
 }
 
