@@ -52,6 +52,10 @@ void coordinator_send_leave(struct device *d)
 {
     static const uint8_t leave[] = {NWK_LEAVE, LEAVE_REQUEST};
     struct outbox o;
+    if (d->row.has_current && d->row.current.parent != 0) {
+        parent_send_remove(d); /* a NWK command goes to neighbours only */
+        return;
+    }
     if (!outbox_open(d, &o))
         return;
     outbox_nwk_command(&o, span_of(leave, sizeof leave));
@@ -91,6 +95,8 @@ static void on_rejoin(struct device *d, struct rd *r)
         return;
     }
     d->row.current.capability = capability;
+    d->row.current.parent = 0; /* it asked the gateway itself */
+    d->row.current.next_hop = d->row.current.address;
     outbox_send(&o, true);
 }
 
@@ -144,7 +150,7 @@ static void hear_announcement(struct device *d, struct span payload)
     struct store_txn *t = store_begin(d->eg->d.store);
     if (t == NULL)
         return;
-    now->address = now->next_hop = a.nwk;
+    parent_moved(d, a.nwk);
     now->capability = a.capability;
     device_store(d, t);
     device_commit(d, t, NULL, NULL);
@@ -196,7 +202,8 @@ bool coordinator_hear(struct device *d, const struct heard *h)
     struct span plain = wr_span(&h->out);
     struct zb_aps aps;
     if ((h->nwk.fcf & ZB_FCF_TYPE) == ZB_NWK_COMMAND) {
-        hear_nwk_command(d, plain);
+        if (h->aux.src64 == d->eui) /* a neighbour's; what they say is between neighbours */
+            hear_nwk_command(d, plain);
         return false;
     }
     if ((h->nwk.fcf & ZB_FCF_TYPE) != ZB_NWK_DATA || zb_aps_parse(plain, &aps) != ZB_OK)

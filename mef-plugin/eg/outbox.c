@@ -9,7 +9,6 @@
 #define MAX_TRIES 4                /* of one frame, after Stale */
 #define RADIUS 30                  /* 2 * nwkMaxDepth (Zig 3.6.1.5.1) */
 #define NEIGHBOUR 1                /* radius of a NWK command */
-#define CAPABILITY_RX_ON_IDLE 0x08 /* 802.15.4 capability information, bit 3: hears without polling */
 #define FCF_DATA (ZB_NWK_DATA | 2u << 2) /* protocol version 2, no route discovery */
 #define FCF_COMMAND (ZB_NWK_COMMAND | 2u << 2 | ZB_FCF_DST64 | ZB_FCF_SRC64)
 
@@ -42,7 +41,7 @@ bool outbox_open(struct device *d, struct outbox *o)
                              .gateway = a->gateway,
                              .device = d->eui,
                              .hop = a->next_hop,
-                             .indirect = (a->capability & CAPABILITY_RX_ON_IDLE) == 0};
+                             .indirect = assoc_polls(a)};
     return true;
 }
 

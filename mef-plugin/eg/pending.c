@@ -31,6 +31,7 @@ void pending_put(struct device *d, struct pending *p, const struct assoc *a)
     }
     p->assoc = *a;
     p->since = eg_time(d->eg);
+    address_note(d, a->gateway, a->address, false);
     pending_watch(d);
 }
 
@@ -59,9 +60,9 @@ static void drop(struct device *d, struct store_txn *t, int64_t before, enum dev
             at = &(*at)->next;
             continue;
         }
-        vault_id link_key = (*at)->assoc.link_key;
-        vault_delete(d->eg->d.vault, t, (*at)->assoc.network_key);
+        vault_id link_key = (*at)->assoc.link_key, network_key = (*at)->assoc.network_key;
         remove_at(at);
+        network_key_release(d->eg, t, network_key);
         device_release_link_key(d, t, link_key);
         d->row.reason = why;
     }
