@@ -78,8 +78,8 @@ struct device {
     uint64_t timer;          /* ends the pending record */
     uint64_t exchange_timer; /* asks for, and ends waiting for, the second exchange */
     struct bucket own_rate;  /* of frames that the EG answers it with */
-    struct {                 /* by a secured rejoin, as a router says; address 0: not */
-        eui64_t parent;
+    struct {                 /* as somebody says whom it rejoined; address 0: not */
+        eui64_t parent;      /* 0: the gateway */
         uint16_t address;
     } moving;
     struct {                 /* the last one taken in: neighbours repeat it (Zig 3.6.5) */
@@ -301,10 +301,9 @@ void parent_hear_secured(struct device *router, const struct zb_cmd *cmd);
 void parent_hear_bare(struct device *router, const struct zb_cmd *cmd);
 /* Tell the device's parent to remove it (Zig 4.4.10.3). */
 void parent_send_remove(struct device *d);
-/* A frame of the device was passed on: what its new router said of it is so. */
+/* Where the device is, by a frame under its current key: its address, and whether what was said of its parent is so. */
 void parent_settled(struct device *d, const struct heard *h);
-/* The device said itself that it is at this address now. */
-void parent_moved(struct device *d, uint16_t address);
+void parent_moved(struct device *d, uint16_t address, bool passed_on); /* by what it said itself */
 
 /* --- codes.c ------------------------------------------------------------------------------------------------------ */
 MUST_USE enum st codes_load(struct eg *e);

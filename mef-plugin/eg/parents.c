@@ -59,25 +59,30 @@ struct device *parent_originator(struct device *hop, const struct heard *h)
 
 /* --- where it is -------------------------------------------------------------------------------------------------- */
 
-void parent_moved(struct device *d, uint16_t address)
+void parent_moved(struct device *d, uint16_t address, bool passed_on)
 {
     struct assoc *a = &d->row.current;
-    if (d->moving.address == address)
-        a->parent = d->moving.parent;
-    d->moving.address = 0;
     a->address = address;
-    a->next_hop = a->parent != 0 ? EG_HOP_LEARNED : address;
+    a->next_hop = a->parent != 0 || passed_on ? EG_HOP_LEARNED : address;
     address_note(d, a->gateway, address, true);
 }
 
+/* What a router says is so when a frame is passed on, what was said at the gateway when the device is heard there. */
 void parent_settled(struct device *d, const struct heard *h)
 {
-    if (!d->row.has_current || d->moving.address == 0 || d->moving.address != h->nwk.src)
+    struct assoc *a = &d->row.current;
+    bool passed_on = h->aux.src64 != d->eui;
+    bool claimed = d->moving.address == h->nwk.src && (d->moving.parent != 0) == passed_on;
+    if (!d->row.has_current || domain_of(d->eg, a->network_key) == NULL || (!claimed && a->address == h->nwk.src))
         return;
     struct store_txn *t = store_begin(d->eg->d.store);
     if (t == NULL)
         return;
-    parent_moved(d, h->nwk.src);
+    if (claimed) {
+        a->parent = d->moving.parent;
+        d->moving.address = 0;
+    }
+    parent_moved(d, h->nwk.src, passed_on);
     device_store(d, t);
     device_commit(d, t, NULL, NULL);
     device_changed_later(d);

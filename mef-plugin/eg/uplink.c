@@ -132,7 +132,7 @@ static bool commit_pending(struct device *d, struct pending *p, const struct hea
     if (h->aux.src64 == d->eui)
         proved.counter_next = h->aux.counter + 1;
     d->row.current = proved;
-    parent_moved(d, h->nwk.src);
+    parent_moved(d, h->nwk.src, h->aux.src64 != d->eui);
     d->row.has_current = true;
     d->row.revoked = false;
     d->row.last_seen = eg_time(e);
@@ -220,10 +220,10 @@ static bool take_frame(struct device *hop, eui64_t gateway, struct heard *h, str
     struct device *d = parent_originator(hop, h);
     if (d == NULL)
         return false;
+    parent_settled(d, h);
     if (d == hop)
         return take_opened(d, NULL, h, x);
     d->row.last_seen = eg_time(d->eg);
-    parent_settled(d, h);
     return take_opened(d, proved_by_relay(d, &hop->row.current, h), h, x);
 }
 

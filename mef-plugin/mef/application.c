@@ -211,7 +211,7 @@ void mef_application_put(struct mef *m, struct store_txn *t, const char *admin, 
 {
     struct attr_value v[MEMBERS];
     struct strings list = {0};
-    enum mef_scope scope;
+    enum mef_scope scope = MEF_SCOPE_DEVICE;
     char key[MAX_KEY];
     if (!name_key(admin, name, key)) {
         mef_refuse(r, ST_BAD_REQUEST, "bad-value", "name", "1 to 64 letters, digits, '.', '_' and '-'");
