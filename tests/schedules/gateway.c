@@ -236,7 +236,8 @@ static uint16_t address_for(struct gateway *g, eui64_t eui, unsigned who)
 static uint16_t address_of(struct gateway *g, eui64_t eui, unsigned who, enum egp_join join, struct span frame)
 {
     struct zb_nwk n;
-    if (join == EGP_ASSOCIATION || zb_nwk_parse(frame, &n) != ZB_OK || n.src == 0 || n.src >= 0xfff8)
+    if (join == EGP_ASSOCIATION || zb_nwk_parse(frame, &n) != ZB_OK || !n.has_src64 || n.src64 != eui || n.src == 0 ||
+        n.src >= 0xfff8)
         return address_for(g, eui, who);
     if (child_at(g, n.src) == NULL)
         child_new(g, eui, n.src);
