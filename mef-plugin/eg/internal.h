@@ -81,6 +81,7 @@ struct device {
     struct {                 /* as somebody says whom it rejoined; address 0: not */
         eui64_t parent;      /* 0: the gateway */
         uint16_t address;
+        uint64_t until;      /* ms monotonic */
     } moving;
     struct {                 /* the last one taken in: neighbours repeat it (Zig 3.6.5) */
         uint8_t seq;
@@ -196,7 +197,7 @@ enum egp_device_state device_state(struct eg *e, const struct device *d);
 /* Does it get its frames by polling the gateway? Behind a router that is the router's business. */
 static inline bool assoc_polls(const struct assoc *a)
 {
-    return a->parent == 0 && (a->capability & EG_RX_ON_IDLE) == 0;
+    return a->parent == 0 && a->next_hop != EG_HOP_LEARNED && (a->capability & EG_RX_ON_IDLE) == 0;
 }
 bool device_rearmed(struct eg *e, const struct device *d);
 /* The link key by which it may rejoin at a gateway: what it shares with that Trust Centre. 0: none. */
@@ -301,6 +302,9 @@ void parent_hear_secured(struct device *router, const struct zb_cmd *cmd);
 void parent_hear_bare(struct device *router, const struct zb_cmd *cmd);
 /* Tell the device's parent to remove it (Zig 4.4.10.3). */
 void parent_send_remove(struct device *d);
+/* Somebody asks in its name to join there, where it would get the key that it has: it is heard as what it is, until then. */
+void parent_claimed(struct device *d, const struct assoc *a);
+bool parent_is_claimed(const struct device *d);
 /* Where the device is, by a frame under its current key: its address, and whether what was said of its parent is so. */
 void parent_settled(struct device *d, const struct heard *h);
 void parent_moved(struct device *d, uint16_t address, bool passed_on); /* by what it said itself */

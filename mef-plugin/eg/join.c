@@ -152,10 +152,7 @@ void join_commit(const struct join *j, struct store_txn *t, struct joining *x)
     struct device *d = j->d;
     vault_id before = x->p->assoc.network_key;
     pending_put(d, x->p, &x->a);
-    if (d->row.has_current && d->row.current.network_key == x->a.network_key) { /* heard as what it is, until the proof */
-        d->moving.parent = x->a.parent;
-        d->moving.address = x->a.address;
-    }
+    parent_claimed(d, &x->a);
     if (before != 0 && before != x->a.network_key) /* the application's scope was changed meanwhile */
         network_key_release(d->eg, t, before);
     d->row.reason = WHY_NONE;

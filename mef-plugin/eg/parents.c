@@ -8,6 +8,8 @@
 
 #include <inttypes.h>
 
+#define CAPABILITY_ROUTER 0x02 /* 802.15.4 capability information, bit 1: a full-function device */
+
 enum update_status { SECURED_REJOIN = 0, UNSECURED_JOIN = 1, DEVICE_LEFT = 2, TRUST_CENTRE_REJOIN = 3 };
 
 /* --- whose frame it is -------------------------------------------------------------------------------------------- */
@@ -67,21 +69,56 @@ void parent_moved(struct device *d, uint16_t address, bool passed_on)
     address_note(d, a->gateway, address, true);
 }
 
-/* What a router says is so when a frame is passed on, what was said at the gateway when the device is heard there. */
+static void claim(struct device *d, eui64_t parent, uint16_t address)
+{
+    d->moving.parent = parent;
+    d->moving.address = address;
+    d->moving.until = eg_now(d->eg) + (uint64_t)d->eg->pending_ms;
+    address_note(d, d->row.current.gateway, address, false);
+}
+
+void parent_claimed(struct device *d, const struct assoc *a)
+{
+    if (d->row.has_current && d->row.current.network_key == a->network_key)
+        claim(d, a->parent, a->address);
+}
+
+bool parent_is_claimed(const struct device *d)
+{
+    return d->row.has_current && d->moving.address != 0 && eg_now(d->eg) < d->moving.until;
+}
+
+/* Its parent by this frame. What a router says is so when a frame is passed on, what was said at the gateway when the
+ * device is heard there. An end device that nobody spoke of sends to its parent only. */
+static eui64_t parent_by(const struct device *d, const struct heard *h, bool passed_on, bool claimed)
+{
+    const struct assoc *a = &d->row.current;
+    bool router = (a->capability & CAPABILITY_ROUTER) != 0, to_us = h->nwk.dst == 0;
+    if (claimed)
+        return d->moving.parent;
+    if (router || !to_us || passed_on == (a->parent != 0))
+        return a->parent;
+    return passed_on ? h->aux.src64 : 0;
+}
+
 void parent_settled(struct device *d, const struct heard *h)
 {
     struct assoc *a = &d->row.current;
+    if (!d->row.has_current || domain_of(d->eg, a->network_key) == NULL)
+        return;
     bool passed_on = h->aux.src64 != d->eui;
-    bool claimed = d->moving.address == h->nwk.src && (d->moving.parent != 0) == passed_on;
-    if (!d->row.has_current || domain_of(d->eg, a->network_key) == NULL || (!claimed && a->address == h->nwk.src))
+    bool claimed =
+        parent_is_claimed(d) && d->moving.address == h->nwk.src && (d->moving.parent != 0) == passed_on;
+    bool far = passed_on && h->nwk.dst == 0 && a->next_hop != EG_HOP_LEARNED;
+    eui64_t parent = parent_by(d, h, passed_on, claimed);
+    if (!claimed && !far && parent == a->parent && h->nwk.src == a->address)
         return;
     struct store_txn *t = store_begin(d->eg->d.store);
     if (t == NULL)
         return;
-    if (claimed) {
-        a->parent = d->moving.parent;
+    if (claimed)
         d->moving.address = 0;
-    }
+    a->parent = parent;
     parent_moved(d, h->nwk.src, passed_on);
     device_store(d, t);
     device_commit(d, t, NULL, NULL);
@@ -197,9 +234,7 @@ static void on_secured_rejoin(struct device *router, const struct zb_cmd *cmd)
         return;
     if (known && j.d->row.has_current &&
         domain_of(e, j.d->row.current.network_key) == domain_of(e, at->network_key)) {
-        j.d->moving.parent = router->eui;
-        j.d->moving.address = j.address;
-        address_note(j.d, at->gateway, j.address, false);
+        claim(j.d, router->eui, j.address);
         return;
     }
     join_refused(e, &j, !known ? EGP_UNKNOWN_DEVICE : j.d->row.revoked ? EGP_DEVICE_REVOKED : EGP_PARENT_KEY_DOMAIN);
@@ -210,7 +245,8 @@ static void on_left(struct device *router, const struct zb_cmd *cmd)
 {
     struct eg *e = router->eg;
     struct device *d = map64_get(e->devices, cmd->device);
-    if (d == NULL || !d->row.has_current || d->row.current.parent != router->eui || d->moving.address != 0) {
+    bool moves = d != NULL && parent_is_claimed(d) && d->moving.parent != router->eui;
+    if (d == NULL || !d->row.has_current || d->row.current.parent != router->eui || moves) {
         eg_count(e, "eg_left_ignored_total");
         return;
     }
