@@ -389,7 +389,7 @@ static bool is_command(struct device *d, const struct known_key *under, const ui
     bool wrong = zb_cmd_parse(wr_span(&plain), &c) != ZB_OK || aux.src64 != w->gateways[under->gateway].eui;
     /* Sealed again for Stale it is the same frame at this layer. */
     use(w, link_key, aux.src64, aux.counter, 0, aps);
-    if (!wrong && d->router && c.id == ZB_REMOVE_DEVICE && aux.key_id == ZB_KEY_ID_DATA && l != NULL) {
+    if (!wrong && d->router && c.id == ZB_REMOVE_DEVICE && aux.key_id == ZB_KEY_ID_DATA) {
         w->tally.removed++;
     } else if (wrong || c.key_type != ZB_KEYTYPE_TCLK || c.dst != d->eui) {
         breach(w, "a command for device %u has wrong fields", d->index);
@@ -417,7 +417,8 @@ static void check_said(struct device *d, const struct known_key *under, const st
         return;
     }
     if ((a.fcf & ZB_APS_SECURITY) == 0) {
-        breach(d->w, "device %u is sent a bare command", d->index); /* a refusal; no device here earns one */
+        /* a refusal; no device here earns one */
+        breach(d->w, "device %u is sent a bare command, %02x", d->index, a.payload.n != 0 ? a.payload.p[0] : 0);
         return;
     }
     for (size_t i = d->nlink; i-- > 0;)
