@@ -358,9 +358,11 @@ bool schedule_plan(uint64_t seed, FILE *out)
         fprintf(out,
                 "%s{\"eui64\":\"%016" PRIx64
                 "\",\"kind\":\"%s\",\"code\":\"%s\",\"wrong\":\"%s\",\"sleepy\":%s,\"picky\":%s,\"old\":%s,"
-                "\"keyTimeout\":%u,\"counter\":%u}",
+                "\"keyTimeout\":%u,\"counter\":%u,\"application\":\"%s\",\"router\":%s,\"parent\":%d}",
                 i == 0 ? "" : ",", d->eui, kind_names[d->kind], d->codes[0], d->codes[1], d->sleepy ? "true" : "false",
-                d->picky ? "true" : "false", d->old ? "true" : "false", d->key_timeout, d->counter);
+                d->picky ? "true" : "false", d->old ? "true" : "false", d->key_timeout, d->counter,
+                d->domain != 0 ? domain_names[d->domain] : "", d->router ? "true" : "false",
+                d->wanted != NULL ? (int)d->wanted->index : -1);
     }
     fputs("]}\n", out);
     release(w);
