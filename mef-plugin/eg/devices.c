@@ -180,6 +180,10 @@ void device_forget_key(struct device *d, struct store_txn *t, enum device_reason
     if (!d->row.has_current)
         return;
     mef_keyreg_remove(d->eg->d.mef, t, a->relkeyid);
+    if (domain_of(d->eg, network_key) != NULL) { /* what it said under it proves nothing later */
+        d->row.shared_key = network_key;
+        d->row.shared_next = a->counter_next;
+    }
     d->row.has_current = false;
     d->moving.address = 0;
     network_key_release(d->eg, t, network_key);

@@ -97,8 +97,8 @@ static struct assoc new_assoc(const struct join *j, const struct pending *p)
     return a;
 }
 
-/* A key of its own that follows another in the same network has the next sequence number. Frames under a key that the
- * device has already are no older than those it sent. */
+/* A key of its own that follows another in the same network has the next sequence number. Under a key that the device has,
+ * or had, its frames are no older than those it sent. */
 static bool give_network_key(const struct join *j, struct store_txn *t, struct assoc *a)
 {
     const struct assoc *now = &j->d->row.current;
@@ -106,6 +106,8 @@ static bool give_network_key(const struct join *j, struct store_txn *t, struct a
         return false;
     if (j->d->row.has_current && a->network_key == now->network_key)
         a->counter_next = now->counter_next;
+    else if (a->network_key == j->d->row.shared_key)
+        a->counter_next = j->d->row.shared_next;
     else if (domain_of(j->d->eg, a->network_key) == NULL && a->link_key == device_rejoin_key(j->d, a->gateway))
         a->key_seq = (uint8_t)(now->key_seq + 1);
     return true;

@@ -127,11 +127,12 @@ void parent_settled(struct device *d, const struct heard *h)
 
 /* --- Remove-Device ------------------------------------------------------------------------------------------------ */
 
+/* One that has joined anew has no children yet. */
 static void send_remove(struct device *router, eui64_t child)
 {
     const struct zb_cmd cmd = {.id = ZB_REMOVE_DEVICE, .device = child};
     struct outbox o;
-    if (!outbox_open(router, &o))
+    if (!router->row.enrolled || !outbox_open(router, &o))
         return;
     struct vault_aps_command c = {.cmd = &cmd, .link_key = exchange_link_key(router), .key_id = ZB_KEY_ID_DATA};
     outbox_aps_command(&o, &c);

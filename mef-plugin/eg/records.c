@@ -290,6 +290,8 @@ void device_encode(const struct device_row *d, struct wr *w)
     wr_be64(w, (uint64_t)d->rearm_until);
     wr_be64(w, (uint64_t)d->last_seen);
     wr_be64(w, (uint64_t)d->exchange_since);
+    wr_be64(w, d->shared_key);
+    wr_be32(w, d->shared_next);
 }
 
 bool device_decode(struct span in, struct device_row *d)
@@ -308,7 +310,8 @@ bool device_decode(struct span in, struct device_row *d)
     d->code_spent = flags & ROW_SPENT;
     return (!d->has_current || get_assoc(&r, version, &d->current)) && get_pending(&r, version, &d->pending) &&
            get_time(&r, &d->rearm_until) && get_time(&r, &d->last_seen) &&
-           (!has_exchange(version) || get_time(&r, &d->exchange_since)) && rd_end(&r);
+           (!has_exchange(version) || get_time(&r, &d->exchange_since)) &&
+           (!has_parent(version) || (rd_be64(&r, &d->shared_key) && rd_be32(&r, &d->shared_next))) && rd_end(&r);
 }
 
 void device_row_free(struct device_row *d)

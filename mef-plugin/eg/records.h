@@ -88,6 +88,8 @@ struct device_row {
     struct assoc current;    /* proved by a frame of the device */
     struct pending *pending; /* newest first, at most EG_MAX_PENDING; owned */
     int64_t rearm_until, last_seen;
+    vault_id shared_key;    /* its key domain's, which it had last; 0: none */
+    uint32_t shared_next;   /* ..and the least frame counter not used under it */
     int64_t exchange_since; /* ms since 1970: when the second exchange was awaited first; 0: none is */
 };
 

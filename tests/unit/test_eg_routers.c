@@ -525,6 +525,31 @@ static void a_key_that_the_device_has_already(void **state)
     exchange(w, &reset, &reset);
 }
 
+/* What it said before proves nothing under a key that is the domain's still. */
+static void a_replay_is_no_proof(void **state)
+{
+    struct world *w = *state;
+    struct call call;
+    applications(w);
+    enrol_direct(w, ROUTER2, R2_SHORT, HALL, 2);
+    struct node r = enrol_direct(w, ROUTER, R_SHORT, HALL, 1), old = r;
+    announce(w, &r, &r, 0x8e);
+    assert_int_equal(act(w, ROUTER, "revoke"), ST_OK);
+    assert_int_equal(act(w, ROUTER, "rearm"), ST_OK);
+    crash(w);
+    struct egp_message m = request_message(GW, ROUTER, 9);
+    m.u.request.device_short = R_SHORT;
+    send_message(w, &m, &call);
+    assert_memory_equal(learn(w, &call, CODE_KEY).key, r.k.key, ZB_KEY);
+    announce(w, &old, &old, 0x8e);
+    expect_device(w, ROUTER, "key-sent", NULL);
+    struct node reset = fresh(ROUTER, R_SHORT);
+    reset.k = r.k;
+    reset.counter = r.counter;
+    announce(w, &reset, &reset, 0x8e);
+    exchange(w, &reset, &reset);
+}
+
 /* --- frames ------------------------------------------------------------------------------------------------------- */
 
 static void frames_are_their_originators(void **state)
@@ -628,6 +653,7 @@ int main(void)
         T(a_child_changes_its_parent),
         T(a_revoked_device_comes_back_by_the_domains_key),
         T(a_key_that_the_device_has_already),
+        T(a_replay_is_no_proof),
         T(frames_are_their_originators),
         T(a_broadcast_is_heard_many_times),
         T(two_with_one_address),
