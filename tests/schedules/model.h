@@ -76,7 +76,8 @@ struct known_key { /* a network key that the plugin made for the device */
     uint8_t key[ZB_KEY];
     unsigned gateway;
     bool by_code;  /* sent under the install code, not for a rejoin */
-    uint64_t sent; /* first */
+    uint64_t sent; /* first; a domain's key: by the last join */
+    uint64_t since; /* first */
     bool proved;   /* a frame that the device sealed under it reached the plugin */
 };
 struct link_key {                      /* a trust-centre link key that the plugin made for the device */

@@ -125,7 +125,7 @@ static void note_key(struct gateway *g, struct device *d, bool by_code, const ui
         memmove(d->keys, d->keys + 1, (MAX_KEYS - 1) * sizeof d->keys[0]);
         d->nkeys--;
     }
-    d->keys[d->nkeys] = (struct known_key){.gateway = g->index, .by_code = by_code, .sent = vhost_now(w->h)};
+    d->keys[d->nkeys] = (struct known_key){.gateway = g->index, .by_code = by_code, .sent = vhost_now(w->h), .since = vhost_now(w->h)};
     memcpy(d->keys[d->nkeys++].key, key, ZB_KEY);
 }
 
@@ -371,7 +371,7 @@ static void note_confirmed(struct device *d, const struct known_key *under, stru
     l->confirmed = true;
     d->earned = l->verified;
     d->confirmed = vhost_now(d->w->h);
-    d->spent |= under->by_code && d->code_touched < under->sent && d->reg.exists;
+    d->spent |= under->by_code && d->code_touched < under->since && d->reg.exists;
 }
 
 /* An APS command under this link key; l: the same as one that the device got, or NULL. */
