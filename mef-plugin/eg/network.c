@@ -50,6 +50,10 @@ static void on_leave(struct device *d, const struct heard *h, const struct zb_nw
 
 void coordinator_send_leave(struct device *d)
 {
+    if (d->row.has_current && d->row.current.parent != 0) {
+        parent_send_remove(d); /* a NWK command goes to neighbours only */
+        return;
+    }
     send_to(d, &(struct zb_nwk_cmd){.id = ZB_NWK_LEAVE, .options = ZB_LEAVE_REQUEST}, d->row.current.address, NEIGHBOUR);
 }
 
@@ -91,6 +95,8 @@ static void on_rejoin(struct device *d, const struct heard *h, const struct zb_n
         return;
     }
     d->row.current.capability = c->capability;
+    d->row.current.parent = 0; /* it asked the gateway itself */
+    d->row.current.next_hop = d->row.current.address;
     outbox_send(&o, true);
 }
 
@@ -126,9 +132,6 @@ void network_check_address(struct device *d)
     uint16_t address;
     if (other == NULL || other == d || !coordinator_within_rate(d))
         return;
-    eg_count(d->eg, "eg_address_conflicts_total");
-    log_event(LOG_WARN, "eg.address-conflict", "device=%016" PRIx64 " other=%016" PRIx64 " address=%04x", d->eui,
-              other->eui, a->address);
     const struct zb_nwk_cmd conflict = {
         .id = ZB_NWK_STATUS, .status = ZB_STATUS_ADDRESS_CONFLICT, .address = a->address};
     if ((a->capability & ZB_CAPABILITY_FFD) != 0) {
@@ -195,17 +198,20 @@ static void on_report(struct device *d, const struct heard *h, const struct zb_n
 
 /* --- which it is -------------------------------------------------------------------------------------------------- */
 
+/* far: heard from a router that passes it on, too; the others are said to neighbours, and a router cannot say them for
+ * somebody else. */
 static const struct {
     uint8_t id;
+    bool far;
     void (*hear)(struct device *d, const struct heard *h, const struct zb_nwk_cmd *c);
 } commands[] = {
-    {ZB_NWK_ROUTE_REQUEST, on_route_request},
-    {ZB_NWK_STATUS, on_report},
-    {ZB_NWK_LEAVE, on_leave},
-    {ZB_NWK_ROUTE_RECORD, on_report},
-    {ZB_NWK_REJOIN_REQUEST, on_rejoin},
-    {ZB_NWK_LINK_STATUS, on_link_status},
-    {ZB_NWK_TIMEOUT_REQUEST, on_timeout_request},
+    {ZB_NWK_ROUTE_REQUEST, true, on_route_request},
+    {ZB_NWK_STATUS, true, on_report},
+    {ZB_NWK_LEAVE, false, on_leave},
+    {ZB_NWK_ROUTE_RECORD, true, on_report},
+    {ZB_NWK_REJOIN_REQUEST, false, on_rejoin},
+    {ZB_NWK_LINK_STATUS, false, on_link_status},
+    {ZB_NWK_TIMEOUT_REQUEST, false, on_timeout_request},
 };
 
 void network_hear(struct device *d, const struct heard *h)
@@ -214,7 +220,7 @@ void network_hear(struct device *d, const struct heard *h)
     enum zb_err err = zb_nwk_cmd_parse(wr_span(&h->out), &c);
     log_event(LOG_DEBUG, "eg.nwk-command", "device=%016" PRIx64 " id=%02x", d->eui, c.id);
     for (size_t i = 0; err == ZB_OK && i < sizeof commands / sizeof commands[0]; i++)
-        if (commands[i].id == c.id) {
+        if (commands[i].id == c.id && (commands[i].far || h->aux.src64 == d->eui)) {
             commands[i].hear(d, h, &c);
             return;
         }

@@ -40,7 +40,7 @@ bool outbox_open(struct device *d, struct outbox *o)
                              .gateway = a->gateway,
                              .device = d->eui,
                              .hop = a->next_hop,
-                             .indirect = (a->capability & ZB_CAPABILITY_RX_ON_IDLE) == 0};
+                             .indirect = assoc_polls(a)};
     return true;
 }
 

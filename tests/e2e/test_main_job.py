@@ -98,28 +98,7 @@ class Demonstration(unittest.TestCase):
             self.assertFalse(Path(f"/proc/{pid}").exists())
 
 
-class Devices(common.StackTest):
-    def enrol(self, *options) -> tuple[str, str]:
-        s, eui, code = self.stack, random_eui64(), install_code()
-        s.register_code(eui, code)
-        key = self.folder / f"{eui}.key"
-        joiner = s.join(eui, code, "--report", "0x0402/0/s16/-512/0.5", "--key-out", key, *options)
-        self.addCleanup(joiner.stop)
-        self.assertIsNotNone(joiner.wait_event(10, event="joined"), joiner.tail())
-        s.wait_state(eui, "enrolled")
-        ae_key = self.folder / f"{eui}.ae"
-        self.assertEqual(s.mefkey("get", eui, "--out", ae_key)[0], 0)
-        self.assertEqual(ae_key.read_text(), key.read_text().strip())
-        follow = s.follow(eui, "--count", "1")
-        self.assertEqual(follow.wait_event(8, cluster=0x0402)["value"], -5.12, follow.tail())
-        return eui, ae_key.read_text(), joiner
-
-    def command(self, eui: str, joiner):
-        for on in (1, 0, 1):
-            status, _, err = self.stack.mefkey("send", eui, "--cluster", "0x0006", "--command", str(on))
-            self.assertEqual(status, 0, err)
-            self.assertIsNotNone(joiner.wait_event(5, event="on-off", on=bool(on)), joiner.tail())
-
+class Devices(common.DevicesTest):
     def test_awake_end_device(self):
         eui, _, joiner = self.enrol()
         self.command(eui, joiner)

@@ -250,17 +250,6 @@ static void commands_are_acknowledged(void **state)
     assert_int_equal(w->h.nsent, from);
 }
 
-static void nwk_command(struct world *w, const struct first_key *k, uint32_t counter, struct span command)
-{
-    struct zb_nwk h = {.fcf = 0x0209 | ZB_FCF_SRC64, .src = SHORT, .radius = 1, .seq = (uint8_t)counter, .has_src64 = true,
-                       .src64 = DEV};
-    struct frame_bytes f = {.n = 0};
-    struct wr out = wr_of(f.p, sizeof f.p);
-    assert_int_equal(zb_nwk_seal(w->crypto, k->key, &h, counter, DEV, 0, command, &out), ZB_OK);
-    f.n = out.n;
-    uplink(w, GW, &f);
-}
-
 /* --- a device whose registration is deleted while it has a key ---------------------------------------------------- */
 
 static void delete_code(struct world *w)
