@@ -13,8 +13,8 @@ struct device *address_find(struct eg *e, eui64_t gateway, uint16_t address)
     const struct gateway *g = gateway_find(e, gateway);
     const struct holder *h = g != NULL && g->addresses != NULL ? map64_get(g->addresses, address) : NULL;
     struct device *d = h != NULL ? map64_get(e->devices, h->device) : NULL;
-    bool holds = d != NULL && d->row.has_current && d->row.current.gateway == gateway && d->row.current.address == address;
-    return holds ? d : NULL;
+    const struct assoc *a = d != NULL && d->row.has_current ? &d->row.current : NULL;
+    return a != NULL && a->gateway == gateway && a->address == address ? d : NULL;
 }
 
 void address_note(struct device *d)
