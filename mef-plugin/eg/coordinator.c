@@ -76,7 +76,8 @@ static bool respond(struct device *d, const struct zb_aps *aps, bool broadcast, 
     return zb_zdp_answer(&self, aps->cluster, aps->payload, broadcast, cluster, w);
 }
 
-/* The answers to one frame: an acknowledgement if it asks for one, then the response if there is one. False: not now. */
+/* The answers to one frame: an acknowledgement if it asks for one, then the response if there is one. False: none could
+ * be sent now. */
 static bool answer_zdp(struct device *d, const struct zb_aps *aps, bool broadcast, bool repeat)
 {
     uint8_t buf[ZB_NWK_MAX];
@@ -102,7 +103,7 @@ static bool answer_zdp(struct device *d, const struct zb_aps *aps, bool broadcas
 
 static void hear_zdp(struct device *d, const struct zb_aps *aps, bool broadcast)
 {
-    if ((aps->ext_fcf & FRAGMENTED) != 0) { /* our node descriptor says so: no acknowledgement, and its sender gives up */
+    if ((aps->ext_fcf & FRAGMENTED) != 0) { /* as our node descriptor says; not acknowledged, its sender gives up */
         eg_count(d->eg, "eg_fragments_refused_total");
         return;
     }

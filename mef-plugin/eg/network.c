@@ -1,11 +1,11 @@
-/* NWK commands (Zig 3.4) of devices. All came under the network key that the device and we share, so that each says what
- * the device itself wants; it is answered under that key. */
+/* NWK commands (Zig 3.4) of devices. All came under the network key that the device and we share, so that each says
+ * what the device itself wants; it is answered under that key. */
 #include "mef-plugin/eg/internal.h"
 
 #include <inttypes.h>
 
-#define NEIGHBOUR 1           /* radius of a command for whoever hears it */
-#define DIAMETER 30           /* 2 * nwkMaxDepth (Zig 3.6.1.5.1) */
+#define NEIGHBOUR 1                /* radius of a command for whoever hears it */
+#define DIAMETER 30                /* 2 * nwkMaxDepth (Zig 3.6.1.5.1) */
 #define BROADCAST_LISTENING 0xfffd /* all devices that listen when idle (Zig 3.6.5) */
 
 static void send_to(struct device *d, const struct zb_nwk_cmd *c, uint16_t dst, uint8_t radius)
@@ -50,11 +50,11 @@ static void on_leave(struct device *d, const struct heard *h, const struct zb_nw
 
 void coordinator_send_leave(struct device *d)
 {
-    if (d->row.has_current && d->row.current.parent != 0) {
+    static const struct zb_nwk_cmd leave = {.id = ZB_NWK_LEAVE, .options = ZB_LEAVE_REQUEST};
+    if (d->row.has_current && d->row.current.parent != 0)
         parent_send_remove(d); /* a NWK command goes to neighbours only */
-        return;
-    }
-    send_to(d, &(struct zb_nwk_cmd){.id = ZB_NWK_LEAVE, .options = ZB_LEAVE_REQUEST}, d->row.current.address, NEIGHBOUR);
+    else
+        send_to(d, &leave, d->row.current.address, NEIGHBOUR);
 }
 
 bool nwk_is_rejoin_request(const struct zb_nwk *h, uint8_t *capability)
@@ -123,8 +123,8 @@ static bool pick_address(struct device *d, uint16_t *out)
     return false;
 }
 
-/* Zig 3.6.1.9.3. A router is told that its address is another's, and finds one itself; an end device is given one by its
- * parent. Only who came later is told, under its own key, so that what had the address before does not hear of it. */
+/* Zig 3.6.1.9.3. A router is told that its address is another's, and finds one itself; an end device is given one by
+ * its parent. Only who came later is told, under its own key; whose the address is does not hear of it. */
 void network_check_address(struct device *d)
 {
     const struct assoc *a = &d->row.current;
@@ -165,7 +165,8 @@ static void on_route_request(struct device *d, const struct heard *h, const stru
     send_to(d, &reply, h->hop, DIAMETER);
 }
 
-/* To a device under the same key, which is told of by a route reply or is asked for by its child; between keys nothing passes. */
+/* To a device under the same key: a route reply said that we reach it, or the sender is our child. Between keys nothing
+ * passes. */
 void network_relay(struct device *d, const struct heard *h)
 {
     const struct assoc *a = &d->row.current;
