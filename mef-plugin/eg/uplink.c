@@ -97,6 +97,7 @@ static bool same_key(const struct device *d, const struct pending *p)
  * joins anew speaks under the link key that the key came under, while one that never went away has a later one. */
 static bool proves(struct device *d, const struct pending *p, struct heard *h)
 {
+    const struct assoc *now = &d->row.current;
     uint8_t buf[ZB_NWK_MAX];
     struct wr plain = wr_of(buf, sizeof buf);
     struct zb_aps aps;
@@ -105,8 +106,10 @@ static bool proves(struct device *d, const struct pending *p, struct heard *h)
         return true;
     if (zb_aps_parse(wr_span(&h->out), &aps) != ZB_OK || (h->nwk.fcf & ZB_FCF_TYPE) != ZB_NWK_DATA)
         return false;
-    if (p->assoc.link_key == device_rejoin_key(d, d->row.current.gateway))
+    if (p->assoc.link_key == device_rejoin_key(d, now->gateway))
         return (aps.fcf & 3u) == ZB_APS_DATA && aps.profile == 0 && aps.cluster == ZB_ZDP_DEVICE_ANNCE;
+    if (now->tclk == 0 && now->link_key == p->assoc.link_key)
+        return false; /* its first exchange goes on: what it says is that one's, and no spoofed join begins it anew */
     return (aps.fcf & (3u | ZB_APS_SECURITY)) == (ZB_APS_COMMAND | ZB_APS_SECURITY) &&
            vault_aps_open(d->eg->d.vault, p->assoc.link_key, wr_span(&h->out), d->eui, &aps, &aux, &plain) == ZB_OK;
 }
