@@ -88,15 +88,19 @@ bool parent_is_claimed(const struct device *d)
     return d->row.has_current && d->moving.address != 0 && eg_now(d->eg) < d->moving.until;
 }
 
+static bool is_router(const struct device *d)
+{
+    return (d->row.current.capability & CAPABILITY_ROUTER) != 0;
+}
+
 /* Its parent by this frame. What a router says is so when a frame is passed on, what was said at the gateway when the
- * device is heard there. An end device that nobody spoke of sends to its parent only. */
+ * device is heard there. An end device that nobody spoke of sends to its parent only, broadcasts as well. */
 static eui64_t parent_by(const struct device *d, const struct heard *h, bool passed_on, bool claimed)
 {
     const struct assoc *a = &d->row.current;
-    bool router = (a->capability & CAPABILITY_ROUTER) != 0, to_us = h->nwk.dst == 0;
     if (claimed)
         return d->moving.parent;
-    if (router || !to_us || passed_on == (a->parent != 0))
+    if (is_router(d) || passed_on == (a->parent != 0))
         return a->parent;
     return passed_on ? h->aux.src64 : 0;
 }
@@ -109,7 +113,7 @@ void parent_settled(struct device *d, const struct heard *h)
     bool passed_on = h->aux.src64 != d->eui;
     bool claimed =
         parent_is_claimed(d) && d->moving.address == h->nwk.src && (d->moving.parent != 0) == passed_on;
-    bool far = passed_on && h->nwk.dst == 0 && a->next_hop != EG_HOP_LEARNED;
+    bool far = passed_on && (h->nwk.dst == 0 || !is_router(d)) && a->next_hop != EG_HOP_LEARNED;
     eui64_t parent = parent_by(d, h, passed_on, claimed);
     if (!claimed && !far && parent == a->parent && h->nwk.src == a->address)
         return;
