@@ -88,11 +88,6 @@ bool parent_is_claimed(const struct device *d)
     return d->row.has_current && d->moving.address != 0 && eg_now(d->eg) < d->moving.until;
 }
 
-static bool is_router(const struct device *d)
-{
-    return (d->row.current.capability & CAPABILITY_ROUTER) != 0;
-}
-
 /* Its parent by this frame. What a router says is so when a frame is passed on, what was said at the gateway when the
  * device is heard there. An end device that nobody spoke of sends to its parent only, broadcasts as well. */
 static eui64_t parent_by(const struct device *d, const struct heard *h, bool passed_on, bool claimed)
@@ -100,7 +95,8 @@ static eui64_t parent_by(const struct device *d, const struct heard *h, bool pas
     const struct assoc *a = &d->row.current;
     if (claimed)
         return d->moving.parent;
-    if (is_router(d) || passed_on == (a->parent != 0))
+    bool router = (a->capability & CAPABILITY_ROUTER) != 0;
+    if (router || passed_on == (a->parent != 0))
         return a->parent;
     return passed_on ? h->aux.src64 : 0;
 }
@@ -113,9 +109,9 @@ void parent_settled(struct device *d, const struct heard *h)
     bool passed_on = h->aux.src64 != d->eui;
     bool claimed =
         parent_is_claimed(d) && d->moving.address == h->nwk.src && (d->moving.parent != 0) == passed_on;
-    bool far = passed_on && (h->nwk.dst == 0 || !is_router(d)) && a->next_hop != EG_HOP_LEARNED;
+    bool other_way = a->parent == 0 && passed_on == (a->next_hop != EG_HOP_LEARNED);
     eui64_t parent = parent_by(d, h, passed_on, claimed);
-    if (!claimed && !far && parent == a->parent && h->nwk.src == a->address)
+    if (!claimed && !other_way && parent == a->parent && h->nwk.src == a->address)
         return;
     struct store_txn *t = store_begin(d->eg->d.store);
     if (t == NULL)
