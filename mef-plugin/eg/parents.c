@@ -44,7 +44,22 @@ bool parent_own_frame(const struct device *hop, const struct assoc *a, const str
     if (h->nwk.src == a->address || domain_of(hop->eg, a->network_key) == NULL)
         return true;
     eui64_t eui = named(h);
-    return eui != 0 ? eui == hop->eui : address_find(hop->eg, a->gateway, h->nwk.src) == hop;
+    if (eui != 0)
+        return eui == hop->eui;
+    return !hop->row.has_current || hop->row.current.gateway != a->gateway; /* no member yet: it passes nothing on */
+}
+
+/* Has it this address by its own word, or by a router's? What anybody says at the gateway makes no frame its. */
+static bool is_at(const struct device *d, uint16_t address)
+{
+    const struct pending *p = d->row.pending;
+    if (d->row.has_current && d->row.current.address == address)
+        return true;
+    if (parent_is_claimed(d) && d->moving.parent != 0 && d->moving.address == address)
+        return true;
+    while (p != NULL && (p->assoc.parent == 0 || p->assoc.address != address))
+        p = p->next;
+    return p != NULL;
 }
 
 struct device *parent_originator(struct device *hop, const struct heard *h)
@@ -56,7 +71,7 @@ struct device *parent_originator(struct device *hop, const struct heard *h)
         return hop;
     eui64_t eui = named(h);
     struct device *d = eui != 0 ? map64_get(e->devices, eui) : address_find(e, a->gateway, h->nwk.src);
-    return d != NULL && is_member(e, d, m) ? d : NULL;
+    return d != NULL && is_member(e, d, m) && (eui != 0 || is_at(d, h->nwk.src)) ? d : NULL;
 }
 
 /* --- where it is -------------------------------------------------------------------------------------------------- */
@@ -111,7 +126,8 @@ void parent_settled(struct device *d, const struct heard *h)
         parent_is_claimed(d) && d->moving.address == h->nwk.src && (d->moving.parent != 0) == passed_on;
     bool other_way = a->parent == 0 && passed_on == (a->next_hop != EG_HOP_LEARNED);
     eui64_t parent = parent_by(d, h, passed_on, claimed);
-    if (!claimed && !other_way && parent == a->parent && h->nwk.src == a->address)
+    bool same = h->nwk.src == a->address;
+    if (same ? !claimed && !other_way && parent == a->parent : !claimed && named(h) != d->eui)
         return;
     struct store_txn *t = store_begin(d->eg->d.store);
     if (t == NULL)

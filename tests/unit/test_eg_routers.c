@@ -587,6 +587,36 @@ static void frames_are_their_originators(void **state)
     assert_int_equal(metric(w, "eg_uplink_relayed_total"), relayed + 1);
 }
 
+/* A stranger asks to rejoin in a router's name, with the address of a device behind it: the router stays where it is. */
+static void a_strangers_word_moves_nobody(void **state)
+{
+    struct world *w = *state;
+    struct call call;
+    applications(w);
+    struct node r = enrol_direct(w, ROUTER, R_SHORT, HALL, 1), c = enrol_below(w, &r, &r, CHILD, C_SHORT);
+    assert_int_equal(act(w, CHILD, "revoke"), ST_OK);
+    uint8_t buf[32], aps_buf[32];
+    struct wr bare = wr_of(buf, sizeof buf), aps = wr_of(aps_buf, sizeof aps_buf);
+    zb_nwk_build(&bare, &(struct zb_nwk){.fcf = 0x1009, .src = C_SHORT, .radius = 1, .has_src64 = true, .src64 = ROUTER});
+    wr_u8(&bare, 0x06);
+    wr_u8(&bare, 0x8e);
+    struct egp_message m = request_message(GW, ROUTER, 9);
+    m.u.request.device_short = C_SHORT;
+    m.u.request.capability = 0x8e;
+    m.u.request.join = EGP_REJOIN_TRUST_CENTRE;
+    m.u.request.nwk_frame = wr_span(&bare);
+    send_message(w, &m, &call);
+    assert_int_equal(reason_of(&call), EGP_OK);
+    zb_aps_build(&aps, &(struct zb_aps){.dst_endpoint = 1, .src_endpoint = 1, .cluster = 0x0402, .profile = 0x0104});
+    wr_spanb(&aps, span_of("\x18\x01\x0a\x00\x00\x29\x34\x08", 8));
+    uint64_t relayed = metric(w, "eg_uplink_relayed_total");
+    send_through(w, &r, &c, 0, wr_span(&aps));
+    assert_int_equal(metric(w, "eg_uplink_relayed_total"), relayed);
+    cJSON *o = eg_device_get(w->eg, ADMIN, ROUTER);
+    assert_int_equal(cJSON_GetObjectItem(o, "nwkAddress")->valueint, R_SHORT);
+    cJSON_Delete(o);
+}
+
 /* Each neighbour repeats a broadcast; it counts once. */
 static void a_broadcast_is_heard_many_times(void **state)
 {
@@ -661,6 +691,7 @@ int main(void)
         T(a_key_that_the_device_has_already),
         T(a_replay_is_no_proof),
         T(frames_are_their_originators),
+        T(a_strangers_word_moves_nobody),
         T(a_broadcast_is_heard_many_times),
         T(two_with_one_address),
         T(a_router_that_is_revoked),
