@@ -71,6 +71,8 @@ static bool search_visit(void *user, uint64_t key, void *value)
 static bool name_for(const struct device *d, eui64_t gateway, struct domain_name *out)
 {
     const char *application = d->code != NULL ? d->code->application : NULL;
+    if (application == NULL)
+        return false;
     enum mef_scope scope = mef_application_scope(d->eg->d.mef, d->row.admin, application);
     *out = (struct domain_name){gateway, scope, span_str(scope == MEF_SCOPE_APPLICATION ? application : "")};
     return scope != MEF_SCOPE_DEVICE;

@@ -215,7 +215,8 @@ static void on_verify_key(struct device *d, const struct zb_cmd *cmd)
     struct assoc *a = &d->row.current;
     struct vault *v = d->eg->d.vault;
     struct outbox o;
-    if (cmd->key_type != ZB_KEYTYPE_TCLK || cmd->src != d->eui || !outbox_open(d, &o))
+    bool asked = a->offered != 0 || a->tclk != 0; /* else it is of an exchange before this one, under a shared key */
+    if (cmd->key_type != ZB_KEYTYPE_TCLK || cmd->src != d->eui || !asked || !outbox_open(d, &o))
         return;
     bool adopts = a->offered != 0 && vault_verify_hash(v, a->offered, cmd->key);
     bool again = !adopts && a->tclk != 0 && vault_verify_hash(v, a->tclk, cmd->key); /* our Confirm-Key was lost */

@@ -230,6 +230,20 @@ static bool take_frame(struct device *hop, eui64_t gateway, struct heard *h, str
     return take_opened(d, proved_by_relay(d, &hop->row.current, h), h, x);
 }
 
+/* A device that was sent away still has its domain's key, and what it says now may be sent again later. */
+static void note_late(struct device *d, eui64_t gateway, struct heard *h)
+{
+    const struct domain *m = d->row.has_current ? NULL : domain_of(d->eg, d->row.shared_key);
+    if (m == NULL)
+        return;
+    const struct assoc had = {.gateway = m->gateway,
+                              .network_key = m->row.key,
+                              .key_seq = m->row.key_seq,
+                              .counter_next = d->row.shared_next};
+    if (heard_opens(d, &had, gateway, h))
+        d->row.shared_next = h->aux.counter + 1; /* stored when it matters, with a pending record */
+}
+
 void uplink_frame(struct eg *e, struct gateway *g, struct cse_request *req, const struct egp_message *m)
 {
     struct heard h;
@@ -249,6 +263,7 @@ void uplink_frame(struct eg *e, struct gateway *g, struct cse_request *req, cons
     memcpy(x->frame.bytes, frame.p, frame.n);
     if (!take_frame(d, g->eui, &h, x)) {
         free(x);
+        note_late(d, g->eui, &h);
         drop(e, req, m->env.device);
     }
 }

@@ -130,7 +130,7 @@ uint64_t mef_application_lifetime(struct mef *m, const char *admin, const char *
 
 enum mef_scope mef_application_scope(struct mef *m, const char *admin, const char *name)
 {
-    const struct application *a = name != NULL ? find(m, admin, name) : NULL;
+    const struct application *a = find(m, admin, name);
     return a == NULL ? MEF_SCOPE_DEVICE : a->scope;
 }
 
