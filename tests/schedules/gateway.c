@@ -8,7 +8,7 @@
 #define GIVE_UP_MS 5000      /* of an EgRequest */
 #define PERSISTENCE_MS 7680  /* macTransactionPersistenceTime */
 #define HOP_BY_PATH 0xfffe
-#define RADIO_TRIES 4        /* 802.15.4 macMaxFrameRetries + 1 */
+#define RADIO_TRIES 4 /* 802.15.4 macMaxFrameRetries + 1 */
 
 /* --- to the plugin ------------------------------------------------------------------------------------------------ */
 
