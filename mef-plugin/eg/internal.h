@@ -305,7 +305,7 @@ void parent_send_remove(struct device *d);
 /* Somebody asks in its name to join there, where it would get the key that it has: it is heard as what it is, until then. */
 void parent_claimed(struct device *d, const struct assoc *a);
 bool parent_is_claimed(const struct device *d);
-/* Where the device is, by a frame under its current key: its address, and whether what was said of its parent is so. */
+/* Where the device is, by a frame under its current key that is no repeated broadcast: its address, and whether what was said of its parent is so. */
 void parent_settled(struct device *d, const struct heard *h);
 void parent_moved(struct device *d, uint16_t address, bool passed_on); /* by what it said itself */
 

@@ -44,7 +44,22 @@ bool parent_own_frame(const struct device *hop, const struct assoc *a, const str
     if (h->nwk.src == a->address || domain_of(hop->eg, a->network_key) == NULL)
         return true;
     eui64_t eui = named(h);
-    return eui != 0 ? eui == hop->eui : address_find(hop->eg, a->gateway, h->nwk.src) == hop;
+    if (eui != 0)
+        return eui == hop->eui;
+    return !hop->row.has_current || hop->row.current.gateway != a->gateway; /* no member yet: it passes nothing on */
+}
+
+/* Has it this address by its own word, or by a router's? What anybody says at the gateway makes no frame its. */
+static bool is_at(const struct device *d, uint16_t address)
+{
+    const struct pending *p = d->row.pending;
+    if (d->row.has_current && d->row.current.address == address)
+        return true;
+    if (parent_is_claimed(d) && d->moving.parent != 0 && d->moving.address == address)
+        return true;
+    while (p != NULL && (p->assoc.parent == 0 || p->assoc.address != address))
+        p = p->next;
+    return p != NULL;
 }
 
 struct device *parent_originator(struct device *hop, const struct heard *h)
@@ -56,7 +71,7 @@ struct device *parent_originator(struct device *hop, const struct heard *h)
         return hop;
     eui64_t eui = named(h);
     struct device *d = eui != 0 ? map64_get(e->devices, eui) : address_find(e, a->gateway, h->nwk.src);
-    return d != NULL && is_member(e, d, m) ? d : NULL;
+    return d != NULL && is_member(e, d, m) && (eui != 0 || is_at(d, h->nwk.src)) ? d : NULL;
 }
 
 /* --- where it is -------------------------------------------------------------------------------------------------- */
@@ -89,14 +104,14 @@ bool parent_is_claimed(const struct device *d)
 }
 
 /* Its parent by this frame. What a router says is so when a frame is passed on, what was said at the gateway when the
- * device is heard there. An end device that nobody spoke of sends to its parent only. */
+ * device is heard there. An end device that nobody spoke of sends to its parent only, broadcasts as well. */
 static eui64_t parent_by(const struct device *d, const struct heard *h, bool passed_on, bool claimed)
 {
     const struct assoc *a = &d->row.current;
-    bool router = (a->capability & CAPABILITY_ROUTER) != 0, to_us = h->nwk.dst == 0;
     if (claimed)
         return d->moving.parent;
-    if (router || !to_us || passed_on == (a->parent != 0))
+    bool router = (a->capability & CAPABILITY_ROUTER) != 0;
+    if (router || passed_on == (a->parent != 0))
         return a->parent;
     return passed_on ? h->aux.src64 : 0;
 }
@@ -109,9 +124,10 @@ void parent_settled(struct device *d, const struct heard *h)
     bool passed_on = h->aux.src64 != d->eui;
     bool claimed =
         parent_is_claimed(d) && d->moving.address == h->nwk.src && (d->moving.parent != 0) == passed_on;
-    bool far = passed_on && h->nwk.dst == 0 && a->next_hop != EG_HOP_LEARNED;
+    bool other_way = a->parent == 0 && passed_on == (a->next_hop != EG_HOP_LEARNED);
     eui64_t parent = parent_by(d, h, passed_on, claimed);
-    if (!claimed && !far && parent == a->parent && h->nwk.src == a->address)
+    bool same = h->nwk.src == a->address;
+    if (same ? !claimed && !other_way && parent == a->parent : !claimed && named(h) != d->eui)
         return;
     struct store_txn *t = store_begin(d->eg->d.store);
     if (t == NULL)

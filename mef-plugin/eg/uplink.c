@@ -185,12 +185,11 @@ static bool is_repeated(struct device *d, const struct heard *h)
     return false;
 }
 
-/* A frame of d, opened; x->out of it is the plaintext. */
-static bool take_opened(struct device *d, struct pending *proved, struct heard *h, struct relay *x)
+/* A frame of d, opened, which proves a pending record (or NULL); again: the broadcast was taken in already. */
+static bool take_opened(struct device *d, struct pending *proved, bool again, struct heard *h, struct relay *x)
 {
     x->device = d->eui;
     x->committed = proved != NULL;
-    bool again = is_repeated(d, h);
     if (proved != NULL && !commit_pending(d, proved, h, x))
         return false;
     if (proved != NULL || (d->row.has_current && !again))
@@ -216,18 +215,20 @@ static bool take_frame(struct device *hop, eui64_t gateway, struct heard *h, str
     for (struct pending *p = hop->row.pending; p != NULL; p = p->next)
         if (heard_opens(hop, &p->assoc, gateway, h) && parent_own_frame(hop, &p->assoc, h) && proves(hop, p, h) &&
             (!same_key(hop, p) || zb_counter_ok(hop->row.current.counter_next, h->aux.counter)))
-            return take_opened(hop, p, h, x);
+            return take_opened(hop, p, is_repeated(hop, h), h, x);
     if (!hop->row.has_current || !heard_opens(hop, &hop->row.current, gateway, h))
         return false;
     advance(hop, h->aux.counter);
     struct device *d = parent_originator(hop, h);
     if (d == NULL)
         return false;
-    parent_settled(d, h);
+    bool again = is_repeated(d, h);
+    if (!again)
+        parent_settled(d, h);
     if (d == hop)
-        return take_opened(d, NULL, h, x);
+        return take_opened(d, NULL, again, h, x);
     d->row.last_seen = eg_time(d->eg);
-    return take_opened(d, proved_by_relay(d, &hop->row.current, h), h, x);
+    return take_opened(d, proved_by_relay(d, &hop->row.current, h), again, h, x);
 }
 
 /* A device that was sent away still has its domain's key, and what it says now may be sent again later. */

@@ -15,6 +15,7 @@ struct node { /* a device as it sees itself */
     struct first_key k;
     uint8_t link_key[ZB_KEY]; /* the code's, then its own */
     uint32_t counter, aps;
+    uint8_t seq; /* NWK sequence number, which routers keep */
 };
 
 static void put_application(struct world *w, const char *name, const char *json)
@@ -38,16 +39,18 @@ static void applications(struct world *w)
 /* A frame of `from` as `hop` seals it: from itself, or one that it passes on. */
 static void send_through(struct world *w, struct node *hop, const struct node *from, uint16_t dst, struct span aps)
 {
-    struct zb_nwk h = {.fcf = 0x0208, .dst = dst, .src = from->address, .radius = 29, .seq = (uint8_t)++hop->counter};
+    struct zb_nwk h = {.fcf = 0x0208, .dst = dst, .src = from->address, .radius = 29, .seq = from->seq};
     struct frame_bytes f = {.n = 0};
     struct wr out = wr_of(f.p, sizeof f.p);
+    hop->counter++;
     assert_int_equal(zb_nwk_seal(w->crypto, hop->k.key, &h, hop->counter, hop->eui, hop->k.key_seq, aps, &out), ZB_OK);
     f.n = out.n;
     uplink(w, GW, &f);
 }
 
-static void announce(struct world *w, struct node *hop, const struct node *n, uint8_t capability)
+static void announce(struct world *w, struct node *hop, struct node *n, uint8_t capability)
 {
+    n->seq++;
     uint8_t buf[32];
     struct wr aps = wr_of(buf, sizeof buf);
     zb_aps_build(&aps, &(struct zb_aps){.fcf = 0x08, .cluster = ZB_ZDP_DEVICE_ANNCE, .counter = (uint8_t)hop->counter});
@@ -63,6 +66,7 @@ static void send_command(struct world *w, struct node *hop, struct node *n, cons
     uint8_t buf[ZB_NWK_MAX], aps_buf[ZB_NWK_MAX];
     struct wr payload = wr_of(buf, sizeof buf), aps = wr_of(aps_buf, sizeof aps_buf);
     struct zb_aps a = {.fcf = ZB_APS_COMMAND, .counter = (uint8_t)++n->aps};
+    n->seq++;
     assert_int_equal(zb_cmd_build(&payload, cmd), ZB_OK);
     if (link_key != NULL) {
         assert_int_equal(zb_aps_seal(w->crypto, link_key, &a, ZB_KEY_ID_DATA, n->aps, n->eui, wr_span(&payload), &aps), ZB_OK);
@@ -583,6 +587,36 @@ static void frames_are_their_originators(void **state)
     assert_int_equal(metric(w, "eg_uplink_relayed_total"), relayed + 1);
 }
 
+/* A stranger asks to rejoin in a router's name, with the address of a device behind it: the router stays where it is. */
+static void a_strangers_word_moves_nobody(void **state)
+{
+    struct world *w = *state;
+    struct call call;
+    applications(w);
+    struct node r = enrol_direct(w, ROUTER, R_SHORT, HALL, 1), c = enrol_below(w, &r, &r, CHILD, C_SHORT);
+    assert_int_equal(act(w, CHILD, "revoke"), ST_OK);
+    uint8_t buf[32], aps_buf[32];
+    struct wr bare = wr_of(buf, sizeof buf), aps = wr_of(aps_buf, sizeof aps_buf);
+    zb_nwk_build(&bare, &(struct zb_nwk){.fcf = 0x1009, .src = C_SHORT, .radius = 1, .has_src64 = true, .src64 = ROUTER});
+    wr_u8(&bare, 0x06);
+    wr_u8(&bare, 0x8e);
+    struct egp_message m = request_message(GW, ROUTER, 9);
+    m.u.request.device_short = C_SHORT;
+    m.u.request.capability = 0x8e;
+    m.u.request.join = EGP_REJOIN_TRUST_CENTRE;
+    m.u.request.nwk_frame = wr_span(&bare);
+    send_message(w, &m, &call);
+    assert_int_equal(reason_of(&call), EGP_OK);
+    zb_aps_build(&aps, &(struct zb_aps){.dst_endpoint = 1, .src_endpoint = 1, .cluster = 0x0402, .profile = 0x0104});
+    wr_spanb(&aps, span_of("\x18\x01\x0a\x00\x00\x29\x34\x08", 8));
+    uint64_t relayed = metric(w, "eg_uplink_relayed_total");
+    send_through(w, &r, &c, 0, wr_span(&aps));
+    assert_int_equal(metric(w, "eg_uplink_relayed_total"), relayed);
+    cJSON *o = eg_device_get(w->eg, ADMIN, ROUTER);
+    assert_int_equal(cJSON_GetObjectItem(o, "nwkAddress")->valueint, R_SHORT);
+    cJSON_Delete(o);
+}
+
 /* Each neighbour repeats a broadcast; it counts once. */
 static void a_broadcast_is_heard_many_times(void **state)
 {
@@ -595,7 +629,7 @@ static void a_broadcast_is_heard_many_times(void **state)
     zb_aps_build(&aps, &(struct zb_aps){.fcf = 0x08, .dst_endpoint = 255, .src_endpoint = 1, .cluster = 6, .profile = 0x0104});
     wr_spanb(&aps, span_of("\x01\x01\x02", 3));
     uint64_t relayed = metric(w, "eg_uplink_relayed_total");
-    r2.counter = r.counter; /* send_through numbers frames by it */
+    c.seq++;
     send_through(w, &r, &c, 0xffff, wr_span(&aps));
     send_through(w, &r2, &c, 0xffff, wr_span(&aps));
     assert_int_equal(metric(w, "eg_uplink_relayed_total"), relayed + 1);
@@ -657,6 +691,7 @@ int main(void)
         T(a_key_that_the_device_has_already),
         T(a_replay_is_no_proof),
         T(frames_are_their_originators),
+        T(a_strangers_word_moves_nobody),
         T(a_broadcast_is_heard_many_times),
         T(two_with_one_address),
         T(a_router_that_is_revoked),
