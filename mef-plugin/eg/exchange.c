@@ -21,6 +21,10 @@ enum { CONFIRM_SUCCESS = 0x00, CONFIRM_FAILURE = 0xad }; /* Zig 4.4.10.8.2 */
 static void settle(struct device *d, struct store_txn *t, const char *outcome)
 {
     struct eg *e = d->eg;
+    const struct assoc *a = &d->row.current;
+    struct pending *p = pending_at(d, a->gateway, a->link_key);
+    if (p != NULL && p->assoc.network_key == a->network_key)
+        pending_proved(d, p); /* of a join in its key domain, whose exchange this was */
     d->row.enrolled = true;
     d->row.exchange_since = 0;
     d->row.rearm_until = 0;

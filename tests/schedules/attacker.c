@@ -51,8 +51,8 @@ static void spoof_at_a_router(struct world *w)
     struct device *r = &w->devices[draw(w, w->ndevices)];
     const struct device *d = &w->devices[draw(w, w->ndevices)];
     if (router_open(r) && r != d)
-        router_claim(r, chance(w, 900) ? d->eui : any_victim(w), chance(w, 500) ? d->address : (uint16_t)(1 + draw(w, 0xfff0)),
-                     chance(w, 600) ? 1 : 3);
+        router_claim(r, chance(w, 900) ? d->eui : any_victim(w),
+                     chance(w, 500) ? d->address : (uint16_t)(1 + draw(w, 0xfff0)), chance(w, 600) ? 1 : 3);
 }
 
 static void spoof_rejoin(struct world *w)

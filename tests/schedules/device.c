@@ -244,7 +244,7 @@ void device_leave(struct device *d)
     if (chance(d->w, 500)) {
         oracle_left(d);
         device_radiate(d, &(struct zb_nwk){.fcf = 0x0209, .src = d->address, .radius = 1, .seq = d->nwk_seq++},
-                span_of("\x04\x00", 2));
+                       span_of("\x04\x00", 2));
     }
     d->w->tally.left++;
     device_reset(d, 1000 + draw(d->w, 2000));

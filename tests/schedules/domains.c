@@ -1,6 +1,6 @@
 /* The oracle on key domains and routers:
- *  1. devices of scope `device` share no network key with anybody; those of a domain only with those of the same domain,
- *     at one gateway;
+ *  1. devices of scope `device` share no network key with anybody; those of a domain only with those of the same
+ * domain, at one gateway;
  *  2. a key goes through a router only in a Tunnel to a router of the device's own domain, for a device that the router
  *     told of and that might have a key then, sealed under that device's install code or, for a rejoin, its link key.
  * That a router says true things of its children nobody can know: whoever has the domain's key can speak for them. */
@@ -118,6 +118,6 @@ void domain_check_tunnel(struct device *r, unsigned gateway, const struct zb_cmd
             is_answer(d, &w->gateways[gateway], u, c->tunnelled))
             return;
     }
-    breach(w, "a key for device %u goes through router %u, which it may not have, or not sealed as it should be", d->index,
-           r->index);
+    breach(w, "a key for device %u goes through router %u, which it may not have, or not sealed as it should be",
+           d->index, r->index);
 }

@@ -8,7 +8,7 @@
 #define GIVE_UP_MS 5000      /* of an EgRequest */
 #define PERSISTENCE_MS 7680  /* macTransactionPersistenceTime */
 #define HOP_BY_PATH 0xfffe
-#define RADIO_TRIES 4        /* 802.15.4 macMaxFrameRetries + 1 */
+#define RADIO_TRIES 4 /* 802.15.4 macMaxFrameRetries + 1 */
 
 /* --- to the plugin ------------------------------------------------------------------------------------------------ */
 
@@ -114,7 +114,7 @@ static struct child *child_new(struct gateway *g, eui64_t eui, uint16_t address)
 static void path_learn(struct gateway *g, uint16_t hop, struct span frame)
 {
     struct zb_nwk n;
-    if (zb_nwk_parse(frame, &n) != ZB_OK || n.src == hop)
+    if (zb_nwk_parse(frame, &n) != ZB_OK)
         return;
     struct path *p = &g->paths[0];
     while (p < g->paths + g->npaths && p->to != n.src)

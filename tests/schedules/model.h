@@ -75,10 +75,10 @@ extern const char *const domain_names[NDOMAINS]; /* applications of scope `appli
 struct known_key { /* a network key that the plugin made for the device */
     uint8_t key[ZB_KEY];
     unsigned gateway;
-    bool by_code;  /* sent under the install code, not for a rejoin */
-    uint64_t sent; /* first; a domain's key: by the last join */
+    bool by_code;   /* sent under the install code, not for a rejoin */
+    uint64_t sent;  /* first; a domain's key: by the last join */
     uint64_t since; /* first */
-    bool proved;   /* a frame that the device sealed under it reached the plugin */
+    bool proved;    /* a frame that the device sealed under it reached the plugin */
 };
 struct link_key {                      /* a trust-centre link key that the plugin made for the device */
     uint8_t key[ZB_KEY], hash[ZB_KEY]; /* hash: by which it is verified */
@@ -179,7 +179,7 @@ void device_send(struct device *d, struct span aps); /* an APS frame to the Trus
 /* A frame of this source under the device's network key, with a fresh counter? Then it is opened. */
 bool device_opens(struct device *d, struct span frame, eui64_t source, struct zb_nwk *n, struct wr *plain);
 void device_radiate(struct device *d, const struct zb_nwk *n, struct span payload); /* seals it for its parent */
-void device_tick(void *user, uint64_t attempt);      /* sends a reading, if it is joined, and goes on */
+void device_tick(void *user, uint64_t attempt); /* sends a reading, if it is joined, and goes on */
 
 /* --- the second exchange, a device's side: exchange.c --------------------------------------------------------------
  */
@@ -191,7 +191,8 @@ void exchange_hear_zdp(struct device *d, const struct zb_aps *a);
 /* --- routers, which are devices, too: router.c -------------------------------------------------------------------- */
 
 bool router_has_child(const struct device *r, const struct device *x);
-/* Somebody has come to r who says to be this device; status as in Update-Device: 1 by association, 3 by a bare rejoin. */
+/* Somebody has come to r who says to be this device; status as in Update-Device: 1 by association, 3 by a bare rejoin.
+ */
 void router_claim(struct device *r, eui64_t eui, uint16_t address, uint8_t status);
 bool router_open(const struct device *r); /* may one join through it now? */
 void router_forget(struct device *r);     /* it is reset */
@@ -281,7 +282,8 @@ void oracle_key(struct device *d, const uint8_t key[ZB_KEY]);             /* as 
 bool oracle_enrolled_at(const struct device *d, unsigned gateway);        /* has it done all that it takes? */
 void oracle_free(struct world *w);
 
-/* --- domains.c: the same of what goes through routers -------------------------------------------------------------- */
+/* --- domains.c: the same of what goes through routers --------------------------------------------------------------
+ */
 
 /* Who alone may have a network key: a device, or those of a domain at a gateway. Only compared. */
 const void *domain_owner(const struct gateway *g, const struct device *d);
@@ -327,7 +329,8 @@ struct world {
     FILE *trace, *dump;
     char breach[300];
     struct tally {
-        uint64_t keys, tunnelled, removed, other_domain, joined, linked, rejoined, left, refused, downlinks, attacks, kills, restarts, repeats, wishes;
+        uint64_t keys, tunnelled, removed, other_domain, joined, linked, rejoined, left, refused, downlinks, attacks,
+            kills, restarts, repeats, wishes;
     } tally;
 };
 /* Run the schedule of this seed. trace, dump may be NULL. False: why holds the breach. */

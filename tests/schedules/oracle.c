@@ -125,7 +125,8 @@ static void note_key(struct gateway *g, struct device *d, bool by_code, const ui
         memmove(d->keys, d->keys + 1, (MAX_KEYS - 1) * sizeof d->keys[0]);
         d->nkeys--;
     }
-    d->keys[d->nkeys] = (struct known_key){.gateway = g->index, .by_code = by_code, .sent = vhost_now(w->h), .since = vhost_now(w->h)};
+    d->keys[d->nkeys] =
+        (struct known_key){.gateway = g->index, .by_code = by_code, .sent = vhost_now(w->h), .since = vhost_now(w->h)};
     memcpy(d->keys[d->nkeys++].key, key, ZB_KEY);
 }
 
@@ -154,8 +155,7 @@ static bool is_first_key(struct gateway *g, struct device *d, const uint8_t link
                          bool by_code, struct span frame)
 {
     struct zb_nwk n;
-    if (zb_nwk_parse(frame, &n) != ZB_OK ||
-        !oracle_is_first_key(g, d, link_key, transaction, by_code, n.payload))
+    if (zb_nwk_parse(frame, &n) != ZB_OK || !oracle_is_first_key(g, d, link_key, transaction, by_code, n.payload))
         return false;
     if ((frame.n != 62) != g->extended)
         breach(g->w, "a Transport-Key for device %u has not its gateway's form", d->index);

@@ -66,7 +66,7 @@ def start(s: Stack, devices: list) -> list:
         if d["parent"] >= 0:
             router = joiners[d["parent"]][1]
             opened = next((e for e in router.history if e["event"] == "open"), None)
-            opened = opened or router.wait_event(JOIN_SECONDS, event="open")
+            opened = opened or router.wait_event(2 * JOIN_SECONDS, event="open")  # its exchange included
             if opened is None:
                 raise StackError(f"{devices[d['parent']]['eui64']} did not open its network\n{router.tail()}")
             parent = opened["short"]
@@ -95,9 +95,10 @@ def has_joined(process) -> bool:
 def check(s: Stack, d: dict, process, reason: str | None):
     """Enrolled with the device's own key, or not joined for the right reason; else StackError."""
     if reason == "":
-        if not has_joined(process) and process.wait_event(JOIN_SECONDS, event="joined") is None:
+        patience = JOIN_SECONDS * (1 if d["parent"] < 0 else 3)  # nobody repeats what a router tells and is told
+        if not has_joined(process) and process.wait_event(patience, event="joined") is None:
             raise StackError(f"{d['eui64']} did not join\n{process.tail()}")
-        s.wait_state(d["eui64"], "enrolled", JOIN_SECONDS)
+        s.wait_state(d["eui64"], "enrolled", patience)
         out = s.folder / f"{d['eui64']}.ae"
         code, _, err = s.mefkey("get", d["eui64"], "--out", out)
         if code != 0 or out.read_text().strip() != (s.folder / f"{d['eui64']}.key").read_text().strip():

@@ -1,5 +1,6 @@
 /* What a router does for its children. Security is hop by hop (Zig 4.3.1): it opens each frame, checks that its counter
- * is fresh, and seals it again as its own; only the first key of a child goes by in the clear, sealed at the APS layer. */
+ * is fresh, and seals it again as its own; only the first key of a child goes by in the clear, sealed at the APS layer.
+ */
 #include "tests/schedules/model.h"
 
 #include <inttypes.h>
@@ -33,8 +34,7 @@ void router_claim(struct device *r, eui64_t eui, uint16_t address, uint8_t statu
 {
     uint8_t buf[16], aps[ZB_NWK_MAX];
     struct wr command = wr_of(buf, sizeof buf), w = wr_of(aps, sizeof aps);
-    const struct zb_cmd c = {
-        .id = ZB_UPDATE_DEVICE, .device = eui, .short_addr = address, .status = status};
+    const struct zb_cmd c = {.id = ZB_UPDATE_DEVICE, .device = eui, .short_addr = address, .status = status};
     const struct zb_aps a = {.fcf = ZB_APS_COMMAND, .counter = r->aps_counter++};
     if (zb_cmd_build(&command, &c) != ZB_OK || zb_aps_seal(r->w->crypto, r->link_key, &a, ZB_KEY_ID_DATA,
                                                            r->link_counter++, r->eui, wr_span(&command), &w) != ZB_OK)
@@ -81,7 +81,8 @@ static void radiate(struct device *r, struct device *x, const struct held *h)
 /* At once, or when a sleepy child polls; it is sealed when it is radiated, so that counters keep their order. */
 static void send_down(struct device *r, struct device *x, const struct zb_nwk *n, bool bare, struct span plain)
 {
-    struct held h = {.until = vhost_now(r->w->h) + PERSISTENCE_MS, .who = x->index, .bare = bare, .n = *n, .len = plain.n};
+    struct held h = {
+        .until = vhost_now(r->w->h) + PERSISTENCE_MS, .who = x->index, .bare = bare, .n = *n, .len = plain.n};
     memcpy(h.plain, plain.p, plain.n);
     if (!x->sleepy) {
         radiate(r, x, &h);
@@ -225,9 +226,10 @@ static void tunnelled(struct device *r, const struct zb_cmd *c)
 {
     struct device *x = child_by_eui(r, c->dst);
     if (x != NULL)
-        send_down(r, x,
-                  &(struct zb_nwk){.fcf = 0x0008, .dst = x->address, .src = r->address, .radius = 1, .seq = r->nwk_seq++},
-                  true, c->tunnelled);
+        send_down(
+            r, x,
+            &(struct zb_nwk){.fcf = 0x0008, .dst = x->address, .src = r->address, .radius = 1, .seq = r->nwk_seq++},
+            true, c->tunnelled);
 }
 
 static void remove_device(struct device *r, eui64_t eui)
@@ -266,7 +268,8 @@ bool router_hear_command(struct device *r, struct span aps)
         return tunnel;
     }
     if (zb_aps_open(r->w->crypto, r->link_key, aps, 0, &a, &aux, &plain) != ZB_OK || aux.key_id != ZB_KEY_ID_DATA ||
-        zb_cmd_parse(wr_span(&plain), &c) != ZB_OK || c.id != ZB_REMOVE_DEVICE || !zb_counter_ok(r->link_next, aux.counter))
+        zb_cmd_parse(wr_span(&plain), &c) != ZB_OK || c.id != ZB_REMOVE_DEVICE ||
+        !zb_counter_ok(r->link_next, aux.counter))
         return false;
     r->link_next = aux.counter + 1;
     remove_device(r, c.device);

@@ -115,7 +115,8 @@ static void check(struct device *d)
             check_commands(d);
     } else if (d->parent != NULL) { /* where nobody is told why not */
         if (want == 1u << EGP_OK && d->reg.code == 0 && d->parent->domain == d->domain && router_open(d->parent))
-            breach(d->w, "device %u did not enrol through router %u: %s %s", d->index, d->parent->index, s.state, s.reason);
+            breach(d->w, "device %u did not enrol through router %u: %s %s", d->index, d->parent->index, s.state,
+                   s.reason);
     } else if ((want & 1u << EGP_OK) == 0 || (told && d->refused != EGP_OK)) {
         if (!told)
             breach(d->w, "device %u (%s) was told %s, which is none of %x", d->index, kind_names[d->kind],
