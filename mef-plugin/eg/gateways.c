@@ -35,7 +35,6 @@ void gateway_free(struct gateway *g)
     for (size_t i = 0; i < g->nstored; i++)
         free(g->stored[i]);
     free(g->stored);
-    addresses_free(g);
     gateway_row_free(&g->row);
     free(g);
 }

@@ -1,5 +1,6 @@
 """What the end-to-end tests share: a running stack for each class, and the folder of the build under test."""
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -13,6 +14,14 @@ SHORT_CODES = {("eg", "allow-short-install-codes"): "yes"}
 
 def build() -> Path:
     return Path(os.environ.get("MEF_BUILD", "build/demo")).resolve()
+
+
+def stalled() -> float:
+    """Seconds, ever, in which something on this machine waited for a processor; 0 where the kernel does not tell."""
+    try:
+        return int(re.search(r"^some .*total=(\d+)", Path("/proc/pressure/cpu").read_text(), re.M)[1]) / 1e6
+    except OSError:
+        return 0
 
 
 class StackTest(unittest.TestCase):

@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 import tty
@@ -108,7 +109,7 @@ class PtyTap:
     def __init__(self, gateway_end: Path, ipe_end: Path, record: Record):
         self.record = record
         self.gateway = os.open(gateway_end, os.O_RDWR | os.O_NOCTTY)
-        tty.setraw(self.gateway)
+        tty.setraw(self.gateway, termios.TCSANOW)  # zbgwd's Hello may be there already: the default would drop it
         self.ipe, self.slave = pty.openpty()  # the slave stays open, so that ipe-nid may come and go
         tty.setraw(self.slave)
         ipe_end.symlink_to(os.ttyname(self.slave))
