@@ -1,7 +1,7 @@
 /* Whose a short address is at a gateway. Routers allot addresses of their own choice (Zig 3.6.1.7), so two devices may
  * come to have the same one: what a device has proved stands above what was said of another, and of two who proved it the
- * first one keeps it. An entry is a hint, checked
- * against the device's record when it is read, so that nothing need be removed. */
+ * first one keeps it. An entry is a hint, checked against the device's record when it is read, so that nothing need be
+ * removed. */
 #include "mef-plugin/eg/internal.h"
 
 #include <inttypes.h>
@@ -60,12 +60,14 @@ void address_note(struct device *d, eui64_t gateway, uint16_t address, bool prov
     const struct device *other = address_find(e, gateway, address);
     if (g == NULL)
         return;
+    if (other != NULL && other != d && !proved)
+        return; /* a claim conflicts with nothing */
     if (other != NULL && other != d) {
         eg_count(e, "eg_address_conflicts_total");
         log_event(LOG_WARN, "eg.address-conflict",
                   "gateway=%016" PRIx64 " address=%04x device=%016" PRIx64 " other=%016" PRIx64, gateway, address, d->eui,
                   other->eui);
-        if (!proved || has_proved(other, gateway, address))
+        if (has_proved(other, gateway, address))
             return;
     }
     put(g, address, d->eui);

@@ -33,7 +33,8 @@ static void hear_announcement(struct device *d, struct span payload)
     struct store_txn *t = store_begin(d->eg->d.store);
     if (t == NULL)
         return;
-    parent_moved(d, a.nwk, now->next_hop == EG_HOP_LEARNED);
+    if (now->address != a.nwk)
+        parent_moved(d, a.nwk, now->next_hop == EG_HOP_LEARNED);
     now->capability = a.capability;
     device_store(d, t);
     device_commit(d, t, NULL, NULL);
