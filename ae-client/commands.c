@@ -138,7 +138,7 @@ struct follow {
     struct zb_crypto *z;
     eui64_t eui;
     struct aec_key *key; /* NULL: not looked up yet */
-    uint32_t next_counter;
+    struct aec_replay replay;
     time_t looked_up;
     unsigned long printed;
 };
@@ -198,7 +198,7 @@ static bool renew_key(struct follow *f)
     if (other) {
         aec_key_free(f->key);
         f->key = key;
-        f->next_counter = 0;
+        f->replay = (struct aec_replay){0};
     } else {
         aec_key_free(key);
     }
@@ -211,9 +211,9 @@ static void open_frame(struct follow *f, struct span frame)
     bool malformed = false;
     if (f->key == NULL && !renew_key(f))
         return;
-    enum zb_err e = aec_frame_open(f->z, f->key, &f->next_counter, frame, &opened);
+    enum zb_err e = aec_frame_open(f->z, f->key, &f->replay, frame, &opened);
     if (e == ZB_BAD_MIC && renew_key(f))
-        e = aec_frame_open(f->z, f->key, &f->next_counter, frame, &opened);
+        e = aec_frame_open(f->z, f->key, &f->replay, frame, &opened);
     if (e != ZB_OK) {
         mefkey_fail(EXIT_OK, "frame not opened: %s", zb_err_name(e));
         return;

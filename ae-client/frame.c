@@ -1,10 +1,28 @@
 #include "ae-client/frame.h"
 
+#include <string.h>
+
 #define COORDINATOR 0x0000u
 #define RADIUS 30 /* 2 * nwkMaxDepth */
 #define OWN_ENDPOINT 1
 
-enum zb_err aec_frame_open(struct zb_crypto *z, const struct aec_key *key, uint32_t *next_counter, struct span frame,
+/* A counter of this source that was not used yet, from now on used. */
+static bool take_counter(struct aec_replay *r, eui64_t source, uint32_t counter)
+{
+    unsigned i = 0;
+    while (i < r->n && r->of[i].source != source)
+        i++;
+    if (!zb_counter_ok(i < r->n ? r->of[i].next : 0, counter))
+        return false;
+    if (i == r->n && r->n < AEC_SOURCES)
+        r->n++;
+    memmove(r->of + 1, r->of, (i < AEC_SOURCES ? i : AEC_SOURCES - 1) * sizeof *r->of);
+    r->of[0].source = source;
+    r->of[0].next = counter + 1;
+    return true;
+}
+
+enum zb_err aec_frame_open(struct zb_crypto *z, const struct aec_key *key, struct aec_replay *replay, struct span frame,
                            struct aec_opened *out)
 {
     struct zb_nwk nwk;
@@ -15,9 +33,9 @@ enum zb_err aec_frame_open(struct zb_crypto *z, const struct aec_key *key, uint3
     enum zb_err e = zb_nwk_open(z, key->value, frame, &nwk, &aux, &plain);
     if (e != ZB_OK)
         return e;
-    if (!aux.has_src64 || (key->device != 0 && aux.src64 != key->device) || !zb_counter_ok(*next_counter, aux.counter))
+    if (!aux.has_src64 || nwk.src == COORDINATOR || aux.src64 == key->gateway ||
+        !take_counter(replay, aux.src64, aux.counter))
         return ZB_MALFORMED;
-    *next_counter = aux.counter + 1;
     out->counter = aux.counter;
     out->source = aux.src64;
     struct zb_aps aps;

@@ -99,13 +99,15 @@ static void device_age(struct assoc *a, struct device *d, bool approved)
         a->cfg.changed(a->cfg.user);
 }
 
-/* A random address that is free, ours and the reserved ones excepted. */
+/* A random address that is free, ours and the reserved ones excepted; of one that was heard, a router's child may have it
+ * (a stranger can claim any, so that this is no more than a preference). */
 static bool pick_short(const struct assoc *a, uint16_t *out)
 {
     for (int tries = 0; tries < 1000; tries++) {
         if (getrandom(out, sizeof *out, 0) != sizeof *out)
             return false;
-        if (*out != 0 && *out <= LAST_SHORT && *out != a->cfg.short_ && map64_get(a->by_short, *out) == NULL)
+        bool free_ = *out != 0 && *out <= LAST_SHORT && *out != a->cfg.short_ && map64_get(a->by_short, *out) == NULL;
+        if (free_ && (tries >= 100 || !a->cfg.heard(a->cfg.user, *out)))
             return true;
     }
     return false;

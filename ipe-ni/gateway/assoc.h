@@ -16,6 +16,7 @@ struct assoc_config {
     /* Send an EgRequest; called again with the same arguments to repeat it. */
     void (*ask)(void *user, eui64_t device, uint64_t transaction, int8_t rssi, const struct egp_request *req);
     void (*changed)(void *user); /* an approved device came or went: see assoc_each() */
+    bool (*heard)(void *user, uint16_t address); /* as the source of a NWK frame */
 };
 
 MUST_USE struct assoc *assoc_new(const struct assoc_config *cfg); /* NULL: out of memory */

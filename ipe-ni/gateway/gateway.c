@@ -148,13 +148,22 @@ static void on_associated(void *user, eui64_t device, bool delivered)
               (unsigned long long)device);
 }
 
+/* The neighbour that the destination was heard by last; one that joined here is its own, before it was heard. */
+static bool by_path(const struct gateway *g, uint16_t destination, uint16_t *hop)
+{
+    if (paths_find(g->paths, destination, hop))
+        return true;
+    *hop = destination;
+    return assoc_device(g->assoc, destination) != 0;
+}
+
 /* Queue the NWK frame of an EgResponse or DownlinkFrame; what cannot be radiated is reported at once. */
 static void downlink(struct gateway *g, const struct egp_envelope *env, uint16_t hop, bool indirect, struct span frame)
 {
     struct out_ticket ticket = {env->transaction, env->device};
     struct nwk_clear h;
     uint32_t last = 0;
-    if (!nwk_read(frame, &h) || (hop == HOP_BY_PATH && !paths_find(g->paths, h.dst, &hop))) {
+    if (!nwk_read(frame, &h) || (hop == HOP_BY_PATH && !by_path(g, h.dst, &hop))) {
         on_done(g, &ticket, EGP_TX_NO_ACK, 0);
         return;
     }
@@ -220,6 +229,13 @@ static int on_save(sd_event_source *s, uint64_t now, void *user)
     return 0;
 }
 
+static bool on_heard(void *user, uint16_t address)
+{
+    const struct gateway *g = user;
+    uint16_t neighbour;
+    return paths_find(g->paths, address, &neighbour);
+}
+
 static void on_changed(void *user)
 {
     struct gateway *g = user;
@@ -259,7 +275,8 @@ static bool open_parts(struct gateway *g, char *err, size_t errlen)
     g->paths = paths_new();
     if (g->out == NULL || g->paths == NULL)
         return false;
-    struct assoc_config assoc = {c->loop, g->out, c->net.pan, c->net.short_, c->max_devices, g, on_ask, on_changed};
+    struct assoc_config assoc = {c->loop, g->out, c->net.pan, c->net.short_, c->max_devices, g, on_ask, on_changed,
+                                 on_heard};
     g->assoc = assoc_new(&assoc);
     if (g->assoc == NULL || !open_state(g, err, errlen))
         return false;

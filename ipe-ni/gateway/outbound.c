@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <sys/queue.h>
 
-enum { PERSISTENCE_US = 7680000 /* 500 base superframes of 15.36 ms */, SOURCES = 4, BARE_WAITING = 4 };
+enum { PERSISTENCE_US = 7680000 /* 500 base superframes of 15.36 ms */, SOURCES = 4, BARE_WAITING = 4, BARE_IN_A_ROW = 2 };
 
 /* Two queues for a next hop: anybody can have frames put into the one, so they do not hold up those in the other. */
 enum lane { BARE /* association response, then without NWK security */, SECURED, LANES };
@@ -39,7 +39,7 @@ struct peer { /* a next hop */
     eui64_t ext;                /* 0: not known */
     struct item_list lanes[LANES];
     size_t n[LANES], indirect;  /* items; of them indirect, one on the air included */
-    enum lane last;             /* of the frame last put on the air */
+    unsigned bare;              /* bare frames put on the air while a secured one waited, since the last of those */
     enum urgency ready;
     bool polled, flying, marked;
     struct {
@@ -100,11 +100,11 @@ static void peer_mark(struct outbound *o, struct peer *p, bool on)
         radio_pending(o->cfg.radio, &(struct mac_addr){.mode = MAC_EXT, .ext = p->ext}, on);
 }
 
-/* The item that may go now, by turns of each lane; NULL: none. */
+/* The item that may go now; NULL: none. A key goes first, also behind the response to its association. */
 static struct item *peer_next(const struct peer *p)
 {
     for (int turn = 0; turn < LANES && !p->flying; turn++) {
-        struct item *head = TAILQ_FIRST(&p->lanes[turn == 0 ? !p->last : p->last]);
+        struct item *head = TAILQ_FIRST(&p->lanes[(turn == 0) == (p->bare < BARE_IN_A_ROW) ? BARE : SECURED]);
         if (head != NULL && (!head->indirect || p->polled))
             return head;
     }
@@ -153,7 +153,6 @@ static struct peer *peer_get(struct outbound *o, uint16_t short_, eui64_t ext)
         p->short_ = short_;
         TAILQ_INIT(&p->lanes[BARE]);
         TAILQ_INIT(&p->lanes[SECURED]);
-        p->last = SECURED;
     }
     TAILQ_INSERT_TAIL(&o->lru, p, in_lru);
     return peer_name(o, p, ext) ? p : NULL;
@@ -314,7 +313,7 @@ static void transmit_next(struct outbound *o, struct peer *p)
     };
     item_unlist(o, i);
     p->polled = false;
-    p->last = lane_of(i);
+    p->bare = i->secured || TAILQ_EMPTY(&p->lanes[SECURED]) ? 0 : p->bare + 1;
     if (!transmit(o, &f)) {
         item_end(o, i, EGP_TX_CHANNEL_BUSY);
         return;

@@ -1,8 +1,8 @@
 /* Everything that waits to be radiated: two queues a next hop, one frame on the air at a time.
  *
  * In the one an association response goes first, then frames without NWK security (first keys), of which a new one takes
- * the place of the oldest when four wait; in the other secured frames are in the order of their clear counters. The two
- * take turns, a key that comes goes first. Indirect frames, and all behind them, wait for the peer's poll by short or by
+ * the place of the oldest when four wait; in the other secured frames are in the order of their clear counters. The
+ * former goes first, but not more than twice while a secured frame waits. Indirect frames, and all behind them, wait for the peer's poll by short or by
  * extended address, at most 7.68 s (macTransactionPersistenceTime). Every NWK frame taken ends in exactly one call of
  * `done`. Callbacks must not call back into the outbound. Time is CLOCK_MONOTONIC of the loop. */
 #pragma once

@@ -1,38 +1,76 @@
-/* Whose a short address is at a gateway, by what the devices themselves proved. An entry is a hint, checked against the
- * device's record when it is read, so that nothing need be removed. */
+/* Whose a short address is at a gateway. Routers allot addresses of their own choice (Zig 3.6.1.7), so two devices may
+ * come to have the same one: what a device has proved stands above what was said of another, and of two who proved it the
+ * first one keeps it. An entry is a hint, checked against the device's record when it is read, so that nothing need be
+ * removed. */
 #include "mef-plugin/eg/internal.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 struct holder {
     eui64_t device;
 };
 
+static bool has_proved(const struct device *d, eui64_t gateway, uint16_t address)
+{
+    const struct assoc *a = &d->row.current;
+    return d->row.has_current && a->gateway == gateway && a->address == address;
+}
+
+static bool holds(const struct device *d, eui64_t gateway, uint16_t address)
+{
+    if (has_proved(d, gateway, address) ||
+        (parent_is_claimed(d) && d->row.current.gateway == gateway && d->moving.address == address))
+        return true;
+    const struct pending *p = d->row.pending;
+    while (p != NULL && (p->assoc.gateway != gateway || p->assoc.address != address))
+        p = p->next;
+    return p != NULL;
+}
+
 struct device *address_find(struct eg *e, eui64_t gateway, uint16_t address)
 {
     const struct gateway *g = gateway_find(e, gateway);
     const struct holder *h = g != NULL && g->addresses != NULL ? map64_get(g->addresses, address) : NULL;
     struct device *d = h != NULL ? map64_get(e->devices, h->device) : NULL;
-    bool holds = d != NULL && d->row.has_current && d->row.current.gateway == gateway && d->row.current.address == address;
-    return holds ? d : NULL;
+    return d != NULL && holds(d, gateway, address) ? d : NULL;
 }
 
-void address_note(struct device *d)
+static void put(struct gateway *g, uint16_t address, eui64_t device)
 {
-    const struct assoc *a = &d->row.current;
-    struct gateway *g = gateway_find(d->eg, a->gateway);
-    if (g == NULL || address_find(d->eg, a->gateway, a->address) != NULL)
-        return; /* who had it first keeps it */
     if (g->addresses == NULL)
         g->addresses = map64_new();
-    struct holder *h = g->addresses != NULL ? map64_get(g->addresses, a->address) : NULL;
-    if (h == NULL && g->addresses != NULL && (h = calloc(1, sizeof *h)) != NULL &&
-        !map64_put(g->addresses, a->address, h)) {
-        free(h);
-        h = NULL;
+    struct holder *h = g->addresses != NULL ? map64_get(g->addresses, address) : NULL;
+    if (h != NULL) {
+        h->device = device;
+        return;
     }
-    if (h != NULL) /* else a conflict stays unnoticed */
-        h->device = d->eui;
+    h = g->addresses != NULL ? malloc(sizeof *h) : NULL;
+    if (h == NULL)
+        return; /* frames that name no device are then nobody's */
+    h->device = device;
+    if (!map64_put(g->addresses, address, h))
+        free(h);
+}
+
+void address_note(struct device *d, eui64_t gateway, uint16_t address, bool proved)
+{
+    struct eg *e = d->eg;
+    struct gateway *g = gateway_find(e, gateway);
+    const struct device *other = address_find(e, gateway, address);
+    if (g == NULL)
+        return;
+    if (other != NULL && other != d && !proved)
+        return; /* a claim conflicts with nothing */
+    if (other != NULL && other != d) {
+        eg_count(e, "eg_address_conflicts_total");
+        log_event(LOG_WARN, "eg.address-conflict",
+                  "gateway=%016" PRIx64 " address=%04x device=%016" PRIx64 " other=%016" PRIx64, gateway, address, d->eui,
+                  other->eui);
+        if (has_proved(other, gateway, address))
+            return;
+    }
+    put(g, address, d->eui);
 }
 
 static bool free_holder(void *user, uint64_t key, void *value)

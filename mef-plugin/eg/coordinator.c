@@ -33,13 +33,13 @@ static void hear_announcement(struct device *d, struct span payload)
     struct store_txn *t = store_begin(d->eg->d.store);
     if (t == NULL)
         return;
-    now->address = now->next_hop = a.nwk;
+    if (now->address != a.nwk)
+        parent_moved(d, a.nwk, now->next_hop == EG_HOP_LEARNED);
     now->capability = a.capability;
     device_store(d, t);
     device_commit(d, t, NULL, NULL);
     device_changed_later(d);
     network_check_address(d);
-    address_note(d);
 }
 
 /* Zig 2.2.8.4.2: a frame comes again with its APS counter when its acknowledgement was lost. */
@@ -77,7 +77,8 @@ static bool respond(struct device *d, const struct zb_aps *aps, bool broadcast, 
     return zb_zdp_answer(&self, aps->cluster, aps->payload, broadcast, cluster, w);
 }
 
-/* The answers to one frame: an acknowledgement if it asks for one, then the response if there is one. False: not now. */
+/* The answers to one frame: an acknowledgement if it asks for one, then the response if there is one. False: none could
+ * be sent now. */
 static bool answer_zdp(struct device *d, const struct zb_aps *aps, bool broadcast, bool repeat)
 {
     uint8_t buf[ZB_NWK_MAX];
@@ -103,7 +104,7 @@ static bool answer_zdp(struct device *d, const struct zb_aps *aps, bool broadcas
 
 static void hear_zdp(struct device *d, const struct zb_aps *aps, bool broadcast)
 {
-    if ((aps->ext_fcf & FRAGMENTED) != 0) { /* our node descriptor says so: no acknowledgement, and its sender gives up */
+    if ((aps->ext_fcf & FRAGMENTED) != 0) { /* as our node descriptor says; not acknowledged, its sender gives up */
         eg_count(d->eg, "eg_fragments_refused_total");
         return;
     }
@@ -123,7 +124,6 @@ void coordinator_started(struct device *d)
 {
     memset(d->aps_heard, 0, sizeof d->aps_heard);
     network_check_address(d);
-    address_note(d);
 }
 
 /* Endpoint 0 with profile 0 is ours; what has another endpoint, or a group, and another profile is for AEs. All else is
@@ -157,13 +157,14 @@ static void hear_own(struct device *d, const struct heard *h, const struct zb_ap
 bool coordinator_hear(struct device *d, const struct heard *h)
 {
     struct zb_aps aps;
-    bool own = h->nwk.dst == 0 || is_broadcast(&h->nwk), command = (h->nwk.fcf & ZB_FCF_TYPE) == ZB_NWK_COMMAND;
-    d->lqi = h->lqi;
-    if (command && own)
+    bool own = h->nwk.dst == 0 || is_broadcast(&h->nwk), data = (h->nwk.fcf & ZB_FCF_TYPE) == ZB_NWK_DATA;
+    if (h->aux.src64 == d->eui)
+        d->lqi = h->lqi;
+    if (!data && own)
         network_hear(d, h);
-    else if (!command && !own)
+    else if (data && !own)
         network_relay(d, h);
-    if (command || zb_aps_parse(wr_span(&h->out), &aps) != ZB_OK)
+    if (!data || zb_aps_parse(wr_span(&h->out), &aps) != ZB_OK)
         return false;
     if (is_application(&aps))
         return true;

@@ -124,7 +124,9 @@ static bool load_device(void *user, struct span key, struct span val)
     d->counter_saved = row.current.counter_next;
     d->counter_saved_at = eg_now(e);
     if (row.has_current)
-        address_note(d);
+        address_note(d, row.current.gateway, row.current.address, true);
+    for (const struct pending *p = row.pending; p != NULL; p = p->next)
+        address_note(d, p->assoc.gateway, p->assoc.address, false);
     pending_watch(d);
     exchange_watch(d);
     if (device_is_over(d))

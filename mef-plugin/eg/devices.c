@@ -161,7 +161,10 @@ enum st device_publish_key(struct device *d, struct store_txn *t, struct assoc *
     snprintf(gateway, sizeof gateway, MEF_LABEL_GATEWAY "%016" PRIx64, a->gateway);
     snprintf(seq, sizeof seq, MEF_LABEL_KEYSEQ "%u", a->key_seq);
     const char *labels[] = {MEF_LABEL_USE_ZIGBEE, eui, gateway, seq};
+    const struct domain *shared = domain_of(e, a->network_key);
     const char *application = d->code != NULL ? d->code->application : NULL;
+    if (shared != NULL && shared->scope == MEF_SCOPE_APPLICATION)
+        application = shared->application; /* whatever the device was registered for since: it is the others' key, too */
     int64_t lifetime =
         application != NULL ? (int64_t)mef_application_lifetime(e->d.mef, d->row.admin, application) * 1000 : 0;
     struct mef_keyreg_new in = {.admin = d->row.admin,
@@ -179,7 +182,7 @@ enum st device_publish_key(struct device *d, struct store_txn *t, struct assoc *
 void device_forget_key(struct device *d, struct store_txn *t, enum device_reason why)
 {
     struct assoc *a = &d->row.current;
-    const vault_id links[] = {a->link_key, a->tclk, a->offered};
+    const vault_id links[] = {a->link_key, a->tclk, a->offered}, network_key = a->network_key;
     d->row.reason = why;
     d->row.enrolled = false;
     d->row.exchange_since = 0;
@@ -187,8 +190,13 @@ void device_forget_key(struct device *d, struct store_txn *t, enum device_reason
     if (!d->row.has_current)
         return;
     mef_keyreg_remove(d->eg->d.mef, t, a->relkeyid);
-    vault_delete(d->eg->d.vault, t, a->network_key);
+    if (domain_of(d->eg, network_key) != NULL) { /* what it said under it proves nothing later */
+        d->row.shared_key = network_key;
+        d->row.shared_next = a->counter_next;
+    }
     d->row.has_current = false;
+    d->moving.address = 0;
+    network_key_release(d->eg, t, network_key);
     a->network_key = a->link_key = a->tclk = a->offered = 0;
     a->relkeyid[0] = '\0';
     for (size_t i = 0; i < sizeof links / sizeof links[0]; i++)
@@ -214,6 +222,8 @@ cJSON *device_json(struct eg *e, const struct device *d)
         cJSON_AddStringToObject(o, "keyId", d->row.current.relkeyid);
     if (a != NULL) {
         output_eui(o, "gateway", a->gateway);
+        if (a->parent != 0)
+            output_eui(o, "parent", a->parent);
         cJSON_AddNumberToObject(o, "nwkAddress", a->address);
         cJSON_AddStringToObject(o, "credential", is_install_code(d, a) ? "install-code" : "link-key");
     }

@@ -357,14 +357,16 @@ struct eg *eg_open(const struct eg_deps *d, char *err, size_t errlen)
     e->observers = map64_new();
     e->codes = map64_new();
     e->failures = failures_new();
+    e->domains = map64_new();
     const char *what = "out of memory";
     bool ok = e->gateways != NULL && e->devices != NULL && e->observers != NULL && e->codes != NULL && e->failures != NULL &&
+              e->domains != NULL &&
               d->ops->random(d->host, &e->next_transaction, sizeof e->next_transaction) &&
               d->ops->random(d->host, &e->owner, sizeof e->owner);
     if (ok) {
         what = "cannot read install codes, gateways or devices from the store";
         ok = gateways_load(e) == ST_OK && transactions_load(e) == ST_OK && codes_load(e) == ST_OK &&
-             devices_load(e) == ST_OK;
+             domains_load(e) == ST_OK && devices_load(e) == ST_OK;
     }
     if (ok) {
         eg_gauges(e);
@@ -420,6 +422,7 @@ void eg_close(struct eg *e)
     if (e->gateways != NULL)
         map64_each(e->gateways, close_gateway, NULL);
     codes_free(e);
+    domains_free(e);
     changes_forget(e);
     map64_free(e->devices);
     map64_free(e->gateways);

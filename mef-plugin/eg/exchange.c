@@ -21,6 +21,10 @@ enum { CONFIRM_SUCCESS = 0x00, CONFIRM_FAILURE = 0xad }; /* Zig 4.4.10.8.2 */
 static void settle(struct device *d, struct store_txn *t, const char *outcome)
 {
     struct eg *e = d->eg;
+    const struct assoc *a = &d->row.current;
+    struct pending *p = pending_at(d, a->gateway, a->link_key);
+    if (p != NULL && p->assoc.network_key == a->network_key)
+        pending_proved(d, p); /* of a join in its key domain, whose exchange this was */
     d->row.enrolled = true;
     d->row.exchange_since = 0;
     d->row.rearm_until = 0;
@@ -76,14 +80,19 @@ static void ask_for_node_descriptor(struct device *d)
         outbox_send(&o, false);
 }
 
+enum device_reason exchange_lacks(const struct device *d)
+{
+    if (d->row.reason == WHY_BAD_VERIFY)
+        return WHY_BAD_VERIFY;
+    return d->row.current.offered != 0 ? WHY_NOT_VERIFIED : WHY_NO_EXCHANGE;
+}
+
 static void on_time(void *user)
 {
     struct device *d = user;
     d->exchange_timer = 0;
     if (left(d) == 0) {
-        fail(d, d->row.reason == WHY_BAD_VERIFY   ? WHY_BAD_VERIFY
-                : d->row.current.offered != 0 ? WHY_NOT_VERIFIED
-                                              : WHY_NO_EXCHANGE);
+        fail(d, exchange_lacks(d));
         return;
     }
     if (d->row.current.offered == 0 && d->asked < MAX_ASKED)
@@ -135,8 +144,8 @@ void exchange_node_descriptor(struct device *d, struct span response)
 
 /* --- Request-Key -> Transport-Key --------------------------------------------------------------------------------- */
 
-/* What the device shares with us now: the key it verified; else, while it has none, what its first key came under. */
-static vault_id link_key(const struct device *d)
+/* The key it verified; else, while it has none, what its first key came under. */
+vault_id exchange_link_key(const struct device *d)
 {
     return d->row.current.tclk != 0 ? d->row.current.tclk : d->row.current.link_key;
 }
@@ -147,7 +156,7 @@ static bool make_key(struct device *d, struct store_txn *t, vault_id *out)
     struct vault *v = d->eg->d.vault;
     if (vault_generate(v, t, VAULT_TCLK, ZB_KEY, out) != ST_OK)
         return false;
-    if (!vault_same(v, *out, link_key(d)))
+    if (!vault_same(v, *out, exchange_link_key(d)))
         return true;
     vault_delete(v, t, *out);
     return false;
@@ -167,7 +176,7 @@ static void on_request_key(struct device *d, const struct zb_cmd *cmd)
     const struct zb_cmd answer = {
         .id = ZB_TRANSPORT_KEY, .key_type = ZB_KEYTYPE_TCLK, .dst = d->eui, .src = a->gateway};
     struct vault_aps_command c = {
-        .cmd = &answer, .carried = key, .link_key = link_key(d), .key_id = ZB_KEY_ID_LOAD};
+        .cmd = &answer, .carried = key, .link_key = exchange_link_key(d), .key_id = ZB_KEY_ID_LOAD};
     outbox_aps_command(&o, &c);
     if (o.failed) {
         if (a->offered == 0)
@@ -213,7 +222,8 @@ static void on_verify_key(struct device *d, const struct zb_cmd *cmd)
     struct assoc *a = &d->row.current;
     struct vault *v = d->eg->d.vault;
     struct outbox o;
-    if (cmd->key_type != ZB_KEYTYPE_TCLK || cmd->src != d->eui || !outbox_open(d, &o))
+    bool asked = a->offered != 0 || a->tclk != 0; /* else it is of an exchange before this one, under a shared key */
+    if (cmd->key_type != ZB_KEYTYPE_TCLK || cmd->src != d->eui || !asked || !outbox_open(d, &o))
         return;
     bool adopts = a->offered != 0 && vault_verify_hash(v, a->offered, cmd->key);
     bool again = !adopts && a->tclk != 0 && vault_verify_hash(v, a->tclk, cmd->key); /* our Confirm-Key was lost */
@@ -238,7 +248,10 @@ static const struct {
     uint8_t id;
     bool secured;
     void (*hear)(struct device *d, const struct zb_cmd *cmd);
-} commands[] = {{ZB_REQUEST_KEY, true, on_request_key}, {ZB_VERIFY_KEY, false, on_verify_key}};
+} commands[] = {{ZB_REQUEST_KEY, true, on_request_key},
+                {ZB_VERIFY_KEY, false, on_verify_key},
+                {ZB_UPDATE_DEVICE, true, parent_hear_secured},
+                {ZB_UPDATE_DEVICE, false, parent_hear_bare}};
 
 /* The command's bytes, in the clear; a secured one counts once. */
 static bool open_command(struct device *d, struct span frame, struct zb_aps *aps, struct wr *plain)
@@ -251,7 +264,7 @@ static bool open_command(struct device *d, struct span frame, struct zb_aps *aps
         wr_spanb(plain, aps->payload);
         return true;
     }
-    if (vault_aps_open(d->eg->d.vault, link_key(d), frame, d->eui, aps, &aux, plain) != ZB_OK ||
+    if (vault_aps_open(d->eg->d.vault, exchange_link_key(d), frame, d->eui, aps, &aux, plain) != ZB_OK ||
         aux.key_id != ZB_KEY_ID_DATA || !zb_counter_ok(a->aps_next, aux.counter))
         return false;
     a->aps_next = aux.counter + 1;

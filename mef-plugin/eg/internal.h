@@ -9,6 +9,7 @@
 #define EG_FORMAT_JSON 50
 #define EG_FORMAT_CBOR 60
 #define EG_TICKETS 8   /* unspent tickets of one device */
+#define EG_RX_ON_IDLE 0x08 /* 802.15.4 capability information, bit 3: hears without polling */
 #define EG_WOKEN 64    /* devices kept decoded of which nothing but the registration is known: few, so that they stay in the cache */
 
 /* Take n tokens that refill at `rate` a second up to `burst`; false: there are fewer. */
@@ -37,9 +38,9 @@ struct gateway {
     bool lost;                   /* another replica took it; until the next start */
     struct transaction **stored; /* ring of e->max_stored; the newest `nstored` */
     size_t nstored, oldest;
+    struct map64 *addresses; /* short address -> holder; NULL before the first */
     struct own_frame *own; /* ring of EG_OWN_FRAMES, NULL before the first */
     size_t next_own;
-    struct map64 *addresses;       /* short address -> whose; addresses.c */
     struct neighbours *neighbours; /* routers that it hears, NULL before the first */
     uint64_t ext_pan_id;           /* as it said last */
 };
@@ -88,6 +89,15 @@ struct device {
     uint8_t lqi;             /* of its last frame */
     struct aps_heard aps_heard[EG_APS_HEARD];
     size_t next_aps_heard;
+    struct {                 /* as somebody says whom it rejoined; address 0: not */
+        eui64_t parent;      /* 0: the gateway */
+        uint16_t address;
+        uint64_t until;      /* ms monotonic */
+    } moving;
+    struct {                 /* the last one taken in: neighbours repeat it (Zig 3.6.5) */
+        uint8_t seq;
+        uint64_t until;      /* ms monotonic: a repetition of it */
+    } broadcast;
     uint8_t asked;           /* how often its node descriptor was asked for */
     struct bucket ticket_rate;
     uint32_t counter_saved;    /* row.current.counter_next as last stored.. */
@@ -109,6 +119,16 @@ struct failure { /* what came to nothing last in the name of an EUI-64 */
     uint32_t times;          /* in a row */
 };
 
+struct heard { /* a secured frame of a device and its clear parts */
+    struct span frame;
+    uint16_t hop; /* the neighbour that the gateway heard it from, and how well */
+    uint8_t lqi;
+    struct zb_nwk nwk;
+    struct zb_aux aux;
+    uint8_t plain[ZB_NWK_MAX];
+    struct wr out;
+};
+
 struct registration { /* an install code's row, as it is in the store: a tenth of what it is when decoded */
     uint16_t n;
     uint8_t row[];
@@ -117,6 +137,7 @@ struct registration { /* an install code's row, as it is in the store: a tenth o
 struct eg {
     struct eg_deps d;
     struct map64 *gateways, *devices, *observers;
+    struct map64 *domains;    /* vault id of its network key -> domain */
     struct map64 *codes;      /* EUI-64 -> registration */
     size_t codeless;          /* devices whose code was deleted */
     eui64_t woken[EG_WOKEN];  /* ring of devices made by device_find */
@@ -197,6 +218,11 @@ void device_drop(struct eg *e, struct device *d);                        /* out 
 void device_free(struct device *d);
 enum egp_device_state device_state(struct eg *e, const struct device *d);
 bool device_is_over(const struct device *d); /* neither a registration nor a key: its row goes once that is durable */
+/* Does it get its frames by polling the gateway? Behind a router that is the router's business. */
+static inline bool assoc_polls(const struct assoc *a)
+{
+    return a->parent == 0 && a->next_hop != EG_HOP_LEARNED && (a->capability & ZB_CAPABILITY_RX_ON_IDLE) == 0;
+}
 bool device_rearmed(struct eg *e, const struct device *d);
 bool device_awaited(const struct device *d); /* it has no key, or may have been reset: an association may be its own */
 /* The link key by which it may rejoin at a gateway: what it shares with that Trust Centre. 0: none. */
@@ -236,6 +262,81 @@ void pending_proved(struct device *d, struct pending *p); /* free the record; it
 void pending_drop_all(struct device *d, struct store_txn *t, enum device_reason why); /* with their keys */
 void pending_watch(struct device *d);                                                 /* (re)start the time-out */
 void pending_unwatch(struct device *d);
+
+/* --- domains.c: network keys that several devices share (design 5.4) ---------------------------------------------- */
+struct domain {
+    eui64_t gateway;
+    enum mef_scope scope; /* application or network */
+    char *application;    /* "": of scope network */
+    struct domain_row row;
+};
+struct domain *domain_of(struct eg *e, vault_id network_key); /* NULL: a device's own key */
+/* The one that the device belongs to at a gateway by its registration; NULL: none, or none yet. */
+struct domain *domain_for(const struct device *d, eui64_t gateway);
+/* The network key for the device there: one of its own, just made, or its domain's. To be released again. */
+MUST_USE bool network_key_get(struct device *d, struct store_txn *t, eui64_t gateway, vault_id *key, uint8_t *key_seq);
+bool network_key_fits(const struct device *d, eui64_t gateway, vault_id key); /* is it such a one? */
+/* One record less has this key: deleted, unless other devices' records have it. */
+void network_key_release(struct eg *e, struct store_txn *t, vault_id key);
+MUST_USE enum st domains_load(struct eg *e); /* before the devices */
+void domains_free(struct eg *e);
+
+/* --- addresses.c -------------------------------------------------------------------------------------------------- */
+/* The device that has this short address at a gateway, or is about to; NULL: none that is known. */
+struct device *address_find(struct eg *e, eui64_t gateway, uint16_t address);
+/* The device has it; proved: by a frame under its key. Notices when another one has it. */
+void address_note(struct device *d, eui64_t gateway, uint16_t address, bool proved);
+void addresses_free(struct gateway *g);
+
+/* --- join.c: somebody asks to join or to rejoin ------------------------------------------------------------------- */
+struct join {
+    struct gateway *gateway;
+    eui64_t device;
+    struct device *d;      /* NULL: unknown */
+    struct device *parent; /* the router that it joins; NULL: the gateway itself */
+    bool unknown_parent;   /* ..or a router that is not known */
+    enum egp_join kind;
+    uint16_t pan, address;
+    uint8_t capability;
+};
+/* EGP_OK: it is to be sent its key, and a token of its rate is spent. */
+enum egp_reason join_decide(struct eg *e, const struct join *j);
+/* What the key goes under: the install code's link key, or the one that the device has at this gateway. */
+vault_id join_link_key(const struct join *j);
+struct joining { /* a key about to be sent */
+    struct pending *p; /* the gateway's pending record, or a fresh one */
+    struct assoc a;    /* what the device becomes when it proves the key */
+    bool opened;       /* fresh */
+};
+/* All that can fail comes before memory changes, so: begin, forge, then commit or undo. A counter taken in vain leaves a
+ * gap, no more. */
+MUST_USE bool join_begin(const struct join *j, struct store_txn *t, struct joining *x);
+/* The Transport-Key as an APS frame (Zig 4.4.10.1); *seq: its APS counter. */
+MUST_USE enum st join_transport_key(const struct join *j, struct store_txn *t, const struct assoc *a, struct wr *aps,
+                                    uint8_t *seq);
+void join_commit(const struct join *j, struct store_txn *t, struct joining *x); /* into memory and t */
+void join_undo(const struct join *j, struct store_txn *t, struct joining *x);
+void join_count_refusal(struct eg *e, enum egp_reason reason);
+/* A refusal, counted and on record. */
+void join_refused(struct eg *e, const struct join *j, enum egp_reason reason);
+
+/* --- parents.c: routers, and what is behind them ------------------------------------------------------------------ */
+/* Whose frame it is that `hop` secured under its current key: hop's, or that of a device whose frames it passes on.
+ * NULL: nobody's that is known. */
+struct device *parent_originator(struct device *hop, const struct heard *h);
+/* Of a frame under the network key of `a`: is it hop's own? */
+bool parent_own_frame(const struct device *hop, const struct assoc *a, const struct heard *h);
+/* Update-Device (Zig 4.4.10.2) of a router, under APS security or not. */
+void parent_hear_secured(struct device *router, const struct zb_cmd *cmd);
+void parent_hear_bare(struct device *router, const struct zb_cmd *cmd);
+/* Tell the device's parent to remove it (Zig 4.4.10.3). */
+void parent_send_remove(struct device *d);
+/* Somebody asks in its name to join there, where it would get the key that it has: it is heard as what it is, until then. */
+void parent_claimed(struct device *d, const struct assoc *a);
+bool parent_is_claimed(const struct device *d);
+/* Where the device is, by a frame under its current key that is no repeated broadcast: its address, and whether what was said of its parent is so. */
+void parent_settled(struct device *d, const struct heard *h);
+void parent_moved(struct device *d, uint16_t address, bool passed_on); /* by what it said itself */
 
 /* --- codes.c ------------------------------------------------------------------------------------------------------ */
 MUST_USE enum st codes_load(struct eg *e);
@@ -293,15 +394,6 @@ void outbox_drop(struct outbox *o); /* nothing happens, but for a gap in the cou
 void outbox_stale(struct eg *e, struct gateway *g, uint64_t transaction);
 
 /* --- coordinator.c: what the EG itself is addressed for (design 5.1) ----------------------------------------------- */
-struct heard { /* a secured frame of a device and its clear parts */
-    struct span frame;
-    uint16_t hop; /* the neighbour that the gateway heard it from, and how well */
-    uint8_t lqi;
-    struct zb_nwk nwk;
-    struct zb_aux aux;
-    uint8_t plain[ZB_NWK_MAX];
-    struct wr out;
-};
 MUST_USE bool heard_parse(struct span frame, struct heard *x);
 /* The frame is the device's own and fresh under this key; its plaintext is in x->out. */
 MUST_USE bool heard_opens(struct device *d, const struct assoc *a, eui64_t gateway, struct heard *x);
@@ -319,11 +411,6 @@ void nwk_rejoin_response(struct wr *w, uint16_t address);
 /* Tell the device to leave, while it has a key; whether it hears is not waited for. */
 void coordinator_send_leave(struct device *d);
 
-/* --- addresses.c -------------------------------------------------------------------------------------------------- */
-struct device *address_find(struct eg *e, eui64_t gateway, uint16_t address); /* NULL: nobody's */
-void address_note(struct device *d); /* its current one */
-void addresses_free(struct gateway *g);
-
 /* --- neighbours.c: routers that a gateway hears, and link status --------------------------------------------------- */
 void neighbours_heard(struct device *d, const struct heard *h, const struct zb_nwk_cmd *link_status);
 void neighbours_free(struct neighbours *n); /* NULL is fine */
@@ -337,6 +424,8 @@ void exchange_begin(struct device *d); /* the device has proved its network key;
 void exchange_watch(struct device *d); /* (re)start the time-outs after loading */
 void exchange_unwatch(struct device *d);
 void exchange_command(struct device *d, struct span aps); /* an APS command of the device, secured or not */
+enum device_reason exchange_lacks(const struct device *d); /* what an exchange that ends now did not come to */
+vault_id exchange_link_key(const struct device *d); /* what the device shares with us now; it has a current key */
 void exchange_node_descriptor(struct device *d, struct span response);
 
 /* --- enrol.c, uplink.c, downlink.c -------------------------------------------------------------------------------- */

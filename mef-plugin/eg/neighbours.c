@@ -204,7 +204,7 @@ void neighbours_heard(struct device *d, const struct heard *h, const struct zb_n
         n->timer = d->eg->d.ops->timer(d->eg->d.host, FIRST_MS, on_period, n);
 }
 
-/* --- what a device may know of others: those under the same key, no more ------------------------------------------- */
+/* --- what a device may know of others: those under the same key, no more ------------------------------------------ */
 
 bool neighbours_child(const struct device *d, eui64_t eui, uint16_t address, struct zb_known *out)
 {

@@ -1,11 +1,11 @@
-/* NWK commands (Zig 3.4) of devices. All came under the network key that the device and we share, so that each says what
- * the device itself wants; it is answered under that key. */
+/* NWK commands (Zig 3.4) of devices. All came under the network key that the device and we share, so that each says
+ * what the device itself wants; it is answered under that key. */
 #include "mef-plugin/eg/internal.h"
 
 #include <inttypes.h>
 
-#define NEIGHBOUR 1           /* radius of a command for whoever hears it */
-#define DIAMETER 30           /* 2 * nwkMaxDepth (Zig 3.6.1.5.1) */
+#define NEIGHBOUR 1                /* radius of a command for whoever hears it */
+#define DIAMETER 30                /* 2 * nwkMaxDepth (Zig 3.6.1.5.1) */
 #define BROADCAST_LISTENING 0xfffd /* all devices that listen when idle (Zig 3.6.5) */
 
 static void send_to(struct device *d, const struct zb_nwk_cmd *c, uint16_t dst, uint8_t radius)
@@ -50,7 +50,11 @@ static void on_leave(struct device *d, const struct heard *h, const struct zb_nw
 
 void coordinator_send_leave(struct device *d)
 {
-    send_to(d, &(struct zb_nwk_cmd){.id = ZB_NWK_LEAVE, .options = ZB_LEAVE_REQUEST}, d->row.current.address, NEIGHBOUR);
+    static const struct zb_nwk_cmd leave = {.id = ZB_NWK_LEAVE, .options = ZB_LEAVE_REQUEST};
+    if (d->row.has_current && d->row.current.parent != 0)
+        parent_send_remove(d); /* a NWK command goes to neighbours only */
+    else
+        send_to(d, &leave, d->row.current.address, NEIGHBOUR);
 }
 
 bool nwk_is_rejoin_request(const struct zb_nwk *h, uint8_t *capability)
@@ -91,6 +95,8 @@ static void on_rejoin(struct device *d, const struct heard *h, const struct zb_n
         return;
     }
     d->row.current.capability = c->capability;
+    d->row.current.parent = 0; /* it asked the gateway itself */
+    d->row.current.next_hop = d->row.current.address;
     outbox_send(&o, true);
 }
 
@@ -117,8 +123,8 @@ static bool pick_address(struct device *d, uint16_t *out)
     return false;
 }
 
-/* Zig 3.6.1.9.3. A router is told that its address is another's, and finds one itself; an end device is given one by its
- * parent. Only who came later is told, under its own key, so that what had the address before does not hear of it. */
+/* Zig 3.6.1.9.3. A router is told that its address is another's, and finds one itself; an end device is given one by
+ * its parent. Only who came later is told, under its own key; whose the address is does not hear of it. */
 void network_check_address(struct device *d)
 {
     const struct assoc *a = &d->row.current;
@@ -126,9 +132,6 @@ void network_check_address(struct device *d)
     uint16_t address;
     if (other == NULL || other == d || !coordinator_within_rate(d))
         return;
-    eg_count(d->eg, "eg_address_conflicts_total");
-    log_event(LOG_WARN, "eg.address-conflict", "device=%016" PRIx64 " other=%016" PRIx64 " address=%04x", d->eui,
-              other->eui, a->address);
     const struct zb_nwk_cmd conflict = {
         .id = ZB_NWK_STATUS, .status = ZB_STATUS_ADDRESS_CONFLICT, .address = a->address};
     if ((a->capability & ZB_CAPABILITY_FFD) != 0) {
@@ -162,7 +165,8 @@ static void on_route_request(struct device *d, const struct heard *h, const stru
     send_to(d, &reply, h->hop, DIAMETER);
 }
 
-/* To a device under the same key, which is told of by a route reply or is asked for by its child; between keys nothing passes. */
+/* To a device under the same key: a route reply said that we reach it, or the sender is our child. Between keys nothing
+ * passes. */
 void network_relay(struct device *d, const struct heard *h)
 {
     const struct assoc *a = &d->row.current;
@@ -195,17 +199,20 @@ static void on_report(struct device *d, const struct heard *h, const struct zb_n
 
 /* --- which it is -------------------------------------------------------------------------------------------------- */
 
+/* far: heard from a router that passes it on, too; the others are said to neighbours, and a router cannot say them for
+ * somebody else. */
 static const struct {
     uint8_t id;
+    bool far;
     void (*hear)(struct device *d, const struct heard *h, const struct zb_nwk_cmd *c);
 } commands[] = {
-    {ZB_NWK_ROUTE_REQUEST, on_route_request},
-    {ZB_NWK_STATUS, on_report},
-    {ZB_NWK_LEAVE, on_leave},
-    {ZB_NWK_ROUTE_RECORD, on_report},
-    {ZB_NWK_REJOIN_REQUEST, on_rejoin},
-    {ZB_NWK_LINK_STATUS, on_link_status},
-    {ZB_NWK_TIMEOUT_REQUEST, on_timeout_request},
+    {ZB_NWK_ROUTE_REQUEST, true, on_route_request},
+    {ZB_NWK_STATUS, true, on_report},
+    {ZB_NWK_LEAVE, false, on_leave},
+    {ZB_NWK_ROUTE_RECORD, true, on_report},
+    {ZB_NWK_REJOIN_REQUEST, false, on_rejoin},
+    {ZB_NWK_LINK_STATUS, false, on_link_status},
+    {ZB_NWK_TIMEOUT_REQUEST, false, on_timeout_request},
 };
 
 void network_hear(struct device *d, const struct heard *h)
@@ -214,7 +221,7 @@ void network_hear(struct device *d, const struct heard *h)
     enum zb_err err = zb_nwk_cmd_parse(wr_span(&h->out), &c);
     log_event(LOG_DEBUG, "eg.nwk-command", "device=%016" PRIx64 " id=%02x", d->eui, c.id);
     for (size_t i = 0; err == ZB_OK && i < sizeof commands / sizeof commands[0]; i++)
-        if (commands[i].id == c.id) {
+        if (commands[i].id == c.id && (commands[i].far || h->aux.src64 == d->eui)) {
             commands[i].hear(d, h, &c);
             return;
         }

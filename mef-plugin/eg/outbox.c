@@ -40,7 +40,7 @@ bool outbox_open(struct device *d, struct outbox *o)
                              .gateway = a->gateway,
                              .device = d->eui,
                              .hop = a->next_hop,
-                             .indirect = (a->capability & ZB_CAPABILITY_RX_ON_IDLE) == 0};
+                             .indirect = assoc_polls(a)};
     return true;
 }
 
@@ -52,8 +52,8 @@ void outbox_drop(struct outbox *o)
 
 /* --- sealing ------------------------------------------------------------------------------------------------------ */
 
-/* Take the next counter of the device's key; the low byte of it numbers the frame at both layers (design 5.5), unless it is
- * another's, which has a number. */
+/* Take the next counter of the device's key; the low byte of it numbers the frame at both layers (design 5.5), unless it
+ * is another's, which has a number. */
 static bool take(struct eg *e, const struct assoc *a, struct store_txn *t, struct own_frame *f)
 {
     if (vault_take(e->d.vault, t, a->network_key, a->gateway, 1, &f->counter) != ST_OK)
@@ -140,8 +140,8 @@ void outbox_aps_ack(struct outbox *o, const struct zb_aps *acked)
     frame_end(o, f, &w);
 }
 
-/* To the device itself; by broadcast to all who have its key, in the order of its own frames; or to the neighbour that it
- * is heard by, a router, which is awake. */
+/* To the device itself; by broadcast to all who have its key, in the order of its own frames; or to the neighbour that
+ * it is heard by, a router, which is awake. */
 void outbox_nwk_command(struct outbox *o, uint16_t dst, uint8_t radius, struct span command)
 {
     const struct assoc *a = &o->d->row.current;

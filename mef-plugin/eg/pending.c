@@ -31,6 +31,7 @@ void pending_put(struct device *d, struct pending *p, const struct assoc *a)
     }
     p->assoc = *a;
     p->since = eg_time(d->eg);
+    address_note(d, a->gateway, a->address, false);
     pending_watch(d);
 }
 
@@ -76,13 +77,13 @@ static enum device_reason drop(struct device *d, struct store_txn *t, int64_t be
             at = &(*at)->next;
             continue;
         }
-        vault_id link_key = (*at)->assoc.link_key;
+        vault_id link_key = (*at)->assoc.link_key, network_key = (*at)->assoc.network_key;
         enum device_reason reason = why != WHY_NONE ? why : unproved(*at);
         struct gateway *g = gateway_find(d->eg, (*at)->assoc.gateway);
         if (g != NULL)
             (void)failure_note(d->eg, g, d->eui, device_reason_name(reason), 0);
-        vault_delete(d->eg->d.vault, t, (*at)->assoc.network_key);
         remove_at(at);
+        network_key_release(d->eg, t, network_key);
         device_release_link_key(d, t, link_key);
         if (device_awaited(d)) /* else it was a claim beside a proved key, which tells nothing of the device */
             d->row.reason = reason;

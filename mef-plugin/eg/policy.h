@@ -10,7 +10,7 @@ enum policy_fact {
     FACT_EXPIRED = 1u << 3,         /* ..and that registration has ended */
     FACT_GATEWAY_ALLOWED = 1u << 4, /* registration and gateway agree to serve each other */
     FACT_ASSOCIATION = 1u << 5,     /* joins by association with its install code, not by a rejoin */
-    FACT_DIRECT = 1u << 6,          /* joins the gateway itself, not a router */
+    FACT_IN_DOMAIN = 1u << 6,       /* joins the gateway itself, or a router of its own key domain */
     FACT_REVOKED = 1u << 7,         /* an operator revoked the device */
     FACT_CODE_SPENT = 1u << 8,      /* the device has a link key of its own, verified */
     FACT_REARMED = 1u << 9,         /* an operator opened the window for a factory-reset device */

@@ -3,7 +3,8 @@
 #include <stdlib.h>
 
 #define ROW_VERSION 1
-#define DEVICE_VERSION 2 /* 1: before there was a second exchange; whatever had a key was enrolled */
+/* 1: before there was a second exchange; whatever had a key was enrolled. 2: before there were routers. */
+#define DEVICE_VERSION 3
 
 static const char *const reasons[WHY_COUNT] = {
     [WHY_NO_FRAME] = "no-secured-frame-seen",
@@ -208,6 +209,11 @@ static bool has_exchange(uint8_t version)
     return version >= 2;
 }
 
+static bool has_parent(uint8_t version)
+{
+    return version >= 3;
+}
+
 static void put_assoc(struct wr *w, const struct assoc *a)
 {
     wr_be64(w, a->network_key);
@@ -223,6 +229,7 @@ static void put_assoc(struct wr *w, const struct assoc *a)
     wr_be64(w, a->tclk);
     wr_be64(w, a->offered);
     wr_be32(w, a->aps_next);
+    wr_be64(w, a->parent);
 }
 
 static bool get_assoc(struct rd *r, uint8_t version, struct assoc *a)
@@ -231,7 +238,8 @@ static bool get_assoc(struct rd *r, uint8_t version, struct assoc *a)
            rd_u8(r, &a->capability) && rd_be64(r, &a->gateway) && rd_be16(r, &a->pan) && rd_be16(r, &a->address) &&
            rd_be16(r, &a->next_hop) && rd_be32(r, &a->counter_next) && rd_bytes(r, a->relkeyid, MEF_RELKEYID) &&
            memchr(a->relkeyid, '\0', MEF_RELKEYID) != NULL &&
-           (!has_exchange(version) || (rd_be64(r, &a->tclk) && rd_be64(r, &a->offered) && rd_be32(r, &a->aps_next)));
+           (!has_exchange(version) || (rd_be64(r, &a->tclk) && rd_be64(r, &a->offered) && rd_be32(r, &a->aps_next))) &&
+           (!has_parent(version) || rd_be64(r, &a->parent));
 }
 
 enum { ROW_CURRENT = 1, ROW_REVOKED = 2, ROW_ENROLLED = 4, ROW_SPENT = 8, ROW_FLAGS_END = 16 };
@@ -273,6 +281,8 @@ void device_encode(const struct device_row *d, struct wr *w)
     wr_be64(w, (uint64_t)d->rearm_until);
     wr_be64(w, (uint64_t)d->last_seen);
     wr_be64(w, (uint64_t)d->exchange_since);
+    wr_be64(w, d->shared_key);
+    wr_be32(w, d->shared_next);
 }
 
 bool device_decode(struct span in, struct device_row *d)
@@ -291,7 +301,8 @@ bool device_decode(struct span in, struct device_row *d)
     d->code_spent = flags & ROW_SPENT;
     return (!d->has_current || get_assoc(&r, version, &d->current)) && get_pending(&r, version, &d->pending) &&
            get_time(&r, &d->rearm_until) && get_time(&r, &d->last_seen) &&
-           (!has_exchange(version) || get_time(&r, &d->exchange_since)) && rd_end(&r);
+           (!has_exchange(version) || get_time(&r, &d->exchange_since)) &&
+           (!has_parent(version) || (rd_be64(&r, &d->shared_key) && rd_be32(&r, &d->shared_next))) && rd_end(&r);
 }
 
 void device_row_free(struct device_row *d)
@@ -322,4 +333,39 @@ bool stored_response_decode(struct span in, struct stored_response *s)
         return false;
     s->response = rd_rest(&r);
     return s->response.n > 0 && s->response.n <= EGP_MAX_MESSAGE;
+}
+
+/* --- key domain --------------------------------------------------------------------------------------------------- */
+
+void domain_encode(const struct domain_row *d, struct wr *w)
+{
+    wr_u8(w, ROW_VERSION);
+    wr_be64(w, d->key);
+    wr_u8(w, d->key_seq);
+}
+
+bool domain_decode(struct span in, struct domain_row *d)
+{
+    struct rd r = rd_of(in);
+    return get_version(&r) && rd_be64(&r, &d->key) && d->key != 0 && rd_u8(&r, &d->key_seq) && rd_end(&r);
+}
+
+void domain_name_encode(const struct domain_name *n, struct wr *w)
+{
+    wr_be64(w, n->gateway);
+    wr_u8(w, (uint8_t)n->scope);
+    wr_spanb(w, n->application);
+}
+
+bool domain_name_decode(struct span in, struct domain_name *n)
+{
+    struct rd r = rd_of(in);
+    uint8_t scope;
+    if (!rd_be64(&r, &n->gateway) || !rd_u8(&r, &scope))
+        return false;
+    n->scope = (enum mef_scope)scope;
+    n->application = rd_rest(&r);
+    return scope == MEF_SCOPE_NETWORK ? n->application.n == 0
+                                      : scope == MEF_SCOPE_APPLICATION && n->application.n > 0 &&
+                                            n->application.n <= EG_MAX_TEXT;
 }

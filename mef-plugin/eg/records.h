@@ -36,13 +36,17 @@ struct gateway_row {
     int64_t created;
 };
 
+#define EG_HOP_LEARNED 0xfffe
+
 struct assoc {                      /* a device at a gateway under a network key */
     vault_id network_key, link_key; /* link_key: what the network key was sent under */
     vault_id tclk, offered;         /* trust-centre link keys: verified, its own since; sent, not yet verified; 0: none */
     uint32_t aps_next;              /* least APS frame counter accepted from the device, under any link key */
     uint8_t key_seq, capability;
     eui64_t gateway;
-    uint16_t pan, address, next_hop;
+    eui64_t parent; /* the router that it joined; 0: the gateway itself */
+    uint16_t pan, address;
+    uint16_t next_hop;           /* MAC destination of frames to it; EG_HOP_LEARNED: the gateway's choice */
     uint32_t counter_next;       /* least NWK frame counter accepted from the device */
     char relkeyid[MEF_RELKEYID]; /* "" while pending */
 };
@@ -90,6 +94,8 @@ struct device_row {
     struct assoc current;    /* proved by a frame of the device */
     struct pending *pending; /* newest first, at most EG_MAX_PENDING; owned */
     int64_t rearm_until, last_seen;
+    vault_id shared_key;    /* its key domain's, which it had last; 0: none */
+    uint32_t shared_next;   /* ..and the least frame counter not used under it */
     int64_t exchange_since; /* ms since 1970: when the second exchange was awaited first; 0: none is */
 };
 
@@ -112,5 +118,21 @@ void device_encode(const struct device_row *d, struct wr *w);
 MUST_USE bool device_decode(struct span in, struct device_row *d);
 void device_row_free(struct device_row *d);
 
+struct domain_row { /* a network key that several devices share */
+    vault_id key;
+    uint8_t key_seq;
+};
+/* The key of the row: gateway EUI-64, scope, application (none: of scope network). */
+struct domain_name {
+    eui64_t gateway;
+    enum mef_scope scope;
+    struct span application;
+};
+
 void stored_response_encode(const struct stored_response *s, struct wr *w);
 MUST_USE bool stored_response_decode(struct span in, struct stored_response *s);
+
+void domain_encode(const struct domain_row *d, struct wr *w);
+MUST_USE bool domain_decode(struct span in, struct domain_row *d);
+void domain_name_encode(const struct domain_name *n, struct wr *w);
+MUST_USE bool domain_name_decode(struct span in, struct domain_name *n); /* the application borrowed */

@@ -84,11 +84,38 @@ bool heard_opens(struct device *d, const struct assoc *a, eui64_t gateway, struc
 static bool counters_go_on(struct device *d, struct store_txn *t, const struct assoc *proved)
 {
     const struct assoc *now = &d->row.current;
-    if (!d->row.has_current || now->gateway != proved->gateway)
+    if (!d->row.has_current || now->gateway != proved->gateway || now->network_key == proved->network_key)
         return true;
     enum st st =
         vault_counters_follow(d->eg->d.vault, t, proved->network_key, now->network_key, proved->gateway);
     return st == ST_OK || st == ST_UNAVAILABLE; /* used up: the new key has its own */
+}
+
+static bool same_key(const struct device *d, const struct pending *p)
+{
+    return d->row.has_current && d->row.current.network_key == p->assoc.network_key;
+}
+
+/* Does a frame that opened under the pending key show that the device got it? Any does, unless the device has this very
+ * key already, its domain's: then what it does only after joining. A device that rejoins announces itself; one that
+ * joins anew speaks under the link key that the key came under, while one that never went away has a later one. */
+static bool proves(struct device *d, const struct pending *p, struct heard *h)
+{
+    const struct assoc *now = &d->row.current;
+    uint8_t buf[ZB_NWK_MAX];
+    struct wr plain = wr_of(buf, sizeof buf);
+    struct zb_aps aps;
+    struct zb_aux aux;
+    if (!same_key(d, p))
+        return true;
+    if (zb_aps_parse(wr_span(&h->out), &aps) != ZB_OK || (h->nwk.fcf & ZB_FCF_TYPE) != ZB_NWK_DATA)
+        return false;
+    if (p->assoc.link_key == device_rejoin_key(d, now->gateway))
+        return (aps.fcf & 3u) == ZB_APS_DATA && aps.profile == 0 && aps.cluster == ZB_ZDP_DEVICE_ANNCE;
+    if (now->tclk == 0 && now->link_key == p->assoc.link_key)
+        return false; /* its first exchange goes on: what it says is that one's, and no spoofed join begins it anew */
+    return (aps.fcf & (3u | ZB_APS_SECURITY)) == (ZB_APS_COMMAND | ZB_APS_SECURITY) &&
+           vault_aps_open(d->eg->d.vault, p->assoc.link_key, wr_span(&h->out), d->eui, &aps, &aux, &plain) == ZB_OK;
 }
 
 /* The pending key is proved: it takes the place of the current one, in one transaction with its publication. The short
@@ -113,9 +140,10 @@ static bool commit_pending(struct device *d, struct pending *p, const struct hea
         proved.tclk = before.tclk;
         proved.aps_next = before.aps_next;
     }
-    proved.counter_next = h->aux.counter + 1;
-    proved.address = proved.next_hop = h->nwk.src;
+    if (h->aux.src64 == d->eui)
+        proved.counter_next = h->aux.counter + 1;
     d->row.current = proved;
+    parent_moved(d, h->nwk.src, h->aux.src64 != d->eui);
     d->row.has_current = true;
     d->row.revoked = false;
     d->row.last_seen = eg_time(e);
@@ -154,24 +182,78 @@ static void drop(struct eg *e, struct cse_request *req, eui64_t device)
     eg_respond(e, req, ST_UPDATED, NULL);
 }
 
-static bool take_frame(struct device *d, eui64_t gateway, struct heard *h, struct relay *x)
+/* Neighbours repeat a broadcast that they heard (Zig 3.6.5): taken in once. */
+static bool is_repeated(struct device *d, const struct heard *h)
+{
+    const uint64_t delivery_ms = 9000; /* nwkBroadcastDeliveryTime */
+    uint64_t now = eg_now(d->eg);
+    if (h->nwk.dst < 0xfff8)
+        return false;
+    if (now < d->broadcast.until && d->broadcast.seq == h->nwk.seq)
+        return true;
+    d->broadcast.seq = h->nwk.seq;
+    d->broadcast.until = now + delivery_ms;
+    return false;
+}
+
+/* A frame of d, opened, which proves a pending record (or NULL); again: the broadcast was taken in already. */
+static bool take_opened(struct device *d, struct pending *proved, bool again, struct heard *h, struct relay *x)
+{
+    x->device = d->eui;
+    x->committed = proved != NULL;
+    if (proved != NULL && !commit_pending(d, proved, h, x))
+        return false;
+    if (proved != NULL || (d->row.has_current && !again))
+        x->application = coordinator_hear(d, h);
+    if (proved == NULL)
+        store_after(d->eg->d.store, d->seq, relay_durable, x);
+    return true;
+}
+
+/* The pending record of this domain's key that a frame which a router passed on proves. */
+static struct pending *proved_by_relay(struct device *d, const struct assoc *router, struct heard *h)
 {
     struct pending *p = d->row.pending;
-    while (p != NULL && !heard_opens(d, &p->assoc, gateway, h))
+    while (p != NULL && (p->assoc.gateway != router->gateway || p->assoc.network_key != router->network_key ||
+                         !proves(d, p, h)))
         p = p->next;
-    if (p != NULL) {
-        x->committed = true;
-        if (!commit_pending(d, p, h, x))
-            return false;
-        x->application = coordinator_hear(d, h);
-        return true;
-    }
-    if (!d->row.has_current || !heard_opens(d, &d->row.current, gateway, h))
+    return p;
+}
+
+/* hop: whose counter and EUI-64 secured the frame. */
+static bool take_frame(struct device *hop, eui64_t gateway, struct heard *h, struct relay *x)
+{
+    for (struct pending *p = hop->row.pending; p != NULL; p = p->next)
+        if (heard_opens(hop, &p->assoc, gateway, h) && parent_own_frame(hop, &p->assoc, h) && proves(hop, p, h) &&
+            (!same_key(hop, p) || zb_counter_ok(hop->row.current.counter_next, h->aux.counter)))
+            return take_opened(hop, p, is_repeated(hop, h), h, x);
+    if (!hop->row.has_current || !heard_opens(hop, &hop->row.current, gateway, h))
         return false;
-    advance(d, h->aux.counter);
-    x->application = coordinator_hear(d, h);
-    store_after(d->eg->d.store, d->seq, relay_durable, x);
-    return true;
+    advance(hop, h->aux.counter);
+    struct device *d = parent_originator(hop, h);
+    if (d == NULL)
+        return false;
+    bool again = is_repeated(d, h);
+    if (!again)
+        parent_settled(d, h);
+    if (d == hop)
+        return take_opened(d, NULL, again, h, x);
+    d->row.last_seen = eg_time(d->eg);
+    return take_opened(d, proved_by_relay(d, &hop->row.current, h), again, h, x);
+}
+
+/* A device that was sent away still has its domain's key, and what it says now may be sent again later. */
+static void note_late(struct device *d, eui64_t gateway, struct heard *h)
+{
+    const struct domain *m = d->row.has_current ? NULL : domain_of(d->eg, d->row.shared_key);
+    if (m == NULL)
+        return;
+    const struct assoc had = {.gateway = m->gateway,
+                              .network_key = m->row.key,
+                              .key_seq = m->row.key_seq,
+                              .counter_next = d->row.shared_next};
+    if (heard_opens(d, &had, gateway, h))
+        d->row.shared_next = h->aux.counter + 1; /* stored when it matters, with a pending record */
 }
 
 /* Why a frame in the device's name was not taken, where that is worth telling: not of a radio's repetition of the last one. */
@@ -215,6 +297,7 @@ void uplink_frame(struct eg *e, struct gateway *g, struct cse_request *req, cons
     if (!take_frame(d, g->eui, &h, x)) {
         free(x);
         refuse_frame(d, g, &h);
+        note_late(d, g->eui, &h);
         drop(e, req, m->env.device);
     }
 }

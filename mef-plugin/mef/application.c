@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define RECORD_VERSION 1
+#define RECORD_VERSION 2 /* 1: before there were key scopes; all were MEF_SCOPE_DEVICE */
 #define MAX_NAME 64
 #define MAX_LIFETIME 3153600000.0 /* seconds, 100 years */
 #define MAX_KEY (MEF_ID + MAX_NAME + 1)
@@ -13,9 +13,12 @@
 struct application {
     char *key;              /* "adminFQDN/name" */
     uint64_t lifetime;      /* of a key made for it, seconds; 0: the MEF's longest */
+    enum mef_scope scope;   /* which devices share a network key */
     struct strings members; /* absolute ids */
     UT_hash_handle hh;
 };
+
+static const char *const scopes[MEF_SCOPES] = {"device", "application", "network"};
 
 static void application_free(struct application *a)
 {
@@ -30,7 +33,17 @@ static void encode(struct wr *w, const struct application *a)
 {
     wr_u8(w, RECORD_VERSION);
     wr_be64(w, a->lifetime);
+    wr_u8(w, (uint8_t)a->scope);
     rec_strings(w, &a->members);
+}
+
+static bool decode_scope(struct rd *r, uint8_t version, struct application *a)
+{
+    uint8_t scope = MEF_SCOPE_DEVICE;
+    if (version > 1 && (!rd_u8(r, &scope) || scope >= MEF_SCOPES))
+        return false;
+    a->scope = (enum mef_scope)scope;
+    return true;
 }
 
 static struct application *decode(struct span key, struct span val)
@@ -39,9 +52,9 @@ static struct application *decode(struct span key, struct span val)
     struct rd r = rd_of(val);
     uint8_t version;
     if (a == NULL || key.n == 0 || key.n >= MAX_KEY || (a->key = strndup((const char *)key.p, key.n)) == NULL ||
-        strchr(a->key, '/') == NULL || !rd_u8(&r, &version) || version != RECORD_VERSION ||
-        !rd_be64(&r, &a->lifetime) || a->lifetime > (uint64_t)MAX_LIFETIME || !rec_rd_strings(&r, &a->members) ||
-        !rd_end(&r)) {
+        strchr(a->key, '/') == NULL || !rd_u8(&r, &version) || version == 0 || version > RECORD_VERSION ||
+        !rd_be64(&r, &a->lifetime) || a->lifetime > (uint64_t)MAX_LIFETIME || !decode_scope(&r, version, a) ||
+        !rec_rd_strings(&r, &a->members) || !rd_end(&r)) {
         application_free(a);
         return NULL;
     }
@@ -115,13 +128,19 @@ uint64_t mef_application_lifetime(struct mef *m, const char *admin, const char *
     return a == NULL ? 0 : a->lifetime;
 }
 
+enum mef_scope mef_application_scope(struct mef *m, const char *admin, const char *name)
+{
+    const struct application *a = find(m, admin, name);
+    return a == NULL ? MEF_SCOPE_DEVICE : a->scope;
+}
+
 /* --- operator REST ------------------------------------------------------------------------------------------------ */
 
 static cJSON *to_json(const struct application *a)
 {
     cJSON *o = cJSON_CreateObject();
     cJSON_AddStringToObject(o, "name", strchr(a->key, '/') + 1);
-    cJSON_AddStringToObject(o, "keyScope", "device");
+    cJSON_AddStringToObject(o, "keyScope", scopes[a->scope]);
     if (a->lifetime != 0)
         cJSON_AddNumberToObject(o, "lifetime", (double)a->lifetime);
     cJSON_AddItemToObject(o, "members", strings_json(&a->members));
@@ -135,12 +154,14 @@ static const struct attr members[MEMBERS] = {
     [LIST] = {"members", ATTR_TEXTS, ATTR_MAN, ATTR_NP, MEF_MAX_MEMBERS},
 };
 
-static bool check_scope(const struct attr_value *v, struct mef_result *r)
+static bool read_scope(const struct attr_value *v, enum mef_scope *out, struct mef_result *r)
 {
-    if (!v->present || strcmp(v->text, "device") == 0)
-        return true;
-    if (strcmp(v->text, "application") == 0 || strcmp(v->text, "network") == 0)
-        return mef_refuse(r, ST_NOT_IMPLEMENTED, "not-implemented", "keyScope", "only the scope device is served");
+    const char *text = v->present ? v->text : scopes[MEF_SCOPE_DEVICE];
+    for (unsigned i = 0; i < MEF_SCOPES; i++)
+        if (strcmp(text, scopes[i]) == 0) {
+            *out = (enum mef_scope)i;
+            return true;
+        }
     return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "keyScope", "device, application or network");
 }
 
@@ -190,12 +211,13 @@ void mef_application_put(struct mef *m, struct store_txn *t, const char *admin, 
 {
     struct attr_value v[MEMBERS];
     struct strings list = {0};
+    enum mef_scope scope = MEF_SCOPE_DEVICE;
     char key[MAX_KEY];
     if (!name_key(admin, name, key)) {
         mef_refuse(r, ST_BAD_REQUEST, "bad-value", "name", "1 to 64 letters, digits, '.', '_' and '-'");
         return;
     }
-    if (!attrs_read(members, MEMBERS, in, true, v, r) || !check_scope(&v[SCOPE], r) ||
+    if (!attrs_read(members, MEMBERS, in, true, v, r) || !read_scope(&v[SCOPE], &scope, r) ||
         !read_members(m, &v[LIST], &list, r)) {
         strings_free(&list);
         return;
@@ -209,6 +231,7 @@ void mef_application_put(struct mef *m, struct store_txn *t, const char *admin, 
     strings_free(&a->members);
     a->members = list;
     a->lifetime = (uint64_t)v[LIFETIME].number;
+    a->scope = scope;
     struct wr w = wr_of(m->record, sizeof m->record);
     encode(&w, a);
     store_put(t, STORE_APPLICATION, span_str(key), wr_span(&w));

@@ -73,6 +73,11 @@ cJSON *mef_application_list(struct mef *m, const char *admin, const char *after,
 /* Is the absolute id a member? */
 bool mef_application_member(struct mef *m, const char *admin, const char *name, const char *id);
 
+/* Which devices share a network key: none; those of one application at one gateway; all at one gateway whose applications
+ * have this scope. Numbers are stored. */
+enum mef_scope { MEF_SCOPE_DEVICE, MEF_SCOPE_APPLICATION, MEF_SCOPE_NETWORK, MEF_SCOPES };
+/* Of devices registered for the application; MEF_SCOPE_DEVICE when there is none of this name. */
+enum mef_scope mef_application_scope(struct mef *m, const char *admin, const char *name);
 /* Life of a key made for the application, seconds; 0: none set. */
 uint64_t mef_application_lifetime(struct mef *m, const char *admin, const char *name);
 

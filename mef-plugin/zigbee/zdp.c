@@ -187,7 +187,7 @@ static bool ieee_addr(struct request *q)
 
 /* --- network ------------------------------------------------------------------------------------------------------ */
 
-/* Zig 2.4.3.1.12: a router tells which children it has after it restarted; those that we have we claim, none is silence. */
+/* Zig 2.4.3.1.12: a router that restarted tells which children it has. We claim those that are ours; none is silence. */
 static bool parent_annce(struct request *q)
 {
     struct zb_known k;
@@ -205,7 +205,7 @@ static bool parent_annce(struct request *q)
     return n != 0;
 }
 
-/* Zig 2.4.3.2.7: who has none of the servers keeps silent. */
+/* Zig 2.4.3.1.14: who has none of the servers keeps silent. */
 static bool server_discovery(struct request *q)
 {
     uint16_t wanted;

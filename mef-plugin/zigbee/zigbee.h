@@ -91,7 +91,7 @@ MUST_USE enum zb_err zb_nwk_parse(struct span frame, struct zb_nwk *out);
 /* Write the NWK header (no auxiliary header). */
 void zb_nwk_build(struct wr *w, const struct zb_nwk *h);
 
-/* --- NWK commands (Zig 3.4): the payload of a NWK command frame ---------------------------------------------------- */
+/* --- NWK commands (Zig 3.4): the payload of a NWK command frame --- */
 enum zb_nwk_cmd_id {
     ZB_NWK_ROUTE_REQUEST = 0x01,
     ZB_NWK_ROUTE_REPLY = 0x02,
@@ -113,7 +113,7 @@ enum zb_nwk_cmd_id {
 #define ZB_LINK_COUNT 0x1fu /* of a link status: how many entries it has; the first and the last frame of a round */
 #define ZB_LINK_FIRST 0x20u
 #define ZB_LINK_LAST 0x40u
-#define ZB_LINK 3                     /* bytes of an entry: address, costs (incoming in bits 0-2, outgoing in bits 4-6) */
+#define ZB_LINK 3 /* bytes of an entry: address, costs (incoming in bits 0-2, outgoing in bits 4-6) */
 #define ZB_STATUS_ADDRESS_CONFLICT 0x0d
 struct zb_nwk_cmd {
     uint8_t id;

@@ -102,8 +102,9 @@ class Run:
 
     def _devices(self, of: int, seconds: float) -> list:
         """A gateway's share of all. They come evenly spread but at random, in the first four fifths of the time."""
-        return [{"eui": eui, "code": code, "sleepy": i % SLEEPY == 0, "at": self.rng.uniform(0, seconds * 0.8), "seed": i}
-                for i, (eui, code) in enumerate(self.codes.items()) if i % len(self.gateways) == of]
+        share = list(self.codes.items())[of::len(self.gateways)]
+        return [{"eui": eui, "code": code, "sleepy": i % SLEEPY == 0, "at": self.rng.uniform(0, seconds * 0.8),
+                 "seed": self.rng.getrandbits(32)} for i, (eui, code) in enumerate(share)]
 
     def _join(self, seconds: float):
         cells = []

@@ -332,8 +332,7 @@ def joins(plan: Plan, r: Results):
     """The ratios are those of the best run, to what is allowed."""
     runs = measure(plan.build, plan.folder, *plan.joins, int(time.time()))
     for run in runs:
-        if run.failed:
-            raise RuntimeError("\n".join(run.failed[:10]))
+        r.add("joins: devices not enrolled", len(run.failed))
         r.add("joins: 99 of 100 EgRequests in mefd, ms at most", run.own_ms)
         r.add("joins: 99 of 100 first keys radiated after, ms", run.key_ms)
         r.add("joins: 99 of 100 enrolled after, ms", run.enrolled_ms)

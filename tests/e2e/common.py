@@ -7,7 +7,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from stack import SIM, Stack
+from stack import SIM, Stack, install_code, random_eui64
 
 SHORT_CODES = {("eg", "allow-short-install-codes"): "yes"}
 
@@ -32,6 +32,7 @@ class StackTest(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
+        cls.codes = {}  # install codes of the devices that joined
         cls.folder = Path(tempfile.mkdtemp(prefix="mef-e2e-"))
         cls.stack = Stack(build(), cls.folder)
         try:
@@ -66,6 +67,35 @@ class StackTest(unittest.TestCase):
                 print(f"logs are in {cls.folder}", file=sys.stderr)
             else:
                 shutil.rmtree(cls.folder, ignore_errors=True)
+
+
+class DevicesTest(StackTest):
+    """Devices that join, report a temperature of -5.12 °C and take commands."""
+
+    REPORT = ("--report", "0x0402/0/s16/-512/0.5")
+
+    def enrol(self, *options, program: str = "joiner", registration: dict | None = None):
+        """(EUI-64, key, process) of a device that has enrolled, and whose key and reading the AE has."""
+        s, eui, code = self.stack, random_eui64(), install_code()
+        s.register_code(eui, code, **registration or {})
+        key = self.folder / f"{eui}.key"
+        joiner = s.join(eui, code, *self.REPORT, "--key-out", key, *options, program=program)
+        self.addCleanup(joiner.stop)
+        self.codes[eui] = code
+        self.assertIsNotNone(joiner.wait_event(10, event="joined"), joiner.tail())
+        s.wait_state(eui, "enrolled")
+        ae_key = self.folder / f"{eui}.ae"
+        self.assertEqual(s.mefkey("get", eui, "--out", ae_key)[0], 0)
+        self.assertEqual(ae_key.read_text(), key.read_text().strip())
+        follow = s.follow(eui, "--count", "1")
+        self.assertEqual(follow.wait_event(8, cluster=0x0402)["value"], -5.12, follow.tail())
+        return eui, ae_key.read_text(), joiner
+
+    def command(self, eui: str, joiner):
+        for on in (1, 0, 1):
+            status, _, err = self.stack.mefkey("send", eui, "--cluster", "0x0006", "--command", str(on))
+            self.assertEqual(status, 0, err)
+            self.assertIsNotNone(joiner.wait_event(5, event="on-off", on=bool(on)), joiner.tail())
 
 
 def open_transport_key(frame: bytes, code: str, eui: str) -> tuple[bytes, int]:

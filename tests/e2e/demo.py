@@ -11,9 +11,10 @@ import signal
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from stack import AE_ID, ADMIN, LINK_KEY, StackError, Stack, install_code, keys_by_tshark, random_eui64, write_private
+from stack import AE_ID, ADMIN, LINK_KEY, NETWORK_KEY, StackError, Stack, install_code, keys_by_tshark, random_eui64, write_private
 
 OK, FAILED, USAGE, SETUP = range(4)
 ON_OFF, TEMPERATURE, HUMIDITY = 0x0006, 0x0402, 0x0405
@@ -203,7 +204,9 @@ class Demo:
     def verify(self):
         s, pcap = self.stack, self.args.out / "enrolment.pcap"
         home = s.folder / "tshark-home"
-        keys, link_keys = keys_by_tshark(pcap, s.link_key(self.code), home), keys_by_tshark(pcap, s.link_key(self.code), home, LINK_KEY)
+        with ThreadPoolExecutor() as both:
+            read = [both.submit(keys_by_tshark, pcap, s.link_key(self.code), home, kind) for kind in (NETWORK_KEY, LINK_KEY)]
+        keys, link_keys = (r.result() for r in read)
         self.check(keys == {self.key}, f"tshark finds {len(keys)} keys in the capture, given the install code's link key; "
                                        "not the one that the AE got")
         self.check(len(link_keys) == 1 and link_keys != keys and s.link_key(self.code) not in link_keys,

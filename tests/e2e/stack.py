@@ -366,8 +366,8 @@ class Stack:
 
     # --- the device and the AE -----------------------------------------------------------------------------------------
 
-    def join(self, eui64: str, code: str, *options, program: str = "joiner.py") -> Process:
-        return self.spawn("joiner", [PYTHON, SIM / program, "--eui64", eui64, "--medium", self.medium, "--channel", self.channel,
+    def join(self, eui64: str, code: str, *options, program: str = "joiner") -> Process:
+        return self.spawn(program, [PYTHON, SIM / f"{program}.py", "--eui64", eui64, "--medium", self.medium, "--channel", self.channel,
                                      *options], events=True, stdin=code + "\n")
 
     def attack(self, euis: list, *options) -> Process:

@@ -48,7 +48,7 @@ class Attacker(common.StackTest):
         for on in (1, 0):
             for _ in range(3):
                 self.assertEqual(self.stack.mefkey("send", eui, "--cluster", "0x0006", "--command", str(on))[0], 0)
-                if joiner.wait_event(3, event="on-off", on=bool(on)) is not None:
+                if joiner.wait_event(8, event="on-off", on=bool(on)) is not None:
                     break
             else:
                 self.fail(f"{eui} obeys no command\n{joiner.tail(30)}\n{self.stack.gateway.tail(30)}")
@@ -70,7 +70,7 @@ class Attacker(common.StackTest):
         kinds = ((), ("--sleepy",), ("--router",), ("--picky", "--sleepy"))
         enrolled, enrolled_joiner = self.enrolled()
         euis = [random_eui64() for _ in kinds]
-        attacker = self.attack([enrolled, *euis], "--rate", 60)
+        attacker = self.attack([enrolled, *euis], "--rate", 40)
         time.sleep(1)
         for eui, joiner in [self.joining(*options, eui=eui) for eui, options in zip(euis, kinds)]:
             self.stack.wait_state(eui, "enrolled", 60)

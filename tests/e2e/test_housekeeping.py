@@ -36,7 +36,7 @@ class Housekeeping(common.StackTest):
         s.register_code(cls.eui, cls.code)
         cls.pcap = cls.folder / "air.pcap"
         sniffer = s.capture(cls.pcap)
-        device = s.join(cls.eui, cls.code, "--router", "--linger", "17", "--key-out", cls.folder / "key", program="asker.py")
+        device = s.join(cls.eui, cls.code, "--router", "--linger", "17", "--key-out", cls.folder / "key", program="asker")
         if device.wait_event(90, event="done") is None:
             raise AssertionError(device.tail())
         sniffer.stop()

@@ -18,10 +18,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct gateway_row g;
     struct device_row d;
     struct stored_response s;
+    struct domain_row m;
+    struct domain_name n;
     if (size == 0)
         return 0;
     struct span in = span_of(data + 1, size - 1);
-    switch (data[0] & 3) {
+    switch (data[0] % 6) {
     case 0:
         if (code_decode(in, &c)) {
             code_encode(&c, &out);
@@ -42,6 +44,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             same(in, &out);
         }
         device_row_free(&d);
+        break;
+    case 4:
+        if (domain_decode(in, &m)) {
+            domain_encode(&m, &out);
+            same(in, &out);
+        }
+        break;
+    case 5:
+        if (domain_name_decode(in, &n)) {
+            domain_name_encode(&n, &out);
+            same(in, &out);
+        }
         break;
     default:
         if (stored_response_decode(in, &s)) {

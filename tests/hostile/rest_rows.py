@@ -190,9 +190,6 @@ def objects(w):
                                ("unknown member", {"members": [], "zap": 1}, "unknown-member zap"),
                                ("twice", b'{"members":[],"members":[]}', "duplicate members")):
         yield row(f"application: {name}", "applications/x", body, "400" if name == "twice" else f"400 {expect}")
-    for scope in ("application", "network"):
-        yield row(f"application: keyScope {scope}", "applications/x", {"members": [], "keyScope": scope},
-                  "501 not-implemented keyScope")
     for name in ("a%20b", "a" * 65, "%C3%A4", "a%3Ab"):
         yield row(f"application of name {name[:8]}", f"applications/{name}", {"members": []}, "400 bad-value name")
     yield row("application: delete of none", "applications/none", None, "404 not-found", "DELETE")

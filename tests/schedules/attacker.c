@@ -45,6 +45,16 @@ static void spoof_bare_rejoin(struct world *w)
                  EGP_REJOIN_TRUST_CENTRE, wr_span(&out));
 }
 
+/* The same at a router, which believes it, too. */
+static void spoof_at_a_router(struct world *w)
+{
+    struct device *r = &w->devices[draw(w, w->ndevices)];
+    const struct device *d = &w->devices[draw(w, w->ndevices)];
+    if (router_open(r) && r != d)
+        router_claim(r, chance(w, 900) ? d->eui : any_victim(w),
+                     chance(w, 500) ? d->address : (uint16_t)(1 + draw(w, 0xfff0)), chance(w, 600) ? 1 : 3);
+}
+
 static void spoof_rejoin(struct world *w)
 {
     uint8_t garbage[40];
@@ -113,7 +123,7 @@ static void speak_for_a_gateway(struct world *w)
 void attacker_tick(void *user, uint64_t arg)
 {
     static void (*const acts[])(struct world * w) = {
-        spoof_association, spoof_bare_rejoin, spoof_rejoin, replay, replay, speak_for_a_gateway};
+        spoof_association, spoof_bare_rejoin, spoof_at_a_router, spoof_rejoin, replay, replay, speak_for_a_gateway};
     struct world *w = user;
     (void)arg;
     if (w->calm)

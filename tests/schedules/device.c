@@ -36,10 +36,11 @@ void device_reset(struct device *d, uint64_t in_ms)
     memcpy(d->link_key, d->link_keys[0], ZB_KEY);
     d->link_next = 0;
     d->link_counter = 0;
-    d->peer_next = 0;
+    memset(d->peer_next, 0, sizeof d->peer_next);
     d->rejoin = REJOIN_NONE;
     d->step = STEP_NONE;
-    if (chance(d->w, 500))
+    router_forget(d);
+    if (d->domain == 0 && chance(d->w, 500)) /* under a key that it may get again it counts on (Zig 4.3.4) */
         d->counter = 0;
     start_over(d, in_ms);
 }
@@ -61,16 +62,30 @@ static void no_response(void *user, uint64_t attempt)
         start_over(d, 1000 + draw(d->w, 2000));
 }
 
+/* Mostly where it wants to be; at last always, if that is there. */
+static void choose_parent(struct device *d)
+{
+    struct world *w = d->w;
+    d->parent = d->wanted != NULL && (w->calm || chance(w, 800)) && router_open(d->wanted) ? d->wanted : NULL;
+    struct device *other = d->index > 0 ? &w->devices[draw(w, d->index)] : NULL;
+    if (!w->calm && other != NULL && other->home == d->home && router_open(other) && chance(w, 150))
+        d->parent = other;
+}
+
 static void request_heard(struct packet *p)
 {
     struct device *d = &p->w->devices[p->who];
-    gateway_join(home(d), d->eui, d->capability, d->index, EGP_ASSOCIATION, (struct span){0});
+    if (d->parent != NULL)
+        router_associate(d->parent, d);
+    else
+        gateway_join(home(d), d->eui, d->capability, d->index, EGP_ASSOCIATION, (struct span){0});
 }
 
 static void associate(struct device *d)
 {
     d->phase = PHASE_ASSOCIATING;
-    trace(d->w, "device %u associates", d->index);
+    choose_parent(d);
+    trace(d->w, "device %u associates with %d", d->index, d->parent != NULL ? (int)d->parent->index : -1);
     struct faults once = {d->w->radio.loss, 0, 0}; /* MAC repeats are not heard twice: same sequence number */
     packet_send(packet_new(d->w, request_heard, d->index, (struct span){0}), &once, 2);
     vhost_at(d->w->h, GIVE_UP_MS, no_response, d, d->attempt);
@@ -81,7 +96,10 @@ static void poll(void *user, uint64_t attempt)
     struct device *d = user;
     if (d->attempt != attempt || d->phase < PHASE_WAITING)
         return;
-    if (d->w->calm || !chance(d->w, d->w->radio.loss))
+    bool heard = d->w->calm || !chance(d->w, d->w->radio.loss);
+    if (heard && d->parent != NULL)
+        router_poll(d->parent, d);
+    else if (heard)
         gateway_poll(home(d), d->address);
     vhost_at(d->w->h, POLL_MS, poll, d, attempt);
 }
@@ -96,10 +114,18 @@ static void no_key(void *user, uint64_t attempt) /* apsSecurityTimeOutPeriod */
 static void rejoin_heard(struct packet *p)
 {
     struct device *d = &p->w->devices[p->who];
-    gateway_join(home(d), d->eui, d->capability, d->index, EGP_REJOIN_TRUST_CENTRE, span_of(p->bytes, p->n));
+    if (d->parent != NULL)
+        router_rejoin(d->parent, d, false);
+    else
+        gateway_join(home(d), d->eui, d->capability, d->index, EGP_REJOIN_TRUST_CENTRE, span_of(p->bytes, p->n));
 }
 
 static void air_heard(struct packet *p);
+
+static uint16_t parent_address(const struct device *d)
+{
+    return d->parent != NULL ? d->parent->address : 0x0000;
+}
 
 /* Under its network key, or bare (Zig 3.4.6). */
 static void rejoin(struct device *d)
@@ -108,7 +134,9 @@ static void rejoin(struct device *d)
     const uint8_t command[] = {0x06, d->capability};
     bool secured = d->rejoin == REJOIN_SECURED;
     struct wr w = wr_of(buf, sizeof buf);
+    choose_parent(d);
     const struct zb_nwk n = {.fcf = secured ? 0x1209 : 0x1009,
+                             .dst = parent_address(d),
                              .src = d->address,
                              .radius = 1,
                              .seq = d->nwk_seq++,
@@ -162,7 +190,7 @@ void device_associated(struct device *d, uint16_t address, bool refused)
         return;
     }
     d->phase = PHASE_WAITING;
-    d->address = address;
+    d->address = d->addresses[d->naddresses++ % 16] = address;
     vhost_at(d->w->h, d->key_timeout, no_key, d, d->attempt);
     if (d->sleepy)
         poll(d, d->attempt);
@@ -173,11 +201,14 @@ void device_associated(struct device *d, uint16_t address, bool refused)
 static void air_heard(struct packet *p)
 {
     struct device *d = &p->w->devices[p->who];
-    gateway_hear(home(d), d->address, d->eui, span_of(p->bytes, p->n));
+    if (d->parent != NULL)
+        router_hear(d->parent, d, span_of(p->bytes, p->n));
+    else
+        gateway_hear(home(d), d->address, d->eui, span_of(p->bytes, p->n));
     attacker_overhear(p->w, d->home, span_of(p->bytes, p->n));
 }
 
-static void radiate(struct device *d, const struct zb_nwk *n, struct span payload)
+void device_radiate(struct device *d, const struct zb_nwk *n, struct span payload)
 {
     uint8_t buf[ZB_NWK_MAX];
     struct wr out = wr_of(buf, sizeof buf);
@@ -189,7 +220,7 @@ static void radiate(struct device *d, const struct zb_nwk *n, struct span payloa
 
 void device_send(struct device *d, struct span aps)
 {
-    radiate(d, &(struct zb_nwk){.fcf = 0x0248, .src = d->address, .radius = 30, .seq = d->nwk_seq++}, aps);
+    device_radiate(d, &(struct zb_nwk){.fcf = 0x0248, .src = d->address, .radius = 30, .seq = d->nwk_seq++}, aps);
 }
 
 static void transmit(struct device *d, uint8_t endpoint, uint16_t cluster, struct span payload)
@@ -212,8 +243,8 @@ void device_leave(struct device *d)
 {
     if (chance(d->w, 500)) {
         oracle_left(d);
-        radiate(d, &(struct zb_nwk){.fcf = 0x0209, .src = d->address, .radius = 1, .seq = d->nwk_seq++},
-                span_of("\x04\x00", 2));
+        device_radiate(d, &(struct zb_nwk){.fcf = 0x0209, .src = d->address, .radius = 1, .seq = d->nwk_seq++},
+                       span_of("\x04\x00", 2));
     }
     d->w->tally.left++;
     device_reset(d, 1000 + draw(d->w, 2000));
@@ -297,7 +328,7 @@ static bool is_rejoin_response(const struct device *d, const struct zb_nwk *n, s
 
 static void hear_rejoin_response(struct device *d, struct span command)
 {
-    d->address = (uint16_t)(command.p[1] | command.p[2] << 8);
+    d->address = d->addresses[d->naddresses++ % 16] = (uint16_t)(command.p[1] | command.p[2] << 8);
     if (d->rejoin == REJOIN_SECURED)
         joined(d);
     else
@@ -324,8 +355,10 @@ static const char *hear_data(struct device *d, struct span plain)
     struct zb_aps a;
     if (d->phase != PHASE_JOINED || zb_aps_parse(plain, &a) != ZB_OK)
         return "not joined, or malformed";
-    if ((a.fcf & 3u) == ZB_APS_COMMAND)
+    if ((a.fcf & 3u) == ZB_APS_COMMAND && !router_hear_command(d, plain))
         exchange_hear_command(d, plain);
+    else if ((a.fcf & 3u) == ZB_APS_COMMAND)
+        return NULL;
     else if (a.profile == 0)
         exchange_hear_zdp(d, &a);
     else
@@ -333,18 +366,36 @@ static const char *hear_data(struct device *d, struct span plain)
     return NULL;
 }
 
+static unsigned source_index(const struct device *d, eui64_t eui)
+{
+    for (unsigned i = 0; i < d->w->ndevices; i++)
+        if (d->w->devices[i].eui == eui)
+            return i;
+    return MAX_DEVICES;
+}
+
+bool device_opens(struct device *d, struct span frame, eui64_t source, struct zb_nwk *n, struct wr *plain)
+{
+    struct zb_aux aux;
+    if (zb_nwk_open(d->w->crypto, d->key, frame, n, &aux, plain) != ZB_OK || aux.src64 != source ||
+        aux.key_seq != d->key_seq)
+        return false;
+    uint32_t *next = &d->peer_next[source_index(d, source)];
+    if (!zb_counter_ok(*next, aux.counter))
+        return false;
+    *next = aux.counter + 1;
+    return true;
+}
+
 static const char *hear_secured(struct device *d, struct span frame)
 {
     struct zb_nwk n;
-    struct zb_aux aux;
     uint8_t buf[ZB_NWK_MAX];
     struct wr plain = wr_of(buf, sizeof buf);
-    if (zb_nwk_open(d->w->crypto, d->key, frame, &n, &aux, &plain) != ZB_OK || aux.src64 != home(d)->eui ||
-        aux.key_seq != d->key_seq)
-        return "bad MIC, source or key number";
-    if (!zb_counter_ok(d->peer_next, aux.counter))
-        return "counter not fresh";
-    d->peer_next = aux.counter + 1;
+    if (!device_opens(d, frame, d->parent != NULL ? d->parent->eui : home(d)->eui, &n, &plain))
+        return "bad MIC, source or key number, or the counter is not fresh";
+    if (n.dst != d->address && router_open(d))
+        return router_pass_down(d, &n, wr_span(&plain));
     return (n.fcf & ZB_FCF_TYPE) == ZB_NWK_COMMAND ? hear_nwk_command(d, &n, wr_span(&plain))
                                                    : hear_data(d, wr_span(&plain));
 }
@@ -358,7 +409,7 @@ static const char *hear(struct device *d, struct span frame)
     if (d->phase == PHASE_WAITING) {
         const char *why = take_key(d, frame);
         if (why == NULL) {
-            d->peer_next = 0;
+            memset(d->peer_next, 0, sizeof d->peer_next);
             joined(d);
         }
         return why;

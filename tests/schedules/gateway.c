@@ -7,7 +7,8 @@
 #define RESPONSE_WAIT_MS 492 /* macResponseWaitTime */
 #define GIVE_UP_MS 5000      /* of an EgRequest */
 #define PERSISTENCE_MS 7680  /* macTransactionPersistenceTime */
-#define RADIO_TRIES 4        /* 802.15.4 macMaxFrameRetries + 1 */
+#define HOP_BY_PATH 0xfffe
+#define RADIO_TRIES 4 /* 802.15.4 macMaxFrameRetries + 1 */
 
 /* --- to the plugin ------------------------------------------------------------------------------------------------ */
 
@@ -75,7 +76,7 @@ void gateway_restart(struct gateway *g)
     for (size_t i = 0; i < MAX_WAITING; i++)
         g->waiting[i].until = 0;
     memset(g->requests, 0, sizeof g->requests);
-    g->nchildren = 0;
+    g->nchildren = g->npaths = 0;
     g->life++;
     g->next_transaction = draw(g->w, UINT64_MAX);
     g->w->tally.restarts++;
@@ -89,7 +90,7 @@ void gateway_restart(struct gateway *g)
 static void reach_device(struct packet *p)
 {
     struct device *d = &p->w->devices[p->who];
-    if (d->home == p->peer && d->address == p->tag)
+    if (d->home == p->peer && d->address == p->tag && d->parent == NULL)
         device_receive(d, span_of(p->bytes, p->n));
 }
 
@@ -108,6 +109,29 @@ static struct child *child_new(struct gateway *g, eui64_t eui, uint16_t address)
     return c;
 }
 
+/* --- reverse paths: whose frames come by which neighbour ---------------------------------------------------------- */
+
+static void path_learn(struct gateway *g, uint16_t hop, struct span frame)
+{
+    struct zb_nwk n;
+    if (zb_nwk_parse(frame, &n) != ZB_OK)
+        return;
+    struct path *p = &g->paths[0];
+    while (p < g->paths + g->npaths && p->to != n.src)
+        p++;
+    if (p == g->paths + g->npaths)
+        p = &g->paths[g->npaths < MAX_CHILDREN ? g->npaths++ : draw(g->w, MAX_CHILDREN)];
+    *p = (struct path){n.src, hop};
+}
+
+static uint16_t path_to(const struct gateway *g, uint16_t address)
+{
+    for (const struct path *p = g->paths; p < g->paths + g->npaths; p++)
+        if (p->to == address)
+            return p->by;
+    return address;
+}
+
 /* Radiate to a short address, whoever has it; each try is lost alone, an acknowledgement too: then it is heard twice.
  */
 static void radiate(struct gateway *g, uint16_t address, struct span frame)
@@ -115,7 +139,7 @@ static void radiate(struct gateway *g, uint16_t address, struct span frame)
     struct world *w = g->w;
     for (unsigned i = 0; i < w->ndevices; i++) {
         unsigned tries = 1;
-        if (w->devices[i].home != g->index || w->devices[i].address != address)
+        if (w->devices[i].home != g->index || w->devices[i].address != address || w->devices[i].parent != NULL)
             continue;
         while (!w->calm && tries <= RADIO_TRIES && chance(w, w->radio.loss))
             tries++;
@@ -212,7 +236,8 @@ static uint16_t address_for(struct gateway *g, eui64_t eui, unsigned who)
 static uint16_t address_of(struct gateway *g, eui64_t eui, unsigned who, enum egp_join join, struct span frame)
 {
     struct zb_nwk n;
-    if (join == EGP_ASSOCIATION || zb_nwk_parse(frame, &n) != ZB_OK || n.src == 0 || n.src >= 0xfff8)
+    if (join == EGP_ASSOCIATION || zb_nwk_parse(frame, &n) != ZB_OK || !n.has_src64 || n.src64 != eui || n.src == 0 ||
+        n.src >= 0xfff8)
         return address_for(g, eui, who);
     if (child_at(g, n.src) == NULL)
         child_new(g, eui, n.src);
@@ -313,21 +338,22 @@ static void message_arrives(struct packet *p)
     struct zb_nwk n;
     struct zb_aux aux = {0};
     struct rd r = rd_of(zb_nwk_parse(m.u.frame.nwk_frame, &n) == ZB_OK ? n.payload : (struct span){0});
-    struct child *c = child_at(g, m.u.frame.hop);
+    uint16_t hop = m.u.frame.hop == HOP_BY_PATH ? path_to(g, n.dst) : m.u.frame.hop;
+    struct child *c = child_at(g, hop);
     bool secured = (n.fcf & ZB_FCF_SECURITY) != 0;
     if (secured && zb_aux_parse(&r, &aux) != ZB_OK)
         return;
     if (c == NULL)
-        c = child_new(g, m.env.device, m.u.frame.hop);
+        c = child_new(g, m.env.device, hop);
     bool stale = secured && aux.counter <= c->radiated;
     struct egp_message result = message(g, stale ? EGP_STALE : EGP_TX_RESULT, m.env.transaction, m.env.device);
-    trace(g->w, "gateway %u: to %04x: %s", g->index, m.u.frame.hop, stale ? "stale" : "radiates");
+    trace(g->w, "gateway %u: to %04x: %s", g->index, hop, stale ? "stale" : "radiates");
     if (stale) {
         result.u.stale = (struct egp_stale){aux.counter, c->radiated};
     } else {
         if (secured)
             c->radiated = aux.counter;
-        deliver(g, m.u.frame.hop, m.u.frame.indirect, m.u.frame.nwk_frame);
+        deliver(g, hop, m.u.frame.indirect, m.u.frame.nwk_frame);
         result.u.tx_result = (struct egp_tx_result){EGP_TX_ACKED, 1};
     }
     gateway_tell(g, &result);
@@ -344,6 +370,7 @@ void gateway_message(struct gateway *g, struct span bytes)
 
 void gateway_hear(struct gateway *g, uint16_t hop, eui64_t device, struct span frame)
 {
+    path_learn(g, hop, frame);
     struct egp_message m = message(g, EGP_UPLINK, g->next_transaction++, device);
     m.u.frame = (struct egp_frame){.hop = hop, .lqi = 200, .nwk_frame = frame};
     gateway_tell(g, &m);

@@ -52,11 +52,12 @@ static bool read_options(int argc, char **argv, struct options *o)
 
 static void print_sum(const struct tally *t, uint64_t passed, uint64_t failed, double seconds)
 {
-    printf("{\"passed\":%" PRIu64 ",\"failed\":%" PRIu64 ",\"seconds\":%.1f,\"keys\":%" PRIu64 ",\"joined\":%" PRIu64
+    printf("{\"passed\":%" PRIu64 ",\"failed\":%" PRIu64 ",\"seconds\":%.1f,\"keys\":%" PRIu64
+           ",\"tunnelled\":%" PRIu64 ",\"removed\":%" PRIu64 ",\"otherDomain\":%" PRIu64 ",\"joined\":%" PRIu64
            ",\"linked\":%" PRIu64 ",\"rejoined\":%" PRIu64 ",\"left\":%" PRIu64 ",\"refused\":%" PRIu64
            ",\"downlinks\":%" PRIu64 ",\"attacks\":%" PRIu64 ",\"kills\":%" PRIu64 ",\"gatewayRestarts\":%" PRIu64
            ",\"repeats\":%" PRIu64 ",\"wishes\":%" PRIu64 "}\n",
-           passed, failed, seconds, t->keys, t->joined, t->linked, t->rejoined, t->left, t->refused, t->downlinks,
+           passed, failed, seconds, t->keys, t->tunnelled, t->removed, t->other_domain, t->joined, t->linked, t->rejoined, t->left, t->refused, t->downlinks,
            t->attacks, t->kills, t->restarts, t->repeats, t->wishes);
 }
 

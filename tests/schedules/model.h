@@ -12,7 +12,7 @@
 #include <stdio.h>
 
 enum { MAX_GATEWAYS = 3, MAX_DEVICES = 5, MAX_KEYS = 128, MAX_REQUESTS = 64, MAX_CHILDREN = 64, MAX_WAITING = 32 };
-enum { NCODES = 2, NAES = 2, MAX_LINK_KEYS = 32 };
+enum { NCODES = 2, NAES = 2, MAX_LINK_KEYS = 32, NDOMAINS = 3, MAX_HELD = 8 };
 
 struct world;
 
@@ -70,13 +70,15 @@ bool certainly_rearmed(const struct device *d);
 
 enum kind { KIND_GOOD, KIND_STRANGER, KIND_WRONG_CODE, KIND_EXPIRED, KIND_ELSEWHERE, KIND_FOREIGN, KINDS };
 extern const char *const kind_names[KINDS];
+extern const char *const domain_names[NDOMAINS]; /* applications of scope `application`; NULL: of none */
 
 struct known_key { /* a network key that the plugin made for the device */
     uint8_t key[ZB_KEY];
     unsigned gateway;
-    bool by_code;  /* sent under the install code, not for a rejoin */
-    uint64_t sent; /* first */
-    bool proved;   /* a frame that the device sealed under it reached the plugin */
+    bool by_code;   /* sent under the install code, not for a rejoin */
+    uint64_t sent;  /* first; a domain's key: by the last join */
+    uint64_t since; /* first */
+    bool proved;    /* a frame that the device sealed under it reached the plugin */
 };
 struct link_key {                      /* a trust-centre link key that the plugin made for the device */
     uint8_t key[ZB_KEY], hash[ZB_KEY]; /* hash: by which it is verified */
@@ -88,9 +90,27 @@ struct link_key {                      /* a trust-centre link key that the plugi
 enum device_phase { PHASE_OFF, PHASE_ASSOCIATING, PHASE_WAITING, PHASE_REJOINING, PHASE_JOINED };
 enum rejoin { REJOIN_NONE, REJOIN_SECURED, REJOIN_TRUST_CENTRE };
 enum step { STEP_NONE, STEP_NODE_DESC, STEP_REQUEST_KEY, STEP_VERIFY_KEY, STEP_DONE };
+struct update { /* an Update-Device about a device, as it reached the plugin */
+    uint64_t at;
+    struct device *router;
+    bool may, rejoin; /* it might have a key then; under its own link key */
+    unsigned codes;   /* bit i: under code i */
+};
+struct held { /* what a router has for a sleepy child, until that polls */
+    uint64_t until;
+    unsigned who; /* index of the device */
+    bool bare;    /* without NWK security: the first key */
+    struct zb_nwk n;
+    size_t len;
+    uint8_t plain[ZB_NWK_MAX];
+};
 struct device {
     struct world *w;
     unsigned index, home;
+    unsigned domain;       /* whose network key it shares at a gateway; 0: nobody's (scope `device`) */
+    bool router;           /* children may join through it */
+    struct device *wanted; /* the parent that it wants in the end, of a lower index; NULL: the gateway */
+    struct device *parent; /* that it has, or joins through */
     eui64_t eui;
     enum kind kind;
     bool sleepy, picky, old; /* old: of r20, which knows no second exchange */
@@ -102,8 +122,14 @@ struct device {
     enum device_phase phase;
     uint64_t attempt; /* events of an older one are void */
     uint16_t address;
+    uint16_t addresses[16]; /* that it had; the last at naddresses - 1, modulo */
+    unsigned naddresses;
     uint8_t key[ZB_KEY], key_seq, nwk_seq, aps_counter;
-    uint32_t counter, link_next, peer_next;
+    uint32_t counter, link_next;
+    uint32_t peer_next[MAX_DEVICES + 1]; /* by index of the device; MAX_DEVICES: the gateway */
+    uint32_t children;                   /* of a router: bit i: device i */
+    uint64_t air;                        /* ..when what it radiated last arrives */
+    struct held held[MAX_HELD];
     enum rejoin rejoin; /* what it tries instead of an association */
     unsigned rejoins;
     uint8_t link_key[ZB_KEY]; /* shared with the Trust Centre: the code's, or the one that it got */
@@ -126,6 +152,8 @@ struct device {
     size_t nkeys;
     struct link_key link[MAX_LINK_KEYS];
     size_t nlink;
+    struct update updates[8];
+    unsigned nupdates;
     bool enrolled;              /* as an operator saw it, and neither he nor the device has done anything since */
     uint64_t began;             /* when what an operator sees of it began to change last */
     uint64_t described;         /* of an old one: when its node descriptor reached the plugin; 0: not */
@@ -148,7 +176,10 @@ void device_associated(struct device *d, uint16_t address, bool refused);
 void device_receive(struct device *d, struct span frame);
 void device_announce(struct device *d);              /* after joining, and when its battery was changed */
 void device_send(struct device *d, struct span aps); /* an APS frame to the Trust Centre */
-void device_tick(void *user, uint64_t attempt);      /* sends a reading, if it is joined, and goes on */
+/* A frame of this source under the device's network key, with a fresh counter? Then it is opened. */
+bool device_opens(struct device *d, struct span frame, eui64_t source, struct zb_nwk *n, struct wr *plain);
+void device_radiate(struct device *d, const struct zb_nwk *n, struct span payload); /* seals it for its parent */
+void device_tick(void *user, uint64_t attempt); /* sends a reading, if it is joined, and goes on */
 
 /* --- the second exchange, a device's side: exchange.c --------------------------------------------------------------
  */
@@ -156,6 +187,21 @@ void device_tick(void *user, uint64_t attempt);      /* sends a reading, if it i
 void exchange_start(struct device *d);
 void exchange_hear_command(struct device *d, struct span aps);
 void exchange_hear_zdp(struct device *d, const struct zb_aps *a);
+
+/* --- routers, which are devices, too: router.c -------------------------------------------------------------------- */
+
+bool router_has_child(const struct device *r, const struct device *x);
+/* Somebody has come to r who says to be this device; status as in Update-Device: 1 by association, 3 by a bare rejoin.
+ */
+void router_claim(struct device *r, eui64_t eui, uint16_t address, uint8_t status);
+bool router_open(const struct device *r); /* may one join through it now? */
+void router_forget(struct device *r);     /* it is reset */
+void router_associate(struct device *r, struct device *x);
+void router_rejoin(struct device *r, struct device *x, bool secured);
+void router_poll(struct device *r, struct device *x);
+void router_hear(struct device *r, struct device *x, struct span frame); /* from x, for its parent or for r */
+const char *router_pass_down(struct device *r, const struct zb_nwk *n, struct span plain); /* NULL: done; or why not */
+bool router_hear_command(struct device *r, struct span aps); /* False: not a router's command */
 
 /* --- gateways: gateway.c ------------------------------------------------------------------------------------------ */
 
@@ -180,6 +226,9 @@ struct waiting { /* a frame that waits for a poll */
     uint64_t until;
     struct packet *frame;
 };
+struct path {
+    uint16_t to, by;
+};
 struct gateway {
     struct world *w;
     unsigned index;
@@ -193,6 +242,9 @@ struct gateway {
     struct request requests[MAX_REQUESTS];
     struct child children[MAX_CHILDREN];
     size_t nchildren;
+    char domains[NDOMAINS]; /* their addresses are the domains' names */
+    struct path paths[MAX_CHILDREN];
+    size_t npaths;
     struct waiting waiting[MAX_WAITING];
 };
 void gateway_connect(struct gateway *g);
@@ -230,6 +282,21 @@ void oracle_key(struct device *d, const uint8_t key[ZB_KEY]);             /* as 
 bool oracle_enrolled_at(const struct device *d, unsigned gateway);        /* has it done all that it takes? */
 void oracle_free(struct world *w);
 
+/* --- domains.c: the same of what goes through routers --------------------------------------------------------------
+ */
+
+/* Who alone may have a network key: a device, or those of a domain at a gateway. Only compared. */
+const void *domain_owner(const struct gateway *g, const struct device *d);
+bool domain_had_address(const struct device *d, uint16_t address);
+struct device *domain_device_at(struct world *w, eui64_t gateway, uint16_t address); /* last there; NULL: nobody */
+/* Did d say this, itself or by way of a router that shares its key? */
+bool domain_said(const struct device *d, const struct zb_nwk *n, const struct zb_aux *aux);
+void domain_note_update(struct device *r, unsigned gateway, struct span aps); /* r has sealed it: an Update-Device? */
+void domain_check_tunnel(struct device *r, unsigned gateway, const struct zb_cmd *c);
+/* oracle.c: a Transport-Key with a network key, under this link key? Then its fields are checked, and it is noted. */
+bool oracle_is_first_key(struct gateway *g, struct device *d, const uint8_t link_key[ZB_KEY], uint64_t transaction,
+                         bool by_code, struct span aps);
+
 /* --- verdict.c: what is to be true at the end --------------------------------------------------------------------- */
 
 void verdict(struct world *w); /* calm weather, then everyone's end */
@@ -262,7 +329,8 @@ struct world {
     FILE *trace, *dump;
     char breach[300];
     struct tally {
-        uint64_t keys, joined, linked, rejoined, left, refused, downlinks, attacks, kills, restarts, repeats, wishes;
+        uint64_t keys, tunnelled, removed, other_domain, joined, linked, rejoined, left, refused, downlinks, attacks,
+            kills, restarts, repeats, wishes;
     } tally;
 };
 /* Run the schedule of this seed. trace, dump may be NULL. False: why holds the breach. */

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <time.h>
 
+const char *const domain_names[NDOMAINS] = {NULL, "hall", "cellar"};
+
 struct reply { /* of a request that is answered before the caller goes on */
     enum st st;
     char *text; /* of one member */
@@ -72,6 +74,11 @@ void operator_start(struct world *w)
     for (unsigned i = 0; i < NAES; i++) {
         snprintf(w->aes[i].id, sizeof w->aes[i].id, "//example.org/in-cse/Cae%u", i);
         make_credential(w, false, w->aes[i].id, w->aes[i].kpm);
+    }
+    for (unsigned i = 1; i < NDOMAINS; i++) {
+        snprintf(path, sizeof path, "v1/applications/%s", domain_names[i]);
+        snprintf(body, sizeof body, "{\"keyScope\":\"application\",\"members\":[\"%s\"]}", w->aes[0].id);
+        free(ask_now(w, CSE_UPDATE, path, VHOST_OPERATOR, body, "name"));
     }
     for (unsigned i = 0; i < w->ndevices; i++)
         wish_first(&w->devices[i]);
@@ -153,6 +160,8 @@ static void put_body(struct device *d, const struct registration *r, char body[6
     int n = snprintf(body, 600, "{\"installCode\":\"%s\"", d->codes[r->code]);
     if (d->kind != KIND_FOREIGN)
         n += snprintf(body + n, 600 - (size_t)n, ",\"targets\":[\"%s\"]", d->w->aes[0].id);
+    if (d->domain != 0)
+        n += snprintf(body + n, 600 - (size_t)n, ",\"application\":\"%s\"", domain_names[d->domain]);
     if (r->gateways != 0) {
         const char *sep = "";
         n += snprintf(body + n, 600 - (size_t)n, ",\"gateways\":[");

@@ -2,7 +2,7 @@
  *  1. no (key, source, counter) is radiated twice, but for the very same bytes of the same transaction;
  *  2. a key leaves only for a device with a registered install code, sealed under that code's link key, and where the
  *     registration allows it;
- *  3. no two devices have the same network key (scope `device`);
+ *  3. no two devices have the same network key, but those of one domain at one gateway (domains.c);
  *  4. only a frame of the device proves a key: AEs and operators never see a key, a gateway or an address that it did
  *     not prove, and a device that is enrolled stays so until an operator wishes otherwise, or it leaves;
  *  5. the same (gateway, transaction) gets the same bytes;
@@ -106,45 +106,59 @@ static void note_key(struct gateway *g, struct device *d, bool by_code, const ui
 {
     struct world *w = g->w;
     uint64_t at = used_digest(USED_SEED, key, ZB_KEY);
-    struct device *owner = map64_get(w->owners, at);
-    if (owner != NULL && owner != d)
-        breach(w, "devices %u and %u share a network key", owner->index, d->index);
-    if (owner == NULL && !map64_put(w->owners, at, d))
+    const void *owner = map64_get(w->owners, at), *should = domain_owner(g, d);
+    if (owner != NULL && owner != should)
+        breach(w, "device %u got a network key that is not its, or its domain's, alone", d->index);
+    if (owner == NULL && !map64_put(w->owners, at, (void *)(uintptr_t)should))
         abort();
     for (size_t i = 0; i < d->nkeys; i++)
         if (memcmp(d->keys[i].key, key, ZB_KEY) == 0) {
             if (d->keys[i].gateway != g->index)
                 breach(w, "device %u has one key at two gateways", d->index);
+            if (d->domain != 0 && by_code) { /* it joins once more, and its domain's key is what it was */
+                d->keys[i].sent = vhost_now(w->h);
+                d->keys[i].by_code = true;
+            }
             return;
         }
     if (d->nkeys == MAX_KEYS) { /* the oldest are of long ago */
         memmove(d->keys, d->keys + 1, (MAX_KEYS - 1) * sizeof d->keys[0]);
         d->nkeys--;
     }
-    d->keys[d->nkeys] = (struct known_key){.gateway = g->index, .by_code = by_code, .sent = vhost_now(w->h)};
+    d->keys[d->nkeys] =
+        (struct known_key){.gateway = g->index, .by_code = by_code, .sent = vhost_now(w->h), .since = vhost_now(w->h)};
     memcpy(d->keys[d->nkeys++].key, key, ZB_KEY);
 }
 
-/* A Transport-Key with a network key, under this link key. */
-static bool is_first_key(struct gateway *g, struct device *d, const uint8_t link_key[ZB_KEY], uint64_t transaction,
-                         bool by_code, struct span frame)
+bool oracle_is_first_key(struct gateway *g, struct device *d, const uint8_t link_key[ZB_KEY], uint64_t transaction,
+                         bool by_code, struct span aps)
 {
-    struct zb_nwk n;
     struct zb_aps a;
     struct zb_aux aux;
     struct zb_cmd c;
     uint8_t buf[ZB_NWK_MAX];
     struct wr plain = wr_of(buf, sizeof buf);
-    if (zb_nwk_parse(frame, &n) != ZB_OK ||
-        zb_aps_open(g->w->crypto, link_key, n.payload, 0, &a, &aux, &plain) != ZB_OK ||
+    if (zb_aps_open(g->w->crypto, link_key, aps, 0, &a, &aux, &plain) != ZB_OK ||
         zb_cmd_parse(wr_span(&plain), &c) != ZB_OK)
         return false;
     if (aux.src64 != g->eui || c.src != g->eui || c.dst != d->eui || c.id != ZB_TRANSPORT_KEY ||
-        c.key_type != ZB_KEYTYPE_NWK || aux.key_id != ZB_KEY_ID_TRANSPORT || (frame.n != 62) != g->extended)
+        c.key_type != ZB_KEYTYPE_NWK || aux.key_id != ZB_KEY_ID_TRANSPORT)
         breach(g->w, "a Transport-Key for device %u has wrong fields", d->index);
-    use(g->w, link_key, aux.src64, aux.counter, transaction, frame);
-    dump(g->w, "first-key", frame, link_key, g->eui, d->eui, aux.counter, transaction);
+    use(g->w, link_key, aux.src64, aux.counter, transaction, aps);
+    dump(g->w, "first-key", aps, link_key, g->eui, d->eui, aux.counter, transaction);
     note_key(g, d, by_code, c.key);
+    return true;
+}
+
+/* ..in a frame of its own. */
+static bool is_first_key(struct gateway *g, struct device *d, const uint8_t link_key[ZB_KEY], uint64_t transaction,
+                         bool by_code, struct span frame)
+{
+    struct zb_nwk n;
+    if (zb_nwk_parse(frame, &n) != ZB_OK || !oracle_is_first_key(g, d, link_key, transaction, by_code, n.payload))
+        return false;
+    if ((frame.n != 62) != g->extended)
+        breach(g->w, "a Transport-Key for device %u has not its gateway's form", d->index);
     return true;
 }
 
@@ -274,7 +288,7 @@ void oracle_uplink(struct device *d, struct span frame)
         struct zb_aux aux;
         uint8_t buf[ZB_NWK_MAX];
         struct wr plain = wr_of(buf, sizeof buf);
-        if (zb_nwk_open(d->w->crypto, d->keys[i].key, frame, &n, &aux, &plain) != ZB_OK || aux.src64 != d->eui)
+        if (zb_nwk_open(d->w->crypto, d->keys[i].key, frame, &n, &aux, &plain) != ZB_OK || !domain_said(d, &n, &aux))
             continue;
         if (!d->keys[i].proved && d->keys[i].by_code)
             d->leaving = false;
@@ -282,6 +296,8 @@ void oracle_uplink(struct device *d, struct span frame)
             begins(d); /* it joins, maybe not for the first time */
         d->keys[i].proved = true;
         note_said(d, &n, wr_span(&plain));
+        if (d->router)
+            domain_note_update(d, d->keys[i].gateway, wr_span(&plain));
     }
 }
 
@@ -355,7 +371,7 @@ static void note_confirmed(struct device *d, const struct known_key *under, stru
     l->confirmed = true;
     d->earned = l->verified;
     d->confirmed = vhost_now(d->w->h);
-    d->spent |= under->by_code && d->code_touched < under->sent && d->reg.exists;
+    d->spent |= under->by_code && d->code_touched < under->since && d->reg.exists;
 }
 
 /* An APS command under this link key; l: the same as one that the device got, or NULL. */
@@ -370,10 +386,12 @@ static bool is_command(struct device *d, const struct known_key *under, const ui
     struct wr plain = wr_of(buf, sizeof buf);
     if (zb_aps_open(w->crypto, link_key, aps, 0, &a, &aux, &plain) != ZB_OK)
         return false;
+    bool wrong = zb_cmd_parse(wr_span(&plain), &c) != ZB_OK || aux.src64 != w->gateways[under->gateway].eui;
     /* Sealed again for Stale it is the same frame at this layer. */
     use(w, link_key, aux.src64, aux.counter, 0, aps);
-    if (zb_cmd_parse(wr_span(&plain), &c) != ZB_OK || c.key_type != ZB_KEYTYPE_TCLK || c.dst != d->eui ||
-        aux.src64 != w->gateways[under->gateway].eui) {
+    if (!wrong && d->router && c.id == ZB_REMOVE_DEVICE && aux.key_id == ZB_KEY_ID_DATA) {
+        w->tally.removed++;
+    } else if (wrong || c.key_type != ZB_KEYTYPE_TCLK || c.dst != d->eui) {
         breach(w, "a command for device %u has wrong fields", d->index);
     } else if (c.id == ZB_TRANSPORT_KEY && aux.key_id == ZB_KEY_ID_LOAD && c.src == aux.src64) {
         dump(w, "link-key", aps, link_key, aux.src64, d->eui, aux.counter, 0);
@@ -391,10 +409,16 @@ static bool is_command(struct device *d, const struct known_key *under, const ui
 static void check_said(struct device *d, const struct known_key *under, const struct zb_nwk *n, struct span plain)
 {
     struct zb_aps a;
+    struct zb_cmd c;
     if ((n->fcf & ZB_FCF_TYPE) != ZB_NWK_DATA || zb_aps_parse(plain, &a) != ZB_OK || (a.fcf & 3u) != ZB_APS_COMMAND)
         return;
+    if ((a.fcf & ZB_APS_SECURITY) == 0 && zb_cmd_parse(a.payload, &c) == ZB_OK && c.id == ZB_TUNNEL) {
+        domain_check_tunnel(d, under->gateway, &c);
+        return;
+    }
     if ((a.fcf & ZB_APS_SECURITY) == 0) {
-        breach(d->w, "device %u is sent a bare command", d->index); /* a refusal; no device here earns one */
+        /* a refusal; no device here earns one */
+        breach(d->w, "device %u is sent a bare command, %02x", d->index, a.payload.n != 0 ? a.payload.p[0] : 0);
         return;
     }
     for (size_t i = d->nlink; i-- > 0;)
@@ -416,6 +440,9 @@ void oracle_downlink(struct world *w, const struct egp_message *m)
         check_rejoin_key(w, d, m);
         return;
     }
+    struct device *parent = domain_device_at(w, m->env.gateway, head.dst);
+    if (parent != NULL && (d == NULL || !domain_had_address(d, head.dst)))
+        d = parent; /* what is about a device is sent to its parent */
     for (size_t i = d != NULL ? d->nkeys : 0; i-- > 0;) {
         struct zb_nwk n;
         struct zb_aux aux;
@@ -423,7 +450,7 @@ void oracle_downlink(struct world *w, const struct egp_message *m)
         struct wr plain = wr_of(buf, sizeof buf);
         if (zb_nwk_open(w->crypto, d->keys[i].key, frame, &n, &aux, &plain) != ZB_OK)
             continue;
-        if (!d->keys[i].proved || w->gateways[d->keys[i].gateway].eui != m->env.gateway)
+        if (!d->keys[i].proved || w->gateways[d->keys[i].gateway].eui != m->env.gateway || aux.src64 != m->env.gateway)
             breach(w, "a frame for device %u under a key that is not proved there", d->index);
         use(w, d->keys[i].key, aux.src64, aux.counter, m->env.transaction, frame);
         dump(w, "nwk", frame, d->keys[i].key, aux.src64, d->eui, aux.counter, m->env.transaction);

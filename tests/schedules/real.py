@@ -15,13 +15,15 @@ ROOT = Path(__file__).resolve().parents[2]
 for folder in ("tests/e2e", "tests/interop", "tests/sim"):
     sys.path.insert(0, str(ROOT / folder))
 from relay import Relay  # noqa: E402
-from stack import Stack, StackError  # noqa: E402
+from stack import AE_ID, Stack, StackError  # noqa: E402
 
 EXPIRES_SECONDS = 2  # whole seconds are told
 JOIN_SECONDS = 75
 ATTEMPTS = 120  # a joiner's, of half a second each: the session to mefd, too, must first come through the relay
-EXPECTED = {"stranger": "unknown-device", "expired": "code-expired", "elsewhere": "gateway-not-allowed"}
+EXPECTED = {"stranger": "unknown-device", "foreign": "unknown-device", "expired": "code-expired", "elsewhere": "gateway-not-allowed"}
+GATEWAY = "0000"
 ELSEWHERE = "00124b00ffffffff"
+ATTACKED_LOSS = 50  # at most so many of 1,000 datagrams are lost where an attacker is: what he has sent up takes the same way
 
 
 class RelayedStack(Stack):
@@ -41,17 +43,43 @@ class RelayedStack(Stack):
 def register(s: Stack, d: dict):
     soon = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + EXPIRES_SECONDS))
     more = {"expired": {"expiresAt": soon}, "elsewhere": {"gateways": [ELSEWHERE]}}.get(d["kind"], {})
+    if d["application"]:
+        more["application"] = d["application"]
     if d["kind"] not in ("stranger", "foreign"):  # another stakeholder's device is a stranger here
         s.register_code(d["eui64"], d["wrong"] if d["kind"] == "wrong-code" else d["code"], **more)
 
 
-def joiner(s: Stack, d: dict):
+def joiner(s: Stack, d: dict, parent: str):
     options = ["--attempts", ATTEMPTS, "--key-timeout", d["keyTimeout"], "--counter", d["counter"],
-               "--report", "0x0402/0/s16/2150/0.7", "--key-out", s.folder / f"{d['eui64']}.key"]
+               "--report", "0x0402/0/s16/2150/4.0", "--key-out", s.folder / f"{d['eui64']}.key"]
     options += ["--sleepy"] if d["sleepy"] else []
     options += ["--picky"] if d["picky"] else []
     options += ["--revision", 20] if d["old"] else []
-    return s.join(d["eui64"], d["code"], *options)
+    return s.join(d["eui64"], d["code"], "--parent", parent, *options, program="router" if d["router"] else "joiner")
+
+
+def start(s: Stack, devices: list) -> list:
+    """(device, its process); parents first, each where it wants to be."""
+    joiners = []
+    for d in devices:
+        parent = GATEWAY
+        if d["parent"] >= 0:
+            router = joiners[d["parent"]][1]
+            opened = next((e for e in router.history if e["event"] == "open"), None)
+            opened = opened or router.wait_event(2 * JOIN_SECONDS, event="open")  # its exchange included
+            if opened is None:
+                raise StackError(f"{devices[d['parent']]['eui64']} did not open its network\n{router.tail()}")
+            parent = opened["short"]
+        joiners.append((d, joiner(s, d, parent)))
+    return joiners
+
+
+def expected(d: dict, devices: list) -> str | None:
+    """The reason why it does not join; None: it has the wrong code, and nobody knows. A good one joins: ""."""
+    if d["kind"] == "good":
+        elsewhere = d["parent"] >= 0 and devices[d["parent"]]["application"] != d["application"]
+        return "parent-key-domain" if elsewhere else ""
+    return EXPECTED.get(d["kind"])
 
 
 def refusals(s: Stack, eui64: str) -> set:
@@ -64,12 +92,13 @@ def has_joined(process) -> bool:
     return any(e.get("event") == "joined" for e in process.history)
 
 
-def check(s: Stack, d: dict, process):
+def check(s: Stack, d: dict, process, reason: str | None):
     """Enrolled with the device's own key, or not joined for the right reason; else StackError."""
-    if d["kind"] == "good":
-        if not has_joined(process) and process.wait_event(JOIN_SECONDS, event="joined") is None:
+    if reason == "":
+        patience = JOIN_SECONDS * (1 if d["parent"] < 0 else 3)  # nobody repeats what a router tells and is told
+        if not has_joined(process) and process.wait_event(patience, event="joined") is None:
             raise StackError(f"{d['eui64']} did not join\n{process.tail()}")
-        s.wait_state(d["eui64"], "enrolled", JOIN_SECONDS)
+        s.wait_state(d["eui64"], "enrolled", patience)
         out = s.folder / f"{d['eui64']}.ae"
         code, _, err = s.mefkey("get", d["eui64"], "--out", out)
         if code != 0 or out.read_text().strip() != (s.folder / f"{d['eui64']}.key").read_text().strip():
@@ -80,7 +109,6 @@ def check(s: Stack, d: dict, process):
     state = s.rest("GET", f"/v1/devices/{d['eui64']}")[1].get("state", "absent")
     if state == "enrolled":
         raise StackError(f"{d['eui64']} ({d['kind']}) is enrolled")
-    reason = EXPECTED.get(d["kind"], "unknown-device" if d["kind"] == "foreign" else None)
     end = time.monotonic() + JOIN_SECONDS
     while reason is not None and reason not in refusals(s, d["eui64"]) and time.monotonic() < end:
         time.sleep(0.5)
@@ -93,22 +121,28 @@ def schedule(build: Path, folder: Path, seed: int, attacked: bool):
                                      capture_output=True, text=True, timeout=60).stdout)
     rng = random.Random(seed)
     s = RelayedStack(build, folder)
-    s.relay = Relay("127.0.0.1", s.coaps, seed, plan["loss"] / 1000, plan["twice"] / 1000, plan["late"] / 1000)
+    loss = min(plan["loss"], ATTACKED_LOSS) if attacked else plan["loss"]
+    s.relay = Relay("127.0.0.1", s.coaps, seed, loss / 1000, plan["twice"] / 1000, plan["late"] / 1000)
     try:
         s.start({("eg", "allow-short-install-codes"): "yes"})
+        for name in {d["application"] for d in plan["devices"]} - {""}:
+            s.must("PUT", f"/v1/applications/{name}", {"keyScope": "application", "members": [AE_ID]})
         for d in plan["devices"]:
             register(s, d)
         if any(d["kind"] == "expired" for d in plan["devices"]):
             time.sleep(EXPIRES_SECONDS + 1)
         if attacked:
-            s.attack([d["eui64"] for d in plan["devices"]], "--seed", seed, "--rate", rng.randrange(5, 40))
-        joiners = [(d, joiner(s, d)) for d in plan["devices"]]
+            s.attack([d["eui64"] for d in plan["devices"]], "--seed", seed, "--rate", rng.randrange(2, 12))
+        joiners = start(s, plan["devices"])
         if rng.random() < 0.5:
             good = [j for d, j in joiners if d["kind"] == "good"] or [j for _, j in joiners]
             good[0].wait_event(rng.random() * 3, event="joined")
             s.restart_mefd(signal.SIGKILL)
         for d, process in sorted(joiners, key=lambda x: x[0]["kind"] != "good"):
-            check(s, d, process)
+            check(s, d, process, expected(d, plan["devices"]))
+        for log in s.logs.glob("*er.log"):
+            if '"replay"' in log.read_text():
+                raise StackError(f"a counter came twice: {log}")
     finally:
         s.stop()
         s.relay.close()

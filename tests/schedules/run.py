@@ -53,12 +53,12 @@ class Frames:
             command, counter = zbcodec.open_aps_command(frame, key, zbcodec.KEY_LOAD, source, 0)
             zbcodec.parse_link_key(command, int(f["device"], 16), source, key)
             return counter
-        nwk = zbcodec.parse_nwk(frame)
         if f["kind"] == "first-key":
-            tk = zbcodec.open_transport_key(nwk, key, int(f["device"], 16), 0)
+            tk = zbcodec.open_first_key(frame, key, int(f["device"], 16), 0)
             if tk.source != int(f["source"], 16):
                 raise zbcodec.FrameError("from another Trust Centre")
             return tk.counter
+        nwk = zbcodec.parse_nwk(frame)
         aux, secret = zbcodec.parse_aux(nwk.payload)
         zbcodec.open_secured(key, nwk.header, aux, secret)
         if aux.source != int(f["source"], 16):

@@ -105,11 +105,18 @@ static void check(struct device *d)
     unsigned want = expected(d);
     bool told = (want >> d->refused & 1) != 0;
     if (d->phase == PHASE_JOINED) {
-        if (!at_one(d))
+        if (d->parent != NULL && (!router_open(d->parent) || d->parent->domain != d->domain))
+            breach(d->w, "device %u is joined through router %u, which has another key, or none", d->index,
+                   d->parent->index);
+        else if (!at_one(d))
             breach(d->w, "device %u (%s) is joined, and the EG says %s %s", d->index, kind_names[d->kind], s.state,
                    s.reason);
         else
             check_commands(d);
+    } else if (d->parent != NULL) { /* where nobody is told why not */
+        if (want == 1u << EGP_OK && d->reg.code == 0 && d->parent->domain == d->domain && router_open(d->parent))
+            breach(d->w, "device %u did not enrol through router %u: %s %s", d->index, d->parent->index, s.state,
+                   s.reason);
     } else if ((want & 1u << EGP_OK) == 0 || (told && d->refused != EGP_OK)) {
         if (!told)
             breach(d->w, "device %u (%s) was told %s, which is none of %x", d->index, kind_names[d->kind],
@@ -137,10 +144,23 @@ static void check_host(struct world *w)
         breach(w, "the plugin gave up");
 }
 
+/* How far it wants to be from the gateway. */
+static unsigned level(const struct device *d)
+{
+    return d->wanted == NULL ? 0 : 1 + level(d->wanted);
+}
+
+/* Is it where it wants to be, as far as it can, and does its parent know it? */
+static bool is_placed(const struct device *d)
+{
+    const struct device *place = d->wanted != NULL && router_open(d->wanted) ? d->wanted : NULL;
+    return d->parent == place && (place == NULL || router_has_child(place, d));
+}
+
 /* Who is not well begins anew, mostly with an operator's help; some others do as well, or rejoin. */
 static void come_again(struct device *d)
 {
-    if (!at_one(d) || chance(d->w, 200)) {
+    if (!at_one(d) || !is_placed(d) || chance(d->w, 200)) {
         device_reset(d, draw(d->w, 3000));
         if (d->kind != KIND_STRANGER && d->reg.exists && chance(d->w, 800))
             operator_wish(d, OP_REARM, NULL);
@@ -159,9 +179,15 @@ void verdict(struct world *w)
     for (unsigned i = 0; i < w->ndevices && w->breach[0] == '\0'; i++)
         if (w->devices[i].nwishes > 0)
             breach(w, "a wish of the operator for device %u is not answered", i);
-    for (unsigned i = 0; i < w->ndevices && w->breach[0] == '\0'; i++)
-        come_again(&w->devices[i]);
-    rest(w, JOIN_MS);
+    unsigned levels = 0;
+    for (unsigned i = 0; i < w->ndevices; i++)
+        levels = level(&w->devices[i]) > levels ? level(&w->devices[i]) : levels;
+    for (unsigned l = 0; l <= levels; l++) { /* parents first */
+        for (unsigned i = 0; i < w->ndevices && w->breach[0] == '\0'; i++)
+            if (level(&w->devices[i]) == l)
+                come_again(&w->devices[i]);
+        rest(w, JOIN_MS);
+    }
     for (unsigned i = 0; i < w->ndevices; i++)
         if (w->devices[i].phase != PHASE_JOINED) {
             w->devices[i].phase = PHASE_OFF;

@@ -154,6 +154,37 @@ static void plan_device(struct world *w, struct device *d, unsigned index)
     }
 }
 
+static struct device *plan_parent(struct world *w, const struct device *d)
+{
+    struct device *found = NULL;
+    for (unsigned i = 0; i < d->index; i++) {
+        struct device *r = &w->devices[i];
+        if (r->router && r->home == d->home && (r->domain == d->domain || chance(w, 150)) &&
+            (found == NULL || chance(w, 500)))
+            found = r;
+    }
+    return found;
+}
+
+/* Who shares a key with whom, who routes, and who wants to be below whom; a third of the worlds has no domains. */
+static void plan_domains(struct world *w)
+{
+    if (chance(w, 330))
+        return;
+    for (unsigned i = 0; i < w->ndevices; i++) {
+        struct device *d = &w->devices[i];
+        d->home = chance(w, 700) ? w->devices[0].home : d->home;
+        d->picky &= !w->gateways[d->home].extended;
+        if (d->kind != KIND_FOREIGN)
+            d->domain = chance(w, 700) ? 1 : (unsigned)draw(w, NDOMAINS);
+        d->router = d->domain != 0 && d->kind == KIND_GOOD && (i == 0 || chance(w, 400));
+        d->sleepy &= !d->router;
+        d->old &= !d->router;
+        d->capability = d->router ? 0x8e : d->capability;
+        d->wanted = chance(w, 850) ? plan_parent(w, d) : NULL;
+    }
+}
+
 static void plan(struct world *w)
 {
     bool fair = chance(w, 150);
@@ -175,6 +206,7 @@ static void plan(struct world *w)
                                           .pan = (uint16_t)(0x1a62 + i)};
     for (unsigned i = 0; i < w->ndevices; i++)
         plan_device(w, &w->devices[i], i);
+    plan_domains(w);
 }
 
 /* --- what happens besides ----------------------------------------------------------------------------------------- */
@@ -326,9 +358,11 @@ bool schedule_plan(uint64_t seed, FILE *out)
         fprintf(out,
                 "%s{\"eui64\":\"%016" PRIx64
                 "\",\"kind\":\"%s\",\"code\":\"%s\",\"wrong\":\"%s\",\"sleepy\":%s,\"picky\":%s,\"old\":%s,"
-                "\"keyTimeout\":%u,\"counter\":%u}",
+                "\"keyTimeout\":%u,\"counter\":%u,\"application\":\"%s\",\"router\":%s,\"parent\":%d}",
                 i == 0 ? "" : ",", d->eui, kind_names[d->kind], d->codes[0], d->codes[1], d->sleepy ? "true" : "false",
-                d->picky ? "true" : "false", d->old ? "true" : "false", d->key_timeout, d->counter);
+                d->picky ? "true" : "false", d->old ? "true" : "false", d->key_timeout, d->counter,
+                d->domain != 0 ? domain_names[d->domain] : "", d->router ? "true" : "false",
+                d->wanted != NULL ? (int)d->wanted->index : -1);
     }
     fputs("]}\n", out);
     release(w);

@@ -215,12 +215,17 @@ class Story:
         if joiner.wait_event(5, event="reported") is None:
             raise StackError("the device does not report:\n" + joiner.tail())
         self.planter.started("joiner")
-        self.joiner, key = joiner, bytes.fromhex(out.read_text())
+        self.joiner, self.key_file = joiner, out
+        self._took_key()
+
+    def _took_key(self, *gone: str):
+        """The device's newest key, which takes the place of the one before; `gone` may have that in memory not used again."""
+        key = bytes.fromhex(self.key_file.read_text())
         name = f"network-key-{len(self.devices)}"
         if key not in self.revealed.all().values():
             raise StackError("the device's key is none of those that came into the vault")
         for old in self.devices:  # mefkey follows the device to its new key, and forgets the old one
-            self.search.secrets[old].wanted, self.search.secrets[old].holders = set(), set()
+            self.search.secrets[old].wanted, self.search.secrets[old].holders = set(), set(gone)
         self.devices[name] = key
         self.secret(name, key, "memory:joiner", "memory:mefkey-open", wanted=("memory:joiner",))
 
@@ -326,11 +331,30 @@ class Story:
         s.processes.remove(self.joiner)
         s.must("POST", f"/v1/devices/{self.eui}/rearm", {})
         self.join(*self.rng.choice(([], ["--sleepy"], ["--router"], ["--rejoin", "secured"])))
+        self._followed()
+
+    def _followed(self):
+        """The AE has come to the newest key."""
         while self.follow.wait_event(0, cluster=0x0402) is not None:
             pass  # readings under the old key
         if self.follow.wait_event(20, cluster=0x0402) is None:
             raise StackError("the AE opens no frame under the new key:\n" + self.follow.tail())
         self.search.secrets[f"network-key-{len(self.devices) - 1}"].wanted.add("memory:mefkey-open")
+
+    def lose_key(self):
+        """The device has lost its network key, and asks for another by its link key. The simulated one, which is no part of
+        the product, may still have the lost one in memory that it does not use."""
+        s = self.stack
+        self.joiner.stop(signal.SIGKILL)
+        s.processes.remove(self.joiner)
+        s.must("POST", f"/v1/devices/{self.eui}/rearm", {})
+        self.join("--rejoin", "trust-centre", "--rejoin-after", "12", *self.rng.choice(([], ["--sleepy"])))
+        self._followed()
+        for event in ("rejoined", "joined", "reported"):
+            if self.joiner.wait_event(20, event=event) is None:
+                raise StackError(f"the device has not {event}:\n" + self.joiner.tail())
+        self._took_key("memory:joiner")
+        self._followed()
 
     def restart(self):
         self.stack.restart_mefd()
@@ -410,7 +434,8 @@ class Story:
 
     def run(self):
         try:
-            for act in (self.begin, self.register, self.join, self.retrieve, self.command, self.rejoin, self.restart, self.withdraw):
+            for act in (self.begin, self.register, self.join, self.retrieve, self.command, self.rejoin, self.lose_key, self.restart,
+                        self.withdraw):
                 act()
                 self.moment(act.__name__)
             self.end()

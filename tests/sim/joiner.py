@@ -14,7 +14,7 @@ import struct
 import sys
 import time
 
-from radio import BROADCAST, FRAME_BEACON, FRAME_COMMAND, FRAME_DATA, Radio
+from radio import BROADCAST, DATA_REQUEST, FRAME_BEACON, FRAME_COMMAND, FRAME_DATA, Radio
 from tclk import FIRST_REVISION, NODE_DESC_REQ, NODE_DESC_RSP, LinkKeyExchange
 from zbcodec import (APS_COMMAND, ZCL_TYPES, FrameError, build_aps_data, eui_bytes, eui_text, link_key_of, open_secured,
                      open_transport_key, parse_aps_data, parse_aux, parse_nwk, seal_nwk, zcl_report)
@@ -57,8 +57,11 @@ class Joiner:
         self.radio = radio or Radio(group, port, args.channel, self.eui, self.rng)
         self.capability = 0x80 if args.sleepy else 0x8C if not args.router else 0x8E
         self.link_next = 0          # next counter expected under the link key
+        self.link_counter = 0       # our own, last used under it
         self.key = None             # TransportKey once accepted
         self.peer_next = {}         # NWK source -> next counter expected under the network key
+        self.heard = set()          # (source, counter) under that key: each may be there once
+        self.parent, self.depth = 0x0000, 0
         self.counter = args.counter
         self.nwk_seq, self.aps_counter, self.tsn = (self.rng.randrange(256) for _ in range(3))
         self.on = False
@@ -67,7 +70,7 @@ class Joiner:
     # --- MAC ---------------------------------------------------------------------------------------------------------
 
     def scan(self):
-        """Active scan; returns (pan, coordinator) of the first open network that fits, or None."""
+        """Active scan; returns (pan, parent) of the first open network that fits, or None."""
         r = self.radio
         r.pan, r.short = BROADCAST, BROADCAST
         r.send(struct.pack("<HBHHB", 0x0803, r.next_seq(), BROADCAST, BROADCAST, 0x07))
@@ -90,18 +93,21 @@ class Joiner:
         capacity = info >> 10 & 1 if self.args.router else info >> 15
         if not capacity or (self.args.pan is not None and f.src_pan != self.args.pan):
             return None
+        if self.args.parent is not None and f.src != self.args.parent:
+            return None
+        self.depth = (info >> 11 & 15) + 1
         return f.src_pan, f.src
 
-    def associate(self, pan: int, coordinator: int) -> int | None:
-        """MAC association; returns the coordinator's EUI-64, or None. Sets our short address."""
+    def associate(self, pan: int, parent: int) -> int | None:
+        """MAC association; returns the parent's EUI-64, or None. Sets our short address."""
         r = self.radio
-        r.pan, r.short = pan, 0xFFFE
-        head = struct.pack("<HBHHH", 0xC823, r.next_seq(), pan, coordinator, BROADCAST)
+        r.pan, r.short, self.parent = pan, 0xFFFE, parent
+        head = struct.pack("<HBHHH", 0xC823, r.next_seq(), pan, parent, BROADCAST)
         if r.send(head + eui_bytes(self.eui) + bytes([0x01, self.capability])) is None:
             event("associate-failed", reason="no MAC acknowledgement")
             return None
         time.sleep(RESPONSE_WAIT)
-        f = self.poll(coordinator)
+        f = self.poll()
         if f is None or f.type != FRAME_COMMAND or len(f.payload) != 4 or f.payload[0] != 0x02:
             event("associate-failed", reason="no association response")
             return None
@@ -110,16 +116,16 @@ class Joiner:
             event("associate-refused", status=status)
             return None
         r.short = short
-        event("associated", pan=f"{pan:04x}", short=f"{short:04x}", coordinator=eui_text(f.src))
+        event("associated", pan=f"{pan:04x}", short=f"{short:04x}", parent=eui_text(f.src))
         return f.src
 
-    def poll(self, parent: int):
+    def poll(self):
         """One Data request; the frame it yields, or None. Beacons and broadcasts heard meanwhile are others'."""
         r = self.radio
         if r.short < 0xFFF8:
-            psdu = struct.pack("<HBHHHB", 0x8863, r.next_seq(), r.pan, parent, r.short, 0x04)
+            psdu = struct.pack("<HBHHHB", 0x8863, r.next_seq(), r.pan, self.parent, r.short, 0x04)
         else:
-            psdu = struct.pack("<HBHH", 0xC863, r.next_seq(), r.pan, parent) + eui_bytes(self.eui) + b"\x04"
+            psdu = struct.pack("<HBHH", 0xC863, r.next_seq(), r.pan, self.parent) + eui_bytes(self.eui) + DATA_REQUEST
         ack = r.send(psdu)
         end = time.monotonic() + (POLL_FRAME_WAIT if ack is not None and ack.pending else 0)
         while (left := end - time.monotonic()) > 0:
@@ -135,7 +141,7 @@ class Joiner:
         end = time.monotonic() + timeout
         while not self.radio.queue:  # what came while it was awake
             self.radio.slept()
-            f = self.poll(0x0000)
+            f = self.poll()
             left = end - time.monotonic()
             if f is not None or left <= 0:
                 return f
@@ -162,13 +168,14 @@ class Joiner:
         nwk = parse_nwk(f.payload)
         if nwk.secured:
             raise FrameError("NWK-secured frame without a network key")
-        if nwk.dst != self.radio.short or nwk.src != 0x0000:
-            raise FrameError("not from the coordinator to us")
+        if nwk.dst != self.radio.short or nwk.src != self.parent:
+            raise FrameError("not from the parent to us")
         if self.args.picky and (len(f.payload) != 62 or nwk.fcf != 0x0008 or nwk.payload[0] != 0x21):
             raise FrameError("not the plain 62-byte form")
-        self.key = open_transport_key(nwk, self.link_key, self.eui, self.link_next)
+        before, self.key = self.key, open_transport_key(nwk, self.link_key, self.eui, self.link_next)
         self.link_next = self.key.counter + 1
-        self.peer_next, self.counter = {}, self.args.counter
+        if before is None or before.key != self.key.key:  # else a reset loses no counter (Zig 4.3.4)
+            self.peer_next, self.heard, self.counter = {}, set(), self.args.counter
         if self.args.key_out:
             fd = os.open(self.args.key_out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(fd, "w") as out:
@@ -204,7 +211,7 @@ class Joiner:
             self.leave()
             return False
         if self.exchange.confirmed:
-            self.link_key, self.link_next = self.exchange.new_key, self.exchange.new_next
+            self.link_key, self.link_next, self.link_counter = self.exchange.new_key, self.exchange.new_next, 0
             event("link-key", verified=True)
         return True
 
@@ -213,14 +220,14 @@ class Joiner:
     def rejoin(self, secured: bool) -> bool:
         """Under the network key; or without it, as a device that lost it: by the link key that it shares with its TC."""
         command = bytes([0x06, self.capability])
+        if self.args.rejoin_parent is not None:
+            self.parent = self.args.rejoin_parent
         for attempt in range(1, min(self.args.attempts, MAX_REJOINS) + 1):
             event("rejoin", secured=secured, attempt=attempt)
             if secured:
-                self.transmit_nwk(0x0000, 0x1209, 1, command)
+                self.transmit_nwk(self.parent, 0x1209, 1, command)
             else:
-                self.nwk_seq = self.nwk_seq + 1 & 0xFF
-                nwk = struct.pack("<HHHBB", 0x1009, 0x0000, self.radio.short, 1, self.nwk_seq) + eui_bytes(self.eui) + command
-                self.to_parent(0x0000, 0x8861, nwk)
+                self.mac_send(self.parent, self.nwk_header(0x1009, self.parent, 1) + command)
             if self.await_rejoin_response(secured) and (secured or self.wait_for_key()):
                 self.announce()
                 return True
@@ -253,14 +260,13 @@ class Joiner:
             left = end - time.monotonic()
             if left <= 0:
                 return False
-            f = self.next_frame(min(left, POLL_INTERVAL if self.args.sleepy else 0.05))
-            if f is not None and f.type == FRAME_DATA:
-                self.obey(f)
+            self.hear(self.next_frame(min(left, POLL_INTERVAL if self.args.sleepy else 0.05)))
         return True
 
-    def obey(self, f):
+    def hear(self, f):
         try:
-            self.downlink(f)
+            if f is not None and f.type == FRAME_DATA:
+                self.downlink(f)
         except FrameError as e:
             event("frame-refused", reason=str(e))
 
@@ -289,8 +295,8 @@ class Joiner:
         return True
 
     def leave(self):
-        """NWK leave, as a device that failed does."""
-        self.transmit_nwk(0x0000, 0x1209, 1, bytes([0x04, 0x00]))
+        """NWK leave to its parent, as a device that failed does."""
+        self.transmit_nwk(self.parent, 0x1209, 1, bytes([0x04, 0x00]))
         event("left")
 
     # --- application -------------------------------------------------------------------------------------------------
@@ -299,19 +305,26 @@ class Joiner:
         """Seal an APS frame under the network key with our own counter and hand it to the coordinator."""
         return self.transmit_nwk(dst, 0x0208 | (0x1000 if dst >= 0xFFF8 else 0x0040), 30, aps)
 
-    def transmit_nwk(self, dst: int, fcf: int, radius: int, payload: bytes) -> bool:
-        broadcast = dst >= 0xFFF8
+    def nwk_header(self, fcf: int, dst: int, radius: int, dst_eui: int | None = None) -> bytes:
         self.nwk_seq = self.nwk_seq + 1 & 0xFF
         header = struct.pack("<HHHBB", fcf, dst, self.radio.short, radius, self.nwk_seq)
-        header += eui_bytes(self.eui) if fcf & 0x1000 else b""
-        frame = seal_nwk(self.key.key, header, self.counter, self.eui, self.key.key_seq, payload)
-        self.counter += 1
-        by_mac_broadcast = broadcast and not self.args.sleepy  # a sleepy child hands its broadcasts to its parent
-        return self.to_parent(*((BROADCAST, 0x8841) if by_mac_broadcast else (0x0000, 0x8861)), frame) or by_mac_broadcast
+        return header + (eui_bytes(dst_eui) if fcf & 0x0800 else b"") + (eui_bytes(self.eui) if fcf & 0x1000 else b"")
 
-    def to_parent(self, mac_dst: int, fcf: int, frame: bytes) -> bool:
+    def transmit_nwk(self, dst: int, fcf: int, radius: int, payload: bytes, dst_eui: int | None = None) -> bool:
+        return self.send_on(dst, self.nwk_header(fcf, dst, radius, dst_eui), payload)
+
+    def send_on(self, dst: int, header: bytes, payload: bytes) -> bool:
+        """One hop further. A sleepy child hands even its broadcasts to its parent."""
+        return self.mac_send(BROADCAST if dst >= 0xFFF8 and not self.args.sleepy else self.parent, self.seal(header, payload))
+
+    def seal(self, header: bytes, payload: bytes) -> bytes:
+        self.counter += 1
+        return seal_nwk(self.key.key, header, self.counter - 1, self.eui, self.key.key_seq, payload)
+
+    def mac_send(self, dst: int, frame: bytes) -> bool:
         r = self.radio
-        return r.send(struct.pack("<HBHHH", fcf, r.next_seq(), r.pan, mac_dst, r.short) + frame) is not None
+        fcf = 0x8841 if dst == BROADCAST else 0x8861
+        return r.send(struct.pack("<HBHHH", fcf, r.next_seq(), r.pan, dst, r.short) + frame) is not None or dst == BROADCAST
 
     def next_aps(self) -> int:
         self.aps_counter = self.aps_counter + 1 & 0xFF
@@ -339,17 +352,24 @@ class Joiner:
         if aux.key_id != 1 or aux.key_seq != self.key.key_seq:
             raise FrameError("other key or key sequence number")
         if aux.counter == 0xFFFFFFFF or aux.counter < self.peer_next.get(aux.source, 0):
+            if (aux.source, aux.counter) in self.heard:
+                event("replay", source=eui_text(aux.source), counter=aux.counter)
             raise FrameError("NWK frame counter not fresh")
         plain = open_secured(self.key.key, nwk.header, aux, secret)
+        self.heard.add((aux.source, aux.counter))
         self.peer_next[aux.source] = aux.counter + 1
         return plain, aux
 
     def downlink(self, f):
-        """A frame from the network: checked as a device does, then obeyed."""
+        """A frame from the network: checked as a device does, then obeyed. An end device listens to its parent only."""
+        if f.src != self.parent:
+            return
         nwk = parse_nwk(f.payload)
         plain, aux = self.open(nwk)
-        if nwk.dst not in (self.radio.short, 0xFFFF, NWK_BROADCAST_RX_ON):
-            return
+        if nwk.dst in (self.radio.short, 0xFFFF, NWK_BROADCAST_RX_ON):
+            self.hear_own(nwk, plain, aux)
+
+    def hear_own(self, nwk, plain: bytes, aux):
         if self.hear_coordinator(plain, nwk.fcf & 3 == 1, aux.counter):
             return
         aps = parse_aps_data(plain)
@@ -381,9 +401,7 @@ class Joiner:
                     return 1
             if end is None and self.args.reports and sent >= self.args.reports:
                 end = now + self.args.linger
-            f = self.next_frame(POLL_INTERVAL if self.args.sleepy else 0.05)
-            if f is not None and f.type == FRAME_DATA:
-                self.obey(f)
+            self.hear(self.next_frame(POLL_INTERVAL if self.args.sleepy else 0.05))
         return 0
 
 
@@ -399,6 +417,10 @@ def medium(text: str) -> tuple[str, int]:
     return group, int(port)
 
 
+def short_address(text: str) -> int:
+    return int(text, 16)
+
+
 def arguments(argv: list | None = None):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--eui64", type=eui64, required=True)
@@ -407,7 +429,9 @@ def arguments(argv: list | None = None):
     secret.add_argument("--link-key-file", metavar="F", help="a ready link key, 32 hex digits")
     p.add_argument("--medium", type=medium, default=("224.0.0.116", 9000), metavar="GROUP:PORT")
     p.add_argument("--channel", type=int, default=15)
-    p.add_argument("--pan", type=lambda s: int(s, 16), help="join this PAN only (hex)")
+    p.add_argument("--pan", type=short_address, help="join this PAN only (hex)")
+    p.add_argument("--parent", type=short_address, metavar="SHORT", help="join through this one only (hex)")
+    p.add_argument("--rejoin-parent", type=short_address, metavar="SHORT", help="rejoin through this one (hex)")
     p.add_argument("--sleepy", action="store_true", help="poll for frames instead of listening")
     p.add_argument("--router", action="store_true", help="associate as a full-function device")
     p.add_argument("--picky", action="store_true", help="take only the plain 62-byte Transport-Key, as some devices do")
@@ -436,7 +460,7 @@ def link_key(args) -> bytes:
     return link_key_of(bytes.fromhex(text.replace("-", "").strip()))
 
 
-def main() -> int:
+def main(device=Joiner) -> int:
     args = arguments()
     try:
         key = link_key(args)
@@ -445,7 +469,7 @@ def main() -> int:
         return 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGUSR1, lambda *_: setattr(args, "reports", 0))
-    joiner = Joiner(args, key)
+    joiner = device(args, key)
     how = args.rejoin if args.again else None
     args.rejoin = None if args.again else args.rejoin
     joined = joiner.join()

@@ -13,6 +13,8 @@ ACK_WAIT = 0.06     # generous against 0.86 ms on the air: processes are schedul
 RETRIES = 3         # macMaxFrameRetries
 BROADCAST = 0xFFFF
 FRAME_BEACON, FRAME_DATA, FRAME_ACK, FRAME_COMMAND = range(4)
+FRAME_PENDING = 0x10
+DATA_REQUEST = b"\x04"
 
 
 class MacFrame:
@@ -22,7 +24,7 @@ class MacFrame:
         self.fcf, self.seq = struct.unpack_from("<HB", psdu)
         self.type = self.fcf & 7
         self.ack_request = bool(self.fcf & 0x20)
-        self.pending = bool(self.fcf & 0x10)
+        self.pending = bool(self.fcf & FRAME_PENDING)
         self.dst_pan = self.dst = self.src_pan = self.src = None
         at = 3
         dst_mode, src_mode = self.fcf >> 10 & 3, self.fcf >> 14 & 3
@@ -64,6 +66,7 @@ class Radio:
         self.tx.bind(("127.0.0.1", 0))
         self.queue = deque(maxlen=64)
         self.seen = {}  # sender -> last sequence number: repeats of a frame whose ack was lost
+        self.waits_for = lambda address: False  # does a frame wait for the one that polls? Told in the acknowledgement
 
     def next_seq(self) -> int:
         self.seq = self.seq + 1 & 0xFF
@@ -96,7 +99,8 @@ class Radio:
         if not self._for_us(frame):
             return None
         if frame.ack_request and frame.dst != BROADCAST:
-            self._emit(struct.pack("<HB", FRAME_ACK, frame.seq))
+            poll = frame.type == FRAME_COMMAND and frame.payload == DATA_REQUEST
+            self._emit(struct.pack("<HB", FRAME_ACK | (FRAME_PENDING if poll and self.waits_for(frame.src) else 0), frame.seq))
             if self.seen.get(frame.src) == frame.seq:
                 return None
             self.seen[frame.src] = frame.seq

@@ -216,8 +216,11 @@ class TransportKey:
 
 
 def open_transport_key(nwk: Nwk, link_key: bytes, own: int, next_counter: int) -> TransportKey:
+    return open_first_key(nwk.payload, link_key, own, next_counter)
+
+
+def open_first_key(aps: bytes, link_key: bytes, own: int, next_counter: int) -> TransportKey:
     """The first network key, with every check of a strict joiner (Zig 4.4.3, BDB 8.3)."""
-    aps = nwk.payload
     if len(aps) < 2:
         raise FrameError("APS header truncated")
     if aps[0] & 3 != APS_COMMAND:

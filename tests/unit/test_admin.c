@@ -210,7 +210,6 @@ static void test_malformed(void **state)
         {CSE_UPDATE, "v1/applications/a", "{'members':'C1'}", 400, "bad-value", "members"},
         {CSE_UPDATE, "v1/applications/a", "{'members':[],'lifetime':-1}", 400, "bad-value", "lifetime"},
         {CSE_UPDATE, "v1/applications/a", "{'members':[],'keyScope':'world'}", 400, "bad-value", "keyScope"},
-        {CSE_UPDATE, "v1/applications/a", "{'members':[],'keyScope':'network'}", 501, "not-implemented", "keyScope"},
         {CSE_UPDATE, "v1/applications/a b", "{'members':[]}", 400, "bad-value", "name"},
         {CSE_CREATE, "v1/credentials", "{'for':'C1','kind':'rpk'}", 501, "not-implemented", "kind"},
         {CSE_CREATE, "v1/credentials", "{'for':'C1','kind':'psk','x':1}", 400, "unknown-member", "x"},

@@ -126,18 +126,18 @@ static void opens_a_report(void **state)
     struct aec_opened o;
     struct zcl_reading r;
     uint8_t buf[AEC_FRAME_MAX];
-    uint32_t next = 0;
+    struct aec_replay heard = {0};
     bool malformed;
     set_key(&k);
     struct span frame = hex(report, buf);
-    assert_int_equal(aec_frame_open(z, &k, &next, frame, &o), ZB_OK);
+    assert_int_equal(aec_frame_open(z, &k, &heard, frame, &o), ZB_OK);
     assert_true(o.application && o.cluster == 0x0402 && o.profile == 0x0104 && o.source == DEVICE && o.counter == 1234);
     assert_int_equal(zcl_readings(o.cluster, o.payload, &malformed, keep, &r), 1);
     assert_false(malformed);
     assert_true(r.kind == ZCL_NUMBER && r.number > -5.1201 && r.number < -5.1199);
     assert_string_equal(r.unit, "°C");
-    assert_int_equal(next, 1235);
-    assert_int_equal(aec_frame_open(z, &k, &next, frame, &o), ZB_MALFORMED); /* replay */
+    assert_int_equal(heard.of[0].next, 1235);
+    assert_int_equal(aec_frame_open(z, &k, &heard, frame, &o), ZB_MALFORMED); /* replay */
 }
 
 static void refuses_other_frames(void **state)
@@ -149,20 +149,54 @@ static void refuses_other_frames(void **state)
     set_key(&k);
     struct span frame = hex(report, buf);
     for (size_t n = 0; n < frame.n; n++) {
-        uint32_t next = 0;
-        assert_int_not_equal(aec_frame_open(z, &k, &next, span_of(buf, n), &o), ZB_OK);
+        struct aec_replay heard = {0};
+        assert_int_not_equal(aec_frame_open(z, &k, &heard, span_of(buf, n), &o), ZB_OK);
         buf[n] ^= 1;
-        enum zb_err e = aec_frame_open(z, &k, &next, frame, &o);
+        enum zb_err e = aec_frame_open(z, &k, &heard, frame, &o);
         buf[n] ^= 1;
         if (n != 8) /* the level bits on the air are not authenticated */
             assert_int_not_equal(e, ZB_OK);
         if (e != ZB_OK)
-            assert_int_equal(next, 0);
+            assert_int_equal(heard.n, 0);
     }
-    uint32_t next = 0;
-    k.device ^= 1; /* authentic, but another holder of the key */
-    assert_int_equal(aec_frame_open(z, &k, &next, frame, &o), ZB_MALFORMED);
-    assert_int_equal(next, 0);
+    struct aec_replay heard = {0};
+    k.gateway = DEVICE; /* authentic, but the gateway's */
+    assert_int_equal(aec_frame_open(z, &k, &heard, frame, &o), ZB_MALFORMED);
+    assert_int_equal(heard.n, 0);
+}
+
+static enum zb_err open_from(struct zb_crypto *z, const struct aec_key *k, struct aec_replay *heard, eui64_t source,
+                             uint32_t counter)
+{
+    static const uint8_t aps[] = {0, 1, 2, 4, 4, 1, 1, 9, 0x18, 1, 0x0a, 0, 0, 0x29, 0x34, 8};
+    const struct zb_nwk nwk = {.fcf = 0x0208, .src = 0x1f2e, .radius = 28, .seq = 7};
+    struct aec_opened o;
+    uint8_t buf[AEC_FRAME_MAX];
+    struct wr w = wr_of(buf, sizeof buf);
+    assert_int_equal(zb_nwk_seal(z, k->value, &nwk, counter, source, 3, span_of(aps, sizeof aps), &w), ZB_OK);
+    enum zb_err e = aec_frame_open(z, k, heard, wr_span(&w), &o);
+    assert_true(e != ZB_OK || (o.source == source && o.counter == counter && o.application));
+    return e;
+}
+
+/* Each router on the way counts for itself. */
+static void opens_what_routers_passed_on(void **state)
+{
+    struct zb_crypto *z = *state;
+    struct aec_key k;
+    struct aec_replay heard = {0};
+    set_key(&k);
+    assert_int_equal(open_from(z, &k, &heard, DEVICE, 500), ZB_OK);
+    assert_int_equal(open_from(z, &k, &heard, 0xa01, 9), ZB_OK);
+    assert_int_equal(open_from(z, &k, &heard, 0xa02, 3), ZB_OK);
+    assert_int_equal(open_from(z, &k, &heard, 0xa01, 9), ZB_MALFORMED);
+    assert_int_equal(open_from(z, &k, &heard, 0xa01, 10), ZB_OK);
+    assert_int_equal(open_from(z, &k, &heard, DEVICE, 500), ZB_MALFORMED);
+    for (eui64_t other = 1; other < AEC_SOURCES; other++) /* the one heard last of the three stays */
+        assert_int_equal(open_from(z, &k, &heard, other, 1), ZB_OK);
+    assert_int_equal(heard.n, AEC_SOURCES);
+    assert_int_equal(open_from(z, &k, &heard, 0xa01, 10), ZB_MALFORMED);
+    assert_int_equal(open_from(z, &k, &heard, 1, 1), ZB_MALFORMED);
 }
 
 static void seals_a_command(void **state)
@@ -255,6 +289,8 @@ int main(void)
         cmocka_unit_test(finds_the_newest_key),   cmocka_unit_test(reads_a_key),
         cmocka_unit_test(refuses_what_is_no_key), cmocka_unit_test(reads_tickets_and_errors),
         cmocka_unit_test(opens_a_report),         cmocka_unit_test(refuses_other_frames),
+        cmocka_unit_test(opens_what_routers_passed_on),
+        cmocka_unit_test(opens_what_routers_passed_on),
         cmocka_unit_test(seals_a_command),        cmocka_unit_test(reads_every_kind_of_value),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

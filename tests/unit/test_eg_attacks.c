@@ -86,11 +86,12 @@ static void a_device_that_moves_is_gone_from_where_it_was(void **state)
     size_t from = w->h.nsent;
     assert_int_equal(ask(w, GW2, DEV, 3, &c), EGP_OK);
     struct first_key k = learn(w, &c, CODE_KEY);
-    assert_int_equal(w->h.nsent, from);
+    size_t asked = w->h.nsent;
     struct frame_bytes f = reading(w, k.key, DEV, 1);
     uplink(w, GW2, &f);
     bool here = false, there = false;
     for (; from < w->h.nsent; from++) {
+        assert_true(from >= asked || !(here || there));
         assert_null(egp_decode(span_of(w->h.sent[from].body, w->h.sent[from].n), &m));
         here |= m.env.gateway == GW2 && m.u.state.state == EGP_ST_JOINING;
         there |= m.env.gateway == GW && m.u.state.state == EGP_ST_REGISTERED && m.u.state.device_short == SHORT;

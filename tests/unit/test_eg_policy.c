@@ -10,11 +10,11 @@
 #include <stdlib.h>
 
 static const char *const names[FACT_COUNT] = {"owned", "pan-allowed", "registered", "expired", "gateway-allowed", "association",
-                                              "direct", "revoked", "code-spent", "rearmed", "pending-here", "within-rate",
+                                              "in-domain", "revoked", "code-spent", "rearmed", "pending-here", "within-rate",
                                               "link-key"};
 
 static const unsigned sound = FACT_OWNED | FACT_PAN_ALLOWED | FACT_REGISTERED | FACT_GATEWAY_ALLOWED | FACT_ASSOCIATION |
-                              FACT_DIRECT | FACT_WITHIN_RATE;
+                              FACT_IN_DOMAIN | FACT_WITHIN_RATE;
 
 static void print_fact(FILE *out, unsigned bit, unsigned facts)
 {
