@@ -293,7 +293,7 @@ static bool find_rows(void *user, struct span key, struct span val)
 {
     struct rows *x = user;
     struct rd r = rd_of(key);
-    eui64_t eui;
+    eui64_t eui = 0;
     assert_true(rd_be64(&r, &eui) && (eui == DEV || eui == DEV2));
     assert_true(device_decode(val, &x->row[eui == DEV2]));
     return true;
