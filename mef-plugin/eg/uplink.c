@@ -234,7 +234,7 @@ static bool take_frame(struct device *hop, eui64_t gateway, struct heard *h, str
     if (d == NULL)
         return false;
     bool again = is_repeated(d, h);
-    if (!again)
+    if (!again || parent_is_claimed(d)) /* the first copy may be the one that came straight from a child of a router */
         parent_settled(d, h);
     if (d == hop)
         return take_opened(d, NULL, again, h, x);

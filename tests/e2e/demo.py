@@ -112,7 +112,7 @@ class Demo:
         self.joiner = s.join(self.eui, self.code, "--report", "0x0402/0/s16/2150/1", "--report", "0x0405/0/u16/4025/5")
         found = self.joiner.wait_event(8, event="associated")
         self.check(found is not None, "the device did not associate:\n" + self.joiner.tail())
-        self.tell("device", f"associates with {found['coordinator']} as {found['short']}")
+        self.tell("device", f"associates with {found['parent']} as {found['short']}")
         joined = self.joiner.wait_event(8, event="joined")
         self.check(joined is not None, "the device accepted no Transport-Key:\n" + self.joiner.tail())
         self.tell("device", f"accepts the Transport-Key that the EG forged {1000 * (joined['t'] - found['t']):.0f} ms after associating")
