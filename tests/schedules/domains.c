@@ -91,6 +91,14 @@ void domain_note_update(struct device *r, unsigned gateway, struct span aps)
 
 /* --- Tunnel ------------------------------------------------------------------------------------------------------- */
 
+bool domain_is_old_key(struct gateway *g, struct device *d, uint64_t transaction, struct span aps)
+{
+    for (unsigned i = 0; d->old && d->described != 0 && i < (d->domain != 0 ? NCODES : 1); i++)
+        if (oracle_is_first_key(g, d, d->link_keys[i], transaction, false, aps))
+            return true;
+    return false;
+}
+
 static bool is_answer(struct device *d, struct gateway *g, const struct update *u, struct span aps)
 {
     for (unsigned i = 0; !u->rejoin && i < NCODES; i++)
@@ -100,7 +108,7 @@ static bool is_answer(struct device *d, struct gateway *g, const struct update *
         if (d->link[i].verified != 0 && d->link[i].gateway == g->index &&
             oracle_is_first_key(g, d, d->link[i].key, 0, false, aps))
             return true;
-    return u->rejoin && d->old && d->described != 0 && oracle_is_first_key(g, d, d->link_keys[0], 0, false, aps);
+    return u->rejoin && domain_is_old_key(g, d, 0, aps);
 }
 
 void domain_check_tunnel(struct device *r, unsigned gateway, const struct zb_cmd *c)

@@ -292,6 +292,9 @@ struct device *domain_device_at(struct world *w, eui64_t gateway, uint16_t addre
 /* Did d say this, itself or by way of a router that shares its key? */
 bool domain_said(const struct device *d, const struct zb_nwk *n, const struct zb_aux *aux);
 void domain_note_update(struct device *r, unsigned gateway, struct span aps); /* r has sealed it: an Update-Device? */
+/* A key for a device older than r21 that rejoins, which has the install code's link key only. In a domain the code may have
+ * been another one since it had the key from it: the frame that proves the domain's key does not tell under which it came. */
+bool domain_is_old_key(struct gateway *g, struct device *d, uint64_t transaction, struct span aps);
 void domain_check_tunnel(struct device *r, unsigned gateway, const struct zb_cmd *c);
 /* oracle.c: a Transport-Key with a network key, under this link key? Then its fields are checked, and it is noted. */
 bool oracle_is_first_key(struct gateway *g, struct device *d, const uint8_t link_key[ZB_KEY], uint64_t transaction,

@@ -191,8 +191,9 @@ static void check_rejoin_key(struct world *w, struct device *d, const struct egp
         if (d->link[i].verified != 0 && d->link[i].gateway == g->index &&
             is_first_key(g, d, d->link[i].key, m->env.transaction, false, m->u.frame.nwk_frame))
             return;
-    if (d == NULL || g == NULL || !d->old || d->described == 0 ||
-        !is_first_key(g, d, d->link_keys[0], m->env.transaction, false, m->u.frame.nwk_frame))
+    struct zb_nwk n;
+    if (d == NULL || g == NULL || zb_nwk_parse(m->u.frame.nwk_frame, &n) != ZB_OK ||
+        !domain_is_old_key(g, d, m->env.transaction, n.payload))
         breach(w, "a key for %016" PRIx64 " that rejoins is not sealed under its own link key", m->env.device);
 }
 
