@@ -57,6 +57,9 @@ class Station(Radio):
         self.queue.append(frame)
         return None
 
+    def slept(self):
+        """Nothing is lost: what came meanwhile the cell has acknowledged for it."""
+
     def take(self, f: MacFrame):
         """What the hardware does with a frame for us."""
         if f.ack_request and f.dst != BROADCAST:
