@@ -317,7 +317,8 @@ void oracle_state(struct device *d, const cJSON *device, uint64_t asked)
     bool enrolled = state != NULL && strcmp(state, "enrolled") == 0, proved = false, exchanged = false;
     bool joining = state != NULL && strcmp(state, "joining") == 0;
     if (!enrolled && d->enrolled)
-        breach(d->w, "device %u was enrolled and is %s, though no operator wished it", d->index, state);
+        breach(d->w, "device %u was enrolled and is %s, though no operator wished it", d->index,
+               state != NULL ? state : "not there");
     if (!enrolled && !joining)
         return;
     for (size_t i = 0; i < d->nkeys; i++)
