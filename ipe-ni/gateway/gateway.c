@@ -64,7 +64,9 @@ static void uplink(struct gateway *g, const struct mac_frame *f, int8_t rssi, ui
         return;
     if (!nwk_read(f->payload, &h) || f->payload.n > EGP_MAX_NWK || is_repeat(g, f))
         return;
-    paths_learn(g->paths, h.src, f->src.short_);
+    uint16_t known;
+    if (!broadcast || !paths_find(g->paths, h.src, &known)) /* who repeats a broadcast is not on the way to its sender */
+        paths_learn(g->paths, h.src, f->src.short_);
     if (h.rejoin) {
         assoc_rejoin(g->assoc, &(struct assoc_rejoin){h.device, h.src, h.capability, rssi, f->payload});
         return;

@@ -116,6 +116,8 @@ class Routers(RoutersTest):
         self.assertIsNotNone(joiner.wait_event(15, event="rejoined"), joiner.tail())
         if how == "trust-centre":
             self.assertIsNotNone(joiner.wait_event(8, event="joined"), joiner.tail())
+        for _ in range(2):  # by its first unicast the gateway learns the way to it
+            self.assertIsNotNone(joiner.wait_event(8, event="reported", mac_ack=True), joiner.tail())
         follow = self.stack.follow(eui)
         self.addCleanup(follow.stop)
         self.assertIsNotNone(follow.wait_event(8, cluster=0x0402), follow.tail())
