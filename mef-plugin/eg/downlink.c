@@ -260,7 +260,7 @@ static bool hand_over(struct eg *e, struct device *d, struct cse_request *req)
     e->handings = x;
     struct egp_message m = eg_message(EGP_DOWNLINK, e->next_transaction++, a->gateway, d->eui);
     m.u.frame = (struct egp_frame){
-        .hop = a->next_hop, .indirect = assoc_polls(a), .nwk_frame = req->body};
+        .hop = parent_next_hop(d), .indirect = assoc_polls(a), .nwk_frame = req->body};
     if (eg_send(e, g, &m, handed_over, x))
         return true;
     handing_free(x);

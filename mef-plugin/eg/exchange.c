@@ -11,7 +11,6 @@
 
 #define ASK_AFTER_MS 3000 /* a device that exchanges keys begins within half a second of its announcement */
 #define ASK_EVERY_MS 5000
-#define MAX_ASKED 3
 #define FIRST_REVISION 21 /* of the stacks that exchange keys */
 
 enum { CONFIRM_SUCCESS = 0x00, CONFIRM_FAILURE = 0xad }; /* Zig 4.4.10.8.2 */
@@ -95,7 +94,7 @@ static void on_time(void *user)
         fail(d, exchange_lacks(d));
         return;
     }
-    if (d->row.current.offered == 0 && d->asked < MAX_ASKED)
+    if (d->row.current.offered == 0)
         ask_for_node_descriptor(d);
     exchange_watch(d);
 }
@@ -116,7 +115,7 @@ void exchange_watch(struct device *d)
     int64_t wait = left(d), step = d->asked == 0 ? ASK_AFTER_MS : ASK_EVERY_MS;
     if (wait == 0)
         wait = ASK_EVERY_MS; /* what could not be ended is tried again */
-    else if (d->asked < MAX_ASKED && step < wait)
+    else if (step < wait)
         wait = step;
     d->exchange_timer = e->d.ops->timer(e->d.host, (uint64_t)wait, on_time, d);
 }

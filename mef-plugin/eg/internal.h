@@ -87,6 +87,7 @@ struct device {
     uint64_t exchange_timer; /* asks for, and ends waiting for, the second exchange */
     struct bucket own_rate;  /* of frames that the EG answers it with */
     uint8_t lqi;             /* of its last frame */
+    eui64_t via;             /* the neighbour of the gateway that passed on its last frame, or itself; 0: not heard */
     struct aps_heard aps_heard[EG_APS_HEARD];
     size_t next_aps_heard;
     struct {                 /* as somebody says whom it rejoined; address 0: not */
@@ -337,6 +338,10 @@ bool parent_is_claimed(const struct device *d);
 /* Where the device is, by a frame under its current key that is no repeated broadcast: its address, and whether what was said of its parent is so. */
 void parent_settled(struct device *d, const struct heard *h);
 void parent_moved(struct device *d, uint16_t address, bool passed_on); /* by what it said itself */
+/* The gateway received the opened frame from h->aux.src64: that is the way back to d. */
+void parent_note_way(struct device *d, const struct heard *h);
+/* MAC destination of frames to a device with a key; EG_HOP_LEARNED when nothing was heard of it since the start. */
+uint16_t parent_next_hop(const struct device *d);
 
 /* --- codes.c ------------------------------------------------------------------------------------------------------ */
 MUST_USE enum st codes_load(struct eg *e);

@@ -39,7 +39,7 @@ bool outbox_open(struct device *d, struct outbox *o)
     *o->p = (struct posting){.e = e,
                              .gateway = a->gateway,
                              .device = d->eui,
-                             .hop = a->next_hop,
+                             .hop = parent_next_hop(d),
                              .indirect = assoc_polls(a)};
     return true;
 }

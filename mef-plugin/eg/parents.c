@@ -8,6 +8,7 @@
 
 #include <inttypes.h>
 
+#define MAX_DEPTH 15 /* nwkMaxDepth of the PRO stack profile (Zig 3.5.2) */
 #define CAPABILITY_ROUTER 0x02 /* 802.15.4 capability information, bit 1: a full-function device */
 
 enum update_status { SECURED_REJOIN = 0, UNSECURED_JOIN = 1, DEVICE_LEFT = 2, TRUST_CENTRE_REJOIN = 3 };
@@ -84,6 +85,29 @@ void parent_moved(struct device *d, uint16_t address, bool passed_on)
     address_note(d, a->gateway, address, true);
 }
 
+/* Which copy of a broadcast comes first is chance; it tells the way where nothing better did. */
+void parent_note_way(struct device *d, const struct heard *h)
+{
+    if (h->nwk.dst < 0xfff8 || d->via == 0)
+        d->via = h->aux.src64;
+}
+
+/* By what frames proved, not by the clear headers that the gateway goes by: anybody near the radio can write those. */
+uint16_t parent_next_hop(const struct device *d)
+{
+    for (int depth = 0; d != NULL && depth < MAX_DEPTH; depth++) {
+        const struct assoc *a = &d->row.current;
+        if (a->next_hop != EG_HOP_LEARNED || d->via == d->eui)
+            return a->address;
+        const struct device *next = map64_get(d->eg->devices, d->via != 0 ? d->via : a->parent);
+        bool here = next != NULL && next->row.has_current && next->row.current.gateway == a->gateway;
+        if (here && d->via != 0)
+            return next->row.current.address;
+        d = here ? next : NULL;
+    }
+    return EG_HOP_LEARNED;
+}
+
 static void claim(struct device *d, eui64_t parent, uint16_t address)
 {
     d->moving.parent = parent;
@@ -135,6 +159,7 @@ void parent_settled(struct device *d, const struct heard *h)
     if (claimed)
         d->moving.address = 0;
     a->parent = parent;
+    d->via = h->aux.src64;
     parent_moved(d, h->nwk.src, passed_on);
     device_store(d, t);
     device_commit(d, t, NULL, NULL);

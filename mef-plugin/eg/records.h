@@ -46,7 +46,7 @@ struct assoc {                      /* a device at a gateway under a network key
     eui64_t gateway;
     eui64_t parent; /* the router that it joined; 0: the gateway itself */
     uint16_t pan, address;
-    uint16_t next_hop;           /* MAC destination of frames to it; EG_HOP_LEARNED: the gateway's choice */
+    uint16_t next_hop;           /* its address if it is the gateway's neighbour; else EG_HOP_LEARNED */
     uint32_t counter_next;       /* least NWK frame counter accepted from the device */
     char relkeyid[MEF_RELKEYID]; /* "" while pending */
 };

@@ -143,6 +143,7 @@ static bool commit_pending(struct device *d, struct pending *p, const struct hea
     if (h->aux.src64 == d->eui)
         proved.counter_next = h->aux.counter + 1;
     d->row.current = proved;
+    d->via = h->aux.src64;
     parent_moved(d, h->nwk.src, h->aux.src64 != d->eui);
     d->row.has_current = true;
     d->row.revoked = false;
@@ -236,6 +237,7 @@ static bool take_frame(struct device *hop, eui64_t gateway, struct heard *h, str
     bool again = is_repeated(d, h);
     if (!again || parent_is_claimed(d)) /* the first copy may be the one that came straight from a child of a router */
         parent_settled(d, h);
+    parent_note_way(d, h);
     if (d == hop)
         return take_opened(d, NULL, again, h, x);
     d->row.last_seen = eg_time(d->eg);

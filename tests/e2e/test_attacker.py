@@ -5,7 +5,7 @@ import time
 import unittest
 
 import common
-from stack import install_code, random_eui64
+from stack import AE_ID, install_code, random_eui64
 
 PENDING_SECONDS = 2
 ATTEMPTS = 60  # of a joiner: some are spoilt, as by a jammer
@@ -15,11 +15,11 @@ SEED = int(os.environ.get("MEF_SEED", "1"))
 class Attacker(common.StackTest):
     options = {**common.SHORT_CODES, ("eg", "pending-seconds"): str(PENDING_SECONDS)}
 
-    def joining(self, *options, eui=None):
+    def joining(self, *options, eui=None, program="joiner", **registration):
         """(EUI-64, joiner) of a registered device that begins to join."""
         s, eui, code = self.stack, eui or random_eui64(), install_code()
-        s.register_code(eui, code)
-        joiner = s.join(eui, code, "--attempts", ATTEMPTS, "--report", "0x0402/0/s16/-512/0.4", *options)
+        s.register_code(eui, code, **registration)
+        joiner = s.join(eui, code, "--attempts", ATTEMPTS, "--report", "0x0402/0/s16/-512/0.4", *options, program=program)
         self.addCleanup(lambda: joiner.running() and joiner.stop())
         return eui, joiner
 
@@ -90,6 +90,20 @@ class Attacker(common.StackTest):
             self.stack.wait_state(eui, "enrolled", 60)
             self.works_in_the_end(eui, joiner)
         self.works(enrolled, enrolled_joiner)
+        self.end(attacker)
+
+    def test_behind_a_router(self):
+        """In whose name the gateway hears frames from elsewhere all the time: it is reached through its parent."""
+        self.stack.must("PUT", "/v1/applications/hall", {"keyScope": "application", "members": [AE_ID]})
+        _, router = self.joining(application="hall", program="router")
+        opened = router.wait_event(20, event="open")
+        self.assertIsNotNone(opened, router.tail())
+        eui = random_eui64()
+        attacker = self.attack([eui], "--rate", 40)
+        time.sleep(1)
+        _, child = self.joining("--parent", opened["short"], "--revision", "20", "--sleepy", eui=eui, application="hall")
+        self.stack.wait_state(eui, "enrolled", 60)
+        self.works(eui, child)
         self.end(attacker)
 
     def test_a_device_comes_back_meanwhile(self):

@@ -32,6 +32,7 @@ class RoutersTest(common.DevicesTest):
     def tearDown(self):
         for log in self.stack.logs.glob("*er.log"):
             self.assertNotIn('"replay"', log.read_text(), log)
+            self.assertNotIn('"counter-twice"', log.read_text(), log)
 
     def enrol_in(self, application: str, *options, **more):
         return self.enrol(*PATIENT, *options, registration={"application": application}, **more)

@@ -249,7 +249,7 @@ class Watcher(Worker):
 class DirectGateway(Worker):
     """A gateway's EG messages without a gateway: new transactions, repeated ones, proofs of keys."""
 
-    KEPT = 40           # transactions that are repeated; fewer than mefd stores
+    KEPT, NEW = 40, 100  # transactions that are repeated, and how many back they may have begun; together fewer than mefd stores
 
     def __init__(self, world, euis: list):
         super().__init__(world, "direct-gateway")
@@ -282,7 +282,8 @@ class DirectGateway(Worker):
         if reason == 0:
             self.ledger.note("response", transaction=transaction, device=eui, bytes=answer.payload.hex())
             self.keys[eui], _ = self.world.frames.returned(self.gateway, transaction, eui, frame)
-            self.remember(message, answer.payload)
+            if transaction > self.transaction - self.NEW:  # mefd may have answered it long ago, unheard
+                self.remember(message, answer.payload)
             self.ledger.count("EgRequest answered")
         elif reason not in (UNKNOWN_DEVICE, UNAVAILABLE):
             raise Violation(f"EgRequest for {eui} refused with reason {reason}")

@@ -60,7 +60,7 @@ class Joiner:
         self.link_counter = 0       # our own, last used under it
         self.key = None             # TransportKey once accepted
         self.peer_next = {}         # NWK source -> next counter expected under the network key
-        self.heard = set()          # (source, counter) under that key: each may be there once
+        self.heard = {}             # (source, counter) under that key: the frame
         self.parent, self.depth = 0x0000, 0
         self.counter = args.counter
         self.nwk_seq, self.aps_counter, self.tsn = (self.rng.randrange(256) for _ in range(3))
@@ -175,7 +175,7 @@ class Joiner:
         before, self.key = self.key, open_transport_key(nwk, self.link_key, self.eui, self.link_next)
         self.link_next = self.key.counter + 1
         if before is None or before.key != self.key.key:  # else a reset loses no counter (Zig 4.3.4)
-            self.peer_next, self.heard, self.counter = {}, set(), self.args.counter
+            self.peer_next, self.heard, self.counter = {}, {}, self.args.counter
         if self.args.key_out:
             fd = os.open(self.args.key_out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(fd, "w") as out:
@@ -344,6 +344,15 @@ class Joiner:
         event("reported", cluster=f"{cluster:04x}", attribute=f"{attribute:04x}", value=value, counter=self.counter - 1,
               mac_ack=acked)
 
+    def note_stale(self, nwk, aux, secret):
+        """"replay": anybody can send a frame again; "counter-twice": who has the key used a nonce for two."""
+        was = self.heard.get((aux.source, aux.counter))
+        if was == (nwk.header, nwk.payload):
+            event("replay", source=eui_text(aux.source), counter=aux.counter)
+        elif was is not None:
+            open_secured(self.key.key, nwk.header, aux, secret)
+            event("counter-twice", source=eui_text(aux.source), counter=aux.counter)
+
     def open(self, nwk):
         """A NWK-secured frame's plaintext and auxiliary header."""
         if not nwk.secured:
@@ -352,11 +361,10 @@ class Joiner:
         if aux.key_id != 1 or aux.key_seq != self.key.key_seq:
             raise FrameError("other key or key sequence number")
         if aux.counter == 0xFFFFFFFF or aux.counter < self.peer_next.get(aux.source, 0):
-            if (aux.source, aux.counter) in self.heard:
-                event("replay", source=eui_text(aux.source), counter=aux.counter)
+            self.note_stale(nwk, aux, secret)
             raise FrameError("NWK frame counter not fresh")
         plain = open_secured(self.key.key, nwk.header, aux, secret)
-        self.heard.add((aux.source, aux.counter))
+        self.heard[aux.source, aux.counter] = (nwk.header, nwk.payload)
         self.peer_next[aux.source] = aux.counter + 1
         return plain, aux
 

@@ -297,8 +297,8 @@ static void a_child_joins_through_a_router(void **state)
     assert_memory_equal(c.k.key, r.k.key, ZB_KEY);
     expect_parent(w, CHILD, "00158d0000000a01");
     expect_parent(w, ROUTER, NULL);
-    assert_int_equal(hop_of(w, w->h.nsent - 2, &indirect), 0xfffe); /* its Confirm-Key, before its DeviceState */
-    assert_false(indirect);                                          /* that it sleeps is its parent's business */
+    assert_int_equal(hop_of(w, w->h.nsent - 2, &indirect), R_SHORT); /* its Confirm-Key, before its DeviceState */
+    assert_false(indirect);                                           /* that it sleeps is its parent's business */
     crash(w);
     expect_device(w, CHILD, "enrolled", NULL);
     expect_parent(w, CHILD, "00158d0000000a01");
@@ -317,10 +317,47 @@ static void any_depth(void **state)
     bool indirect;
     send_command(w, &r, &r2, r2.link_key, &cmd); /* passed on by the upper router */
     assert_true(tunnelled(w, from, &r2, &c));
-    assert_int_equal(hop_of(w, from, &indirect), 0xfffe);
+    assert_int_equal(hop_of(w, from, &indirect), R_SHORT);
     announce(w, &r, &c, 0x80);
     exchange(w, &r, &c);
     expect_parent(w, CHILD, "00158d0000000a02");
+}
+
+/* The gateway goes by clear headers, which anybody can write; the EG by what came under the key. */
+static void frames_go_back_the_way_that_proved_ones_came(void **state)
+{
+    struct world *w = *state;
+    const struct zb_cmd request = {.id = ZB_REQUEST_KEY, .key_type = ZB_KEYTYPE_TCLK};
+    bool indirect;
+    applications(w);
+    struct node r = enrol_direct(w, ROUTER, R_SHORT, HALL, 1), r2 = enrol_below(w, &r, &r, ROUTER2, R2_SHORT);
+    announce(w, &r, &r2, 0x8e);
+    struct node c = enrol_below(w, &r2, &r, CHILD, C_SHORT);
+    size_t from = w->h.nsent;
+    send_command(w, &r2, &c, c.link_key, &request); /* the upper router is gone, the other is heard at the gateway */
+    assert_int_equal(hop_of(w, from, &indirect), R2_SHORT);
+    from = w->h.nsent;
+    send_command(w, &r, &r2, r2.link_key, &request);
+    assert_int_equal(hop_of(w, from, &indirect), R_SHORT);
+    announce(w, &r2, &r2, 0x8e); /* whose copy of a broadcast comes first tells nothing */
+    from = w->h.nsent;
+    assert_int_equal(act(w, CHILD, "revoke"), ST_OK);
+    assert_int_equal(hop_of(w, from, &indirect), R_SHORT); /* Remove-Device to its parent */
+}
+
+static void after_a_restart_the_parents_are_the_way(void **state)
+{
+    struct world *w = *state;
+    bool indirect;
+    applications(w);
+    struct node r = enrol_direct(w, ROUTER, R_SHORT, HALL, 1), r2 = enrol_below(w, &r, &r, ROUTER2, R2_SHORT);
+    announce(w, &r, &r2, 0x8e);
+    (void)enrol_below(w, &r2, &r, CHILD, C_SHORT);
+    crash(w);
+    announce(w, &r, &r, 0x8e); /* the gateway is there again */
+    size_t from = w->h.nsent;
+    assert_int_equal(act(w, CHILD, "revoke"), ST_OK);
+    assert_int_equal(hop_of(w, from, &indirect), R_SHORT);
 }
 
 /* The first frame names nobody: the announcement got lost. */
@@ -681,6 +718,8 @@ int main(void)
         T(counters_are_the_domains),
         T(a_child_joins_through_a_router),
         T(any_depth),
+        T(frames_go_back_the_way_that_proved_ones_came),
+        T(after_a_restart_the_parents_are_the_way),
         T(a_short_address_is_enough),
         T(a_lost_tunnel_is_sent_again),
         T(who_may_not_join_through_a_router),
