@@ -58,13 +58,25 @@ def joiner(s: Stack, d: dict, parent: str):
     return s.join(d["eui64"], d["code"], "--parent", parent, *options, program="router" if d["router"] else "joiner")
 
 
+def expected(d: dict, devices: list) -> str | None:
+    """The reason why it does not join; None: it has the wrong code, and nobody knows. A good one joins: ""."""
+    if d["kind"] == "good":
+        elsewhere = d["parent"] >= 0 and devices[d["parent"]]["application"] != d["application"]
+        return "parent-key-domain" if elsewhere else ""
+    return EXPECTED.get(d["kind"])
+
+
 def start(s: Stack, devices: list) -> list:
-    """(device, its process); parents first, each where it wants to be."""
+    """(device, its process) at their places among the devices; parents first, each where it wants to be. None: below a router
+    that is refused there is no network to join."""
     joiners = []
     for d in devices:
         parent = GATEWAY
         if d["parent"] >= 0:
             router = joiners[d["parent"]][1]
+            if router is None or expected(devices[d["parent"]], devices) != "":
+                joiners.append((d, None))
+                continue
             opened = next((e for e in router.history if e["event"] == "open"), None)
             opened = opened or router.wait_event(2 * JOIN_SECONDS, event="open")  # its exchange included
             if opened is None:
@@ -72,14 +84,6 @@ def start(s: Stack, devices: list) -> list:
             parent = opened["short"]
         joiners.append((d, joiner(s, d, parent)))
     return joiners
-
-
-def expected(d: dict, devices: list) -> str | None:
-    """The reason why it does not join; None: it has the wrong code, and nobody knows. A good one joins: ""."""
-    if d["kind"] == "good":
-        elsewhere = d["parent"] >= 0 and devices[d["parent"]]["application"] != d["application"]
-        return "parent-key-domain" if elsewhere else ""
-    return EXPECTED.get(d["kind"])
 
 
 def refusals(s: Stack, eui64: str) -> set:
@@ -134,7 +138,7 @@ def schedule(build: Path, folder: Path, seed: int, attacked: bool):
             time.sleep(EXPIRES_SECONDS + 1)
         if attacked:
             s.attack([d["eui64"] for d in plan["devices"]], "--seed", seed, "--rate", rng.randrange(2, 12))
-        joiners = start(s, plan["devices"])
+        joiners = [(d, process) for d, process in start(s, plan["devices"]) if process is not None]
         if rng.random() < 0.5:
             good = [j for d, j in joiners if d["kind"] == "good"] or [j for _, j in joiners]
             good[0].wait_event(rng.random() * 3, event="joined")
