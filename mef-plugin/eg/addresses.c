@@ -20,7 +20,7 @@ static bool has_proved(const struct device *d, eui64_t gateway, uint16_t address
 static bool holds(const struct device *d, eui64_t gateway, uint16_t address)
 {
     if (has_proved(d, gateway, address) ||
-        (parent_is_claimed(d) && d->row.current.gateway == gateway && d->moving.address == address))
+        (d->row.current.gateway == gateway && parent_claims_address(d, address)))
         return true;
     const struct pending *p = d->row.pending;
     while (p != NULL && (p->assoc.gateway != gateway || p->assoc.address != address))

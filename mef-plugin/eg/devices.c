@@ -195,7 +195,7 @@ void device_forget_key(struct device *d, struct store_txn *t, enum device_reason
         d->row.shared_next = a->counter_next;
     }
     d->row.has_current = false;
-    d->moving.address = 0;
+    d->moving[false].address = d->moving[true].address = 0;
     network_key_release(d->eg, t, network_key);
     a->network_key = a->link_key = a->tclk = a->offered = 0;
     a->relkeyid[0] = '\0';

@@ -94,7 +94,7 @@ struct device {
         eui64_t parent;      /* 0: the gateway */
         uint16_t address;
         uint64_t until;      /* ms monotonic */
-    } moving;
+    } moving[2];             /* [0]: at the gateway, where anybody can say it; [1]: a router says so */
     struct {                 /* the last one taken in: neighbours repeat it (Zig 3.6.5) */
         uint8_t seq;
         uint64_t until;      /* ms monotonic: a repetition of it */
@@ -335,6 +335,7 @@ void parent_send_remove(struct device *d);
 /* Somebody asks in its name to join there, where it would get the key that it has: it is heard as what it is, until then. */
 void parent_claimed(struct device *d, const struct assoc *a);
 bool parent_is_claimed(const struct device *d);
+bool parent_claims_address(const struct device *d, uint16_t address);
 /* Where the device is, by a frame under its current key that is no repeated broadcast: its address, and whether what was said of its parent is so. */
 void parent_settled(struct device *d, const struct heard *h);
 void parent_moved(struct device *d, uint16_t address, bool passed_on); /* by what it said itself */

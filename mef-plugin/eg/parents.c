@@ -50,13 +50,18 @@ bool parent_own_frame(const struct device *hop, const struct assoc *a, const str
     return !hop->row.has_current || hop->row.current.gateway != a->gateway; /* no member yet: it passes nothing on */
 }
 
+static bool is_claimed(const struct device *d, bool by_router)
+{
+    return d->row.has_current && d->moving[by_router].address != 0 && eg_now(d->eg) < d->moving[by_router].until;
+}
+
 /* Has it this address by its own word, or by a router's? What anybody says at the gateway makes no frame its. */
 static bool is_at(const struct device *d, uint16_t address)
 {
     const struct pending *p = d->row.pending;
     if (d->row.has_current && d->row.current.address == address)
         return true;
-    if (parent_is_claimed(d) && d->moving.parent != 0 && d->moving.address == address)
+    if (is_claimed(d, true) && d->moving[true].address == address) /* as a router says */
         return true;
     while (p != NULL && (p->assoc.parent == 0 || p->assoc.address != address))
         p = p->next;
@@ -110,9 +115,10 @@ uint16_t parent_next_hop(const struct device *d)
 
 static void claim(struct device *d, eui64_t parent, uint16_t address)
 {
-    d->moving.parent = parent;
-    d->moving.address = address;
-    d->moving.until = eg_now(d->eg) + (uint64_t)d->eg->pending_ms;
+    bool by_router = parent != 0;
+    d->moving[by_router].parent = parent;
+    d->moving[by_router].address = address;
+    d->moving[by_router].until = eg_now(d->eg) + (uint64_t)d->eg->pending_ms;
     address_note(d, d->row.current.gateway, address, false);
 }
 
@@ -124,7 +130,13 @@ void parent_claimed(struct device *d, const struct assoc *a)
 
 bool parent_is_claimed(const struct device *d)
 {
-    return d->row.has_current && d->moving.address != 0 && eg_now(d->eg) < d->moving.until;
+    return is_claimed(d, false) || is_claimed(d, true);
+}
+
+bool parent_claims_address(const struct device *d, uint16_t address)
+{
+    return (is_claimed(d, false) && d->moving[false].address == address) ||
+           (is_claimed(d, true) && d->moving[true].address == address);
 }
 
 /* Its parent by this frame. What a router says is so when a frame is passed on, what was said at the gateway when the
@@ -133,7 +145,7 @@ static eui64_t parent_by(const struct device *d, const struct heard *h, bool pas
 {
     const struct assoc *a = &d->row.current;
     if (claimed)
-        return d->moving.parent;
+        return d->moving[passed_on].parent;
     bool router = (a->capability & CAPABILITY_ROUTER) != 0;
     if (router || passed_on == (a->parent != 0))
         return a->parent;
@@ -146,8 +158,7 @@ void parent_settled(struct device *d, const struct heard *h)
     if (!d->row.has_current || domain_of(d->eg, a->network_key) == NULL)
         return;
     bool passed_on = h->aux.src64 != d->eui;
-    bool claimed =
-        parent_is_claimed(d) && d->moving.address == h->nwk.src && (d->moving.parent != 0) == passed_on;
+    bool claimed = is_claimed(d, passed_on) && d->moving[passed_on].address == h->nwk.src;
     bool other_way = a->parent == 0 && passed_on == (a->next_hop != EG_HOP_LEARNED);
     eui64_t parent = parent_by(d, h, passed_on, claimed);
     bool same = h->nwk.src == a->address;
@@ -157,7 +168,7 @@ void parent_settled(struct device *d, const struct heard *h)
     if (t == NULL)
         return;
     if (claimed)
-        d->moving.address = 0;
+        d->moving[false].address = d->moving[true].address = 0;
     a->parent = parent;
     d->via = h->aux.src64;
     parent_moved(d, h->nwk.src, passed_on);
@@ -287,7 +298,7 @@ static void on_left(struct device *router, const struct zb_cmd *cmd)
 {
     struct eg *e = router->eg;
     struct device *d = map64_get(e->devices, cmd->device);
-    bool moves = d != NULL && parent_is_claimed(d) && d->moving.parent != router->eui;
+    bool moves = d != NULL && (is_claimed(d, false) || (is_claimed(d, true) && d->moving[true].parent != router->eui));
     if (d == NULL || !d->row.has_current || d->row.current.parent != router->eui || moves) {
         eg_count(e, "eg_left_ignored_total");
         return;

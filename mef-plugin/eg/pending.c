@@ -29,7 +29,14 @@ void pending_put(struct device *d, struct pending *p, const struct assoc *a)
         p->next = d->row.pending;
         d->row.pending = p;
     }
+    struct assoc was = p->assoc;
     p->assoc = *a;
+    p->at_gateway = p->at_gateway || a->parent == 0;
+    if (a->parent == 0 && was.parent != 0) { /* anybody's word does not undo a router's */
+        p->assoc.parent = was.parent;
+        p->assoc.address = was.address;
+        p->assoc.next_hop = was.next_hop;
+    }
     p->since = eg_time(d->eg);
     address_note(d, a->gateway, a->address, false);
     pending_watch(d);

@@ -83,6 +83,7 @@ struct pending {
     struct bucket rate;     /* of sending it again */
     uint64_t sent_in;       /* the gateway's transaction in which it was sent last */
     enum delivery delivery; /* did the device acknowledge that on its radio? */
+    bool at_gateway;        /* somebody asked at the gateway itself, whatever a router says */
 };
 
 struct device_row {

@@ -124,6 +124,7 @@ static bool commit_pending(struct device *d, struct pending *p, const struct hea
 {
     struct eg *e = d->eg;
     struct assoc proved = p->assoc;
+    bool at_gateway = p->at_gateway;
     bool rejoined = device_rejoin_key(d, proved.gateway) == proved.link_key; /* by the link key that it has */
     const struct assoc before = d->row.current;
     bool moved = d->row.has_current && before.gateway != proved.gateway;
@@ -140,11 +141,14 @@ static bool commit_pending(struct device *d, struct pending *p, const struct hea
         proved.tclk = before.tclk;
         proved.aps_next = before.aps_next;
     }
-    if (h->aux.src64 == d->eui)
+    bool passed_on = h->aux.src64 != d->eui;
+    if (!passed_on)
         proved.counter_next = h->aux.counter + 1;
+    if (!passed_on && (at_gateway || (proved.capability & ZB_CAPABILITY_FFD) == 0))
+        proved.parent = 0; /* an end device is heard by its parent only */
     d->row.current = proved;
     d->via = h->aux.src64;
-    parent_moved(d, h->nwk.src, h->aux.src64 != d->eui);
+    parent_moved(d, h->nwk.src, passed_on);
     d->row.has_current = true;
     d->row.revoked = false;
     d->row.last_seen = eg_time(e);

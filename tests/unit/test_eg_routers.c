@@ -374,6 +374,50 @@ static void a_short_address_is_enough(void **state)
     expect_parent(w, CHILD, "00158d0000000a01");
 }
 
+/* Somebody asks at the gateway in the child's name, before and after its router does. */
+static void a_spoofed_association_does_not_undo_a_routers_word(void **state)
+{
+    struct world *w = *state;
+    struct call answer;
+    applications(w);
+    struct node r = enrol_direct(w, ROUTER, R_SHORT, HALL, 1), c = fresh(CHILD, C_SHORT);
+    assert_int_equal(put_code(w, CHILD, HALL), ST_CREATED);
+    for (uint64_t transaction = 2; transaction < 4; transaction++) {
+        struct egp_message m = request_message(GW, CHILD, transaction);
+        m.u.request.device_short = SHORT;
+        send_message(w, &m, &answer);
+        assert_int_equal(reason_of(&answer), EGP_OK);
+        size_t from = w->h.nsent;
+        if (transaction == 2) {
+            update_device(w, &r, &c, UPDATE_JOIN);
+            assert_true(tunnelled(w, from, &r, &c));
+        }
+    }
+    exchange(w, &r, &c); /* its announcement got lost, too */
+    expect_parent(w, CHILD, "00158d0000000a01");
+}
+
+/* The router lost it, and it joined the gateway. */
+static void the_devices_own_frame_says_where_it_is(void **state)
+{
+    struct world *w = *state;
+    struct call answer;
+    applications(w);
+    struct node r = enrol_direct(w, ROUTER, R_SHORT, HALL, 1), c = fresh(CHILD, C_SHORT);
+    assert_int_equal(put_code(w, CHILD, HALL), ST_CREATED);
+    size_t from = w->h.nsent;
+    update_device(w, &r, &c, UPDATE_JOIN);
+    assert_true(tunnelled(w, from, &r, &c));
+    struct egp_message m = request_message(GW, CHILD, 2);
+    m.u.request.device_short = SHORT;
+    send_message(w, &m, &answer);
+    c.k = learn(w, &answer, CODE_KEY);
+    c.address = SHORT;
+    announce(w, &c, &c, 0x80);
+    exchange(w, &c, &c);
+    expect_parent(w, CHILD, NULL);
+}
+
 static void a_lost_tunnel_is_sent_again(void **state)
 {
     struct world *w = *state;
@@ -721,6 +765,8 @@ int main(void)
         T(frames_go_back_the_way_that_proved_ones_came),
         T(after_a_restart_the_parents_are_the_way),
         T(a_short_address_is_enough),
+        T(a_spoofed_association_does_not_undo_a_routers_word),
+        T(the_devices_own_frame_says_where_it_is),
         T(a_lost_tunnel_is_sent_again),
         T(who_may_not_join_through_a_router),
         T(a_word_that_is_not_the_routers),
