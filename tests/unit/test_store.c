@@ -94,6 +94,33 @@ static void completes_in_order_and_groups(void **state)
     free(order);
 }
 
+/* One new transaction each time that the committer has said something, and others meanwhile. */
+static void commits_go_on_while_the_disk_works(void **state)
+{
+    enum { N = 400 };
+    struct fixture *f = *state;
+    struct store *s = must_open(f);
+    struct order order = {0};
+    struct ticket tickets[N];
+    struct store_stats st;
+    for (uint64_t i = 0; i < N; i++) {
+        tickets[i] = (struct ticket){&order, i};
+        assert_int_equal(put_num(s, STORE_DEVICE, i, i, note_done, &tickets[i]), i + 1);
+        if (i % 4 == 0)
+            loop_step(&f->loop);
+        else
+            usleep(100);
+    }
+    while (order.n < N)
+        loop_step(&f->loop);
+    for (uint64_t i = 0; i < N; i++)
+        assert_true(order.who[i] == i && order.st[i] == ST_OK);
+    store_stats_get(s, &st);
+    assert_true(st.transactions == N && st.queued == 0);
+    store_close(s);
+    loop_drain(&f->loop);
+}
+
 static void after_waits_for_its_transaction(void **state)
 {
     struct fixture *f = *state;
@@ -510,6 +537,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(completes_in_order_and_groups, setup, teardown),
+        cmocka_unit_test_setup_teardown(commits_go_on_while_the_disk_works, setup, teardown),
         cmocka_unit_test_setup_teardown(after_waits_for_its_transaction, setup, teardown),
         cmocka_unit_test_setup_teardown(flush_delivers_and_close_drops, setup, teardown),
         cmocka_unit_test_setup_teardown(expectations_fail_alone_and_whole, setup, teardown),
