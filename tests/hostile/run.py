@@ -154,6 +154,8 @@ def main() -> int:
             for number, row in enumerate(row for row in rows if wanted.search(row.name)):
                 said = engine.answer(row)
                 check(said == row.expect, f"{host} {row.transport:<10} {row.name}: {said}, not {row.expect}")
+                if said == row.expect:
+                    print(f"ok      {host} {row.transport:<10} {row.name}", flush=True)
                 if number % 50 == 49:
                     check(all(p.running() for p in (stack.mefd, stack.ipe, stack.gateway)),
                           f"a process ended before {row.name}")
