@@ -16,7 +16,7 @@ static const struct attr attrs[] = {
 };
 
 /* Conformance: R-6 | TS-0003 8.3.5.2.4 | shown by: test_procedures.py:test_another_clients_registration */
-/* Conformance: R-6 | TS-0003 8.3.5.2.4 | shown by: mmef_rows.py:retrieve of another's registration */
+/* Conformance: R-6 | TS-0003 8.3.5.2.4 | shown by: mmef_rows.py:mecr: retrieve of another's */
 static bool may(struct call *c, const struct res *r)
 {
     if (strcmp(r->owner, c->who.id) == 0)

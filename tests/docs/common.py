@@ -57,10 +57,10 @@ def block(name: str) -> re.Pattern:
     return re.compile(rf"(<!-- generated: {name} -->\n)(.*?)(\n?<!-- end -->)", re.S)
 
 
-def _names(text: str, call: str, name: str) -> bool:
-    """Is the text given to call("..") or call(f"..") somewhere?"""
-    return f'{call}("{name}"' in text or any(
-        re.fullmatch(re.sub(r"\\\{.+?\\\}", ".+", re.escape(t)), name) for t in re.findall(rf'{call}\(f"([^"]*)"', text))
+def _literal(text: str, name: str, before: str = "") -> bool:
+    """Is the name a text in the source, as it is or with what its braces stand for?"""
+    return f'{before}"{name}"' in text or any(
+        re.fullmatch(re.sub(r"\\\{.+?\\\}", ".+", re.escape(t)), name) for t in re.findall(rf'{re.escape(before)}f"([^"]*)"', text))
 
 
 def test_exists(reference: str) -> bool:
@@ -71,9 +71,9 @@ def test_exists(reference: str) -> bool:
         return False
     text = files[0].read_text()
     if name == "lint.py":
-        return _names(text, "check", test)
+        return _literal(text, test, "check(")
     if name.endswith("_rows.py"):
-        return _names(text, "Row", test)
+        return _literal(text, test)
     pattern = rf"^ *def {test}\(" if name.endswith(".py") else rf"(T|cmocka_unit_test\w*)\({test}\b"
     return re.search(pattern, text, re.M) is not None
 
