@@ -15,6 +15,8 @@ static const struct attr attrs[] = {
     {MEF_SN_SOURCE_ID, ATTR_TEXT, ATTR_NP, ATTR_NP, 0},
 };
 
+/* Conformance: R-6 | TS-0003 8.3.5.2.4 | shown by: test_procedures.py:test_another_clients_registration */
+/* Conformance: R-6 | TS-0003 8.3.5.2.4 | shown by: mmef_rows.py:mecr: retrieve of another's */
 static bool may(struct call *c, const struct res *r)
 {
     if (strcmp(r->owner, c->who.id) == 0)
@@ -23,6 +25,8 @@ static bool may(struct call *c, const struct res *r)
     return call_fail(c, ST_NO_PRIVILEGE, "not-owner", NULL, "the registration is another client's");
 }
 
+/* Conformance: R-1 | TS-0003 8.3.5.2.3 | shown by: test_procedures.py:test_registration */
+/* Conformance: R-1 | TS-0003 8.3.5.2.3 | ours: a second registration is refused with 4117 */
 static void create(struct call *c, const struct attr_value *v)
 {
     struct mef *m = c->m;
@@ -65,6 +69,7 @@ static void create(struct call *c, const struct attr_value *v)
         call_location(c, ri);
 }
 
+/* Conformance: R-7 | TS-0003 8.3.5.2.4 | missing: the configuration of a client */
 static void retrieve(struct call *c, struct res *r)
 {
     if (may(c, r))
@@ -82,6 +87,9 @@ static void update(struct call *c, struct res *r, const struct attr_value *v)
                                      .max_ms = c->m->max_registration_ms});
 }
 
+/* Conformance: R-4 | TS-0003 8.3.5.2.6 | shown by: test_procedures.py:test_deregistration */
+/* Conformance: R-4 | TS-0003 8.3.5.2.6 | missing: there are no commands yet */
+/* Conformance: R-4 | TS-0003 8.3.5.2.6 | ours: keys stay, as children of the MEFBase */
 static void remove_it(struct call *c, struct res *r)
 {
     if (may(c, r))

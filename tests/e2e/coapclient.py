@@ -1,5 +1,5 @@
-"""A CoAP client of its own over `openssl s_client -dtls1_2`, and CBOR enough for EG messages: for saying to mefd what the
-product's programs never would."""
+"""A CoAP client of its own over `openssl s_client -dtls1_2`, and CBOR enough for EG messages and primitives: for saying to
+mefd what the product's programs never would."""
 import os
 import secrets
 import select
@@ -70,15 +70,17 @@ class Answer:
 
 
 class CoapClient:
-    """One DTLS session. The pre-shared key stands in openssl's arguments: a test's key, of no other use."""
+    """One DTLS session. The pre-shared key stands in openssl's arguments: a test's key, of no other use. `proof`: other
+    arguments in place of identity and key, such as a certificate."""
 
-    def __init__(self, port: int, identity: str, kpm_hex: str, timeout: float = 5, host: str = "127.0.0.1"):
+    def __init__(self, port: int, identity: str = "", kpm_hex: str = "", timeout: float = 5, host: str = "127.0.0.1",
+                 proof: tuple = ()):
         self.peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.inbox, outbox = os.pipe2(os.O_DIRECT)  # packets: what is written at once is read at once,
         inlet, self.outbox = os.pipe2(os.O_DIRECT)  # so that each is one DTLS record
         self.child = subprocess.Popen(
             ["openssl", "s_client", "-dtls1_2", "-quiet", "-nocommands", "-connect", self.peer,
-             "-psk_identity", identity, "-psk", kpm_hex, "-cipher", "PSK-AES128-CCM8:@SECLEVEL=0"],
+             *(proof or ("-psk_identity", identity, "-psk", kpm_hex, "-cipher", "PSK-AES128-CCM8:@SECLEVEL=0"))],
             stdin=inlet, stdout=outbox, stderr=subprocess.PIPE)
         os.close(inlet)
         os.close(outbox)
@@ -143,13 +145,17 @@ class CoapClient:
 
 
 def cbor(value) -> bytes:
-    """Deterministic CBOR of the types that EG messages use."""
+    """CBOR of the types that EG messages and primitives use."""
     if isinstance(value, bool):
         return b"\xf5" if value else b"\xf4"
     if isinstance(value, int):
         return _head(0, value) if value >= 0 else _head(1, -1 - value)
     if isinstance(value, bytes):
         return _head(2, len(value)) + value
+    if isinstance(value, str):
+        return _head(3, len(value.encode())) + value.encode()
+    if isinstance(value, dict):
+        return _head(5, len(value)) + b"".join(cbor(k) + cbor(v) for k, v in value.items())
     return _head(4, len(value)) + b"".join(map(cbor, value))
 
 
