@@ -1,32 +1,33 @@
-/* Key domains (design 5.4): the devices at one gateway whose application has the scope `application`, or all those of
- * scope `network`, share one network key, its sequence number and, as it is one key and one source, its counters. A
- * domain is made with its first device's pending record and ends, with its key, when the last device has gone. */
+/* Key domains (design 5.4): a stakeholder's devices at one gateway whose application has the scope `application`, or all
+ * those of scope `network`, share one network key, its sequence number and, as it is one key and one source, its counters.
+ * A domain is made with its first device's pending record and ends, with its key, when the last device has gone. A gateway
+ * may become another stakeholder's while devices have keys of it; those are never his devices'. */
 #include "mef-plugin/eg/internal.h"
 
 #include <stdlib.h>
 
-#define DOMAIN_KEY_MAX (9 + EG_MAX_TEXT)
-
 static struct domain_name name_of(const struct domain *m)
 {
-    return (struct domain_name){m->gateway, m->scope, span_str(m->application)};
+    return (struct domain_name){m->gateway, m->scope, span_str(m->admin), span_str(m->application)};
 }
 
 static bool same_name(const struct domain_name *a, const struct domain_name *b)
 {
-    return a->gateway == b->gateway && a->scope == b->scope && span_eq(a->application, b->application);
+    return a->gateway == b->gateway && a->scope == b->scope && span_eq(a->admin, b->admin) &&
+           span_eq(a->application, b->application);
 }
 
-static struct span row_key(const struct domain *m, uint8_t buf[DOMAIN_KEY_MAX])
+static struct span row_key(const struct domain *m, uint8_t buf[EG_MAX_DOMAIN_NAME])
 {
     const struct domain_name name = name_of(m);
-    struct wr w = wr_of(buf, DOMAIN_KEY_MAX);
+    struct wr w = wr_of(buf, EG_MAX_DOMAIN_NAME);
     domain_name_encode(&name, &w);
     return wr_span(&w);
 }
 
 static void domain_free(struct domain *m)
 {
+    free(m->admin);
     free(m->application);
     free(m);
 }
@@ -38,8 +39,9 @@ static struct domain *add(struct eg *e, const struct domain_name *name, const st
     if (m == NULL)
         return NULL;
     *m = (struct domain){.gateway = name->gateway, .scope = name->scope, .row = *row};
+    m->admin = strndup((const char *)name->admin.p, name->admin.n);
     m->application = strndup((const char *)name->application.p, name->application.n);
-    if (m->application != NULL && map64_put(e->domains, row->key, m))
+    if (m->admin != NULL && m->application != NULL && map64_put(e->domains, row->key, m))
         return m;
     domain_free(m);
     return NULL;
@@ -74,7 +76,8 @@ static bool name_for(const struct device *d, eui64_t gateway, struct domain_name
     if (application == NULL)
         return false;
     enum mef_scope scope = mef_application_scope(d->eg->d.mef, d->row.admin, application);
-    *out = (struct domain_name){gateway, scope, span_str(scope == MEF_SCOPE_APPLICATION ? application : "")};
+    *out = (struct domain_name){gateway, scope, span_str(d->row.admin),
+                                span_str(scope == MEF_SCOPE_APPLICATION ? application : "")};
     return scope != MEF_SCOPE_DEVICE;
 }
 
@@ -93,10 +96,16 @@ struct domain *domain_for(const struct device *d, eui64_t gateway)
 
 /* --- its key ------------------------------------------------------------------------------------------------------ */
 
+static void put_row(const struct domain *m, struct store_txn *t)
+{
+    uint8_t kb[EG_MAX_DOMAIN_NAME], vb[32];
+    struct wr w = wr_of(vb, sizeof vb);
+    domain_encode(&m->row, &w);
+    store_put(t, STORE_DOMAIN, row_key(m, kb), wr_span(&w));
+}
+
 static struct domain *make(struct eg *e, struct store_txn *t, const struct domain_name *name)
 {
-    uint8_t kb[DOMAIN_KEY_MAX], vb[32];
-    struct wr w = wr_of(vb, sizeof vb);
     struct domain_row row = {0};
     if (vault_generate(e->d.vault, t, VAULT_NETWORK_KEY, ZB_KEY, &row.key) != ST_OK)
         return NULL;
@@ -105,8 +114,7 @@ static struct domain *make(struct eg *e, struct store_txn *t, const struct domai
         vault_delete(e->d.vault, t, row.key);
         return NULL;
     }
-    domain_encode(&m->row, &w);
-    store_put(t, STORE_DOMAIN, row_key(m, kb), wr_span(&w));
+    put_row(m, t);
     return m;
 }
 
@@ -133,6 +141,14 @@ bool network_key_fits(const struct device *d, eui64_t gateway, vault_id key)
     return name_for(d, gateway, &name) ? m != NULL && m == find(d->eg, &name) : m == NULL;
 }
 
+static bool has_key(const struct device *d, vault_id key)
+{
+    bool has = d->row.has_current && d->row.current.network_key == key;
+    for (const struct pending *p = d->row.pending; p != NULL && !has; p = p->next)
+        has = p->assoc.network_key == key;
+    return has;
+}
+
 struct use {
     vault_id key;
     bool found;
@@ -142,16 +158,13 @@ static bool use_visit(void *user, uint64_t key, void *value)
 {
     (void)key;
     struct use *u = user;
-    const struct device *d = value;
-    u->found = d->row.has_current && d->row.current.network_key == u->key;
-    for (const struct pending *p = d->row.pending; p != NULL && !u->found; p = p->next)
-        u->found = p->assoc.network_key == u->key;
+    u->found = has_key(value, u->key);
     return !u->found;
 }
 
 void network_key_release(struct eg *e, struct store_txn *t, vault_id key)
 {
-    uint8_t kb[DOMAIN_KEY_MAX];
+    uint8_t kb[EG_MAX_DOMAIN_NAME];
     struct domain *m = domain_of(e, key);
     struct use u = {.key = key};
     if (m != NULL)
@@ -170,8 +183,39 @@ void network_key_release(struct eg *e, struct store_txn *t, vault_id key)
 
 struct loading {
     struct eg *e;
-    bool ok;
+    struct store_txn *t; /* names that rows get */
+    bool ok, named;
 };
+
+struct owners { /* of the devices that have a key */
+    vault_id key;
+    const char *admin; /* NULL: none; "": several */
+};
+
+static bool owners_visit(void *user, uint64_t key, void *value)
+{
+    (void)key;
+    struct owners *x = user;
+    const struct device *d = value;
+    if (has_key(d, x->key))
+        x->admin = x->admin == NULL || strcmp(x->admin, d->row.admin) == 0 ? d->row.admin : "";
+    return true;
+}
+
+/* A row that does not say whose the domain is gets the name of the one whose devices have its key. Has it come to several
+ * already, none gets another device into it, and each device is given a new key when it joins or rejoins. */
+static bool name_row(struct loading *l, struct span key, struct domain_name *name, const struct domain_row *row)
+{
+    struct owners x = {.key = row->key};
+    map64_each(l->e->devices, owners_visit, &x);
+    name->admin = span_str(x.admin != NULL ? x.admin : "");
+    const struct domain *m = add(l->e, name, row);
+    if (m == NULL)
+        return false;
+    store_del(l->t, STORE_DOMAIN, key);
+    put_row(m, l->t);
+    return l->named = true;
+}
 
 static bool load_domain(void *user, struct span key, struct span val)
 {
@@ -179,15 +223,21 @@ static bool load_domain(void *user, struct span key, struct span val)
     struct domain_name name;
     struct domain_row row;
     l->ok = domain_name_decode(key, &name) && domain_decode(val, &row) && vault_has(l->e->d.vault, row.key) &&
-            add(l->e, &name, &row) != NULL;
+            (name.admin.p != NULL ? add(l->e, &name, &row) != NULL : name_row(l, key, &name, &row));
     return l->ok;
 }
 
 enum st domains_load(struct eg *e)
 {
-    struct loading l = {e, true};
-    enum st st = store_each(e->d.store, STORE_DOMAIN, load_domain, &l);
-    return st == ST_OK && !l.ok ? ST_INTERNAL : st;
+    struct loading l = {e, store_begin(e->d.store), true, false};
+    enum st st = l.t != NULL ? store_each(e->d.store, STORE_DOMAIN, load_domain, &l) : ST_INTERNAL;
+    if (st == ST_OK && !l.ok)
+        st = ST_INTERNAL;
+    if (st == ST_OK && l.named)
+        store_commit(l.t, NULL, NULL);
+    else if (l.t != NULL)
+        store_abort(l.t);
+    return st;
 }
 
 static bool free_domain(void *user, uint64_t key, void *value)

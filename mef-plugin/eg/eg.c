@@ -366,7 +366,7 @@ struct eg *eg_open(const struct eg_deps *d, char *err, size_t errlen)
     if (ok) {
         what = "cannot read install codes, gateways or devices from the store";
         ok = gateways_load(e) == ST_OK && transactions_load(e) == ST_OK && codes_load(e) == ST_OK &&
-             domains_load(e) == ST_OK && devices_load(e) == ST_OK;
+             devices_load(e) == ST_OK && domains_load(e) == ST_OK;
     }
     if (ok) {
         eg_gauges(e);

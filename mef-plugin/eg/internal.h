@@ -267,6 +267,7 @@ void pending_unwatch(struct device *d);
 struct domain {
     eui64_t gateway;
     enum mef_scope scope; /* application or network */
+    char *admin;          /* whose devices; "": nobody's, and it takes in no more */
     char *application;    /* "": of scope network */
     struct domain_row row;
 };
@@ -278,7 +279,7 @@ MUST_USE bool network_key_get(struct device *d, struct store_txn *t, eui64_t gat
 bool network_key_fits(const struct device *d, eui64_t gateway, vault_id key); /* is it such a one? */
 /* One record less has this key: deleted, unless other devices' records have it. */
 void network_key_release(struct eg *e, struct store_txn *t, vault_id key);
-MUST_USE enum st domains_load(struct eg *e); /* before the devices */
+MUST_USE enum st domains_load(struct eg *e); /* after the devices */
 void domains_free(struct eg *e);
 
 /* --- addresses.c -------------------------------------------------------------------------------------------------- */

@@ -386,6 +386,20 @@ static enum st put_gateway_as(struct world *w, const char *admin, eui64_t eui, c
     return r.st;
 }
 
+static void put_application_as(struct world *w, const char *admin, const char *name, const char *json)
+{
+    struct mef_result r = {0};
+    cJSON *in = cJSON_Parse(json);
+    struct store_txn *t = store_begin(w->store);
+    mef_application_put(w->mef, t, admin, "operator:test", name, in, &r);
+    assert_true(r.st == ST_CREATED || r.st == ST_OK);
+    finish(w, t, &r);
+    free_result(&r);
+    cJSON_Delete(in);
+}
+
+static void put_application(struct world *w, const char *name, const char *json) { put_application_as(w, ADMIN, name, json); }
+
 static enum st act(struct world *w, eui64_t eui, const char *action)
 {
     struct mef_result r = {0};
