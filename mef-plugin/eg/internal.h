@@ -146,6 +146,7 @@ struct eg {
     uint64_t next_serial;      /* of stored responses */
     uint64_t owner;            /* names this process in epoch rows; random */
     struct bucket nearest_rate;
+    struct bucket refused_rate; /* of audit rows on frames that are refused: anybody near a radio can have one made */
     struct failures *failures;
     struct change *changes; /* to be told later, first one first: calls that the host still holds */
     struct handing *handings; /* frames on their way to gateways */
