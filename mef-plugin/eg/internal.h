@@ -8,9 +8,9 @@
 #define EG_FORMAT_OCTETS 42
 #define EG_FORMAT_JSON 50
 #define EG_FORMAT_CBOR 60
-#define EG_TICKETS 8   /* unspent tickets of one device */
-#define EG_RX_ON_IDLE 0x08 /* 802.15.4 capability information, bit 3: hears without polling */
-#define EG_WOKEN 64    /* devices kept decoded of which nothing but the registration is known: few, so that they stay in the cache */
+#define EG_TICKETS 8  /* unspent tickets of one device */
+#define EG_RADIUS 30  /* of frames that routers may pass on: 2 * nwkMaxDepth (Zig 3.6.1.5.1) */
+#define EG_WOKEN 64   /* devices kept decoded of which nothing but the registration is known: few, so that they stay in the cache */
 
 /* Take n tokens that refill at `rate` a second up to `burst`; false: there are fewer. */
 MUST_USE bool bucket_take(struct bucket *b, uint64_t now, uint64_t rate, uint64_t burst, uint64_t n);

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 
 #define MAX_TRIES 4 /* of one frame, after Stale */
-#define RADIUS 30   /* 2 * nwkMaxDepth (Zig 3.6.1.5.1) */
 #define FCF_DATA (ZB_NWK_DATA | 2u << 2) /* protocol version 2, no route discovery */
 #define FCF_COMMAND (ZB_NWK_COMMAND | 2u << 2)
 
@@ -100,7 +99,7 @@ static void frame_end(struct outbox *o, struct own_frame *f, const struct wr *pa
 
 void outbox_zdp(struct outbox *o, uint16_t cluster, struct span payload)
 {
-    struct own_frame *f = frame_begin(o, FCF_DATA, RADIUS);
+    struct own_frame *f = frame_begin(o, FCF_DATA, EG_RADIUS);
     if (f == NULL)
         return;
     struct wr w = wr_of(f->payload, sizeof f->payload);
@@ -112,7 +111,7 @@ void outbox_zdp(struct outbox *o, uint16_t cluster, struct span payload)
 void outbox_aps_command(struct outbox *o, struct vault_aps_command *c)
 {
     struct vault *v = o->d->eg->d.vault;
-    struct own_frame *f = frame_begin(o, FCF_DATA, RADIUS);
+    struct own_frame *f = frame_begin(o, FCF_DATA, EG_RADIUS);
     if (f == NULL)
         return;
     struct wr w = wr_of(f->payload, sizeof f->payload);
@@ -126,7 +125,7 @@ void outbox_aps_command(struct outbox *o, struct vault_aps_command *c)
 /* Zig 2.2.5.2.3: an acknowledgement turns the addresses of what it acknowledges round. */
 void outbox_aps_ack(struct outbox *o, const struct zb_aps *acked)
 {
-    struct own_frame *f = frame_begin(o, FCF_DATA, RADIUS);
+    struct own_frame *f = frame_begin(o, FCF_DATA, EG_RADIUS);
     if (f == NULL)
         return;
     bool command = (acked->fcf & 3u) == ZB_APS_COMMAND;

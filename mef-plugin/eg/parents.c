@@ -8,8 +8,6 @@
 
 #include <inttypes.h>
 
-#define CAPABILITY_ROUTER 0x02 /* 802.15.4 capability information, bit 1: a full-function device */
-
 enum update_status { SECURED_REJOIN = 0, UNSECURED_JOIN = 1, DEVICE_LEFT = 2, TRUST_CENTRE_REJOIN = 3 };
 
 /* --- whose frame it is -------------------------------------------------------------------------------------------- */
@@ -110,7 +108,7 @@ static eui64_t parent_by(const struct device *d, const struct heard *h, bool pas
     const struct assoc *a = &d->row.current;
     if (claimed)
         return d->moving.parent;
-    bool router = (a->capability & CAPABILITY_ROUTER) != 0;
+    bool router = (a->capability & ZB_CAPABILITY_FFD) != 0;
     if (router || passed_on == (a->parent != 0))
         return a->parent;
     return passed_on ? h->aux.src64 : 0;
