@@ -74,10 +74,7 @@ static void ask_for_node_descriptor(struct device *d)
     if (!outbox_open(d, &o))
         return;
     outbox_zdp(&o, ZB_ZDP_NODE_DESC_REQ, wr_span(&w));
-    if (o.failed)
-        outbox_drop(&o);
-    else
-        outbox_send(&o, false);
+    outbox_send(&o, false);
 }
 
 enum device_reason exchange_lacks(const struct device *d)
@@ -278,10 +275,7 @@ static void acknowledge(struct device *d, const struct zb_aps *aps)
     if ((aps->fcf & ZB_APS_ACK_REQUEST) == 0 || !outbox_open(d, &o))
         return;
     outbox_aps_ack(&o, aps);
-    if (o.failed)
-        outbox_drop(&o);
-    else
-        outbox_send(&o, false);
+    outbox_send(&o, false);
 }
 
 void exchange_command(struct device *d, struct span frame)

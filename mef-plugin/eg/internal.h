@@ -377,7 +377,7 @@ struct outbox {
     struct device *d;
     struct store_txn *t; /* for what else changes */
     struct posting *p;
-    bool failed; /* a frame could not be made: drop it all */
+    bool failed; /* a frame could not be made: nothing of it all happens */
 };
 /* False: no memory, or the device has no key, or its gateway is not ours. */
 MUST_USE bool outbox_open(struct device *d, struct outbox *o);
@@ -389,7 +389,8 @@ void outbox_aps_ack(struct outbox *o, const struct zb_aps *acked);
 void outbox_relay(struct outbox *o, const struct zb_nwk *h, struct span payload);
 /* dst: the device, a broadcast address, or the neighbour that the device is heard by. */
 void outbox_nwk_command(struct outbox *o, uint16_t dst, uint8_t radius, struct span command);
-/* Commit, and send what was added; `changed`: with the device's row as it is now. */
+/* Commit, and send what was added; `changed`: with the device's row as it is now. What has failed is dropped: who changes
+ * memory looks at `failed` before that. */
 void outbox_send(struct outbox *o, bool changed);
 void outbox_drop(struct outbox *o); /* nothing happens, but for a gap in the counters */
 /* A gateway dropped a frame for its counter: seal it again, if it was one of these. */

@@ -15,10 +15,7 @@ static void send_to(struct device *d, const struct zb_nwk_cmd *c, uint16_t dst, 
     if (zb_nwk_cmd_build(&w, c) != ZB_OK || !outbox_open(d, &o))
         return;
     outbox_nwk_command(&o, dst, radius, wr_span(&w));
-    if (o.failed)
-        outbox_drop(&o);
-    else
-        outbox_send(&o, false);
+    outbox_send(&o, false);
 }
 
 static void answer(struct device *d, const struct zb_nwk_cmd *c)
@@ -175,11 +172,8 @@ void network_relay(struct device *d, const struct heard *h)
         (h->nwk.fcf & ZB_FCF_SOURCE_ROUTE) != 0 || !coordinator_within_rate(d) || !outbox_open(to, &o))
         return;
     outbox_relay(&o, &h->nwk, wr_span(&h->out));
-    if (o.failed) {
-        outbox_drop(&o);
-        return;
-    }
-    eg_count(d->eg, "eg_device_frames_passed_on_total");
+    if (!o.failed)
+        eg_count(d->eg, "eg_device_frames_passed_on_total");
     outbox_send(&o, false);
 }
 

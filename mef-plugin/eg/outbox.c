@@ -213,6 +213,10 @@ static void posting_durable(void *user, enum st st)
 
 void outbox_send(struct outbox *o, bool changed)
 {
+    if (o->failed) {
+        outbox_drop(o);
+        return;
+    }
     if (changed)
         device_store(o->d, o->t);
     device_commit(o->d, o->t, posting_durable, o->p);
@@ -237,10 +241,6 @@ void outbox_stale(struct eg *e, struct gateway *g, uint64_t transaction)
     *f = *was;
     was->device = 0;
     o.failed = !take(e, &d->row.current, o.t, f) || !seal(e, &d->row.current, f, &o.p->sealed[0]);
-    if (o.failed) {
-        outbox_drop(&o);
-        return;
-    }
     o.p->n = 1;
     outbox_send(&o, false);
 }

@@ -150,10 +150,7 @@ static void send_remove(struct device *router, eui64_t child)
         return;
     struct vault_aps_command c = {.cmd = &cmd, .link_key = exchange_link_key(router), .key_id = ZB_KEY_ID_DATA};
     outbox_aps_command(&o, &c);
-    if (o.failed)
-        outbox_drop(&o);
-    else
-        outbox_send(&o, false);
+    outbox_send(&o, false);
 }
 
 void parent_send_remove(struct device *d)
