@@ -23,8 +23,10 @@ static void settle(struct device *d, struct store_txn *t, const char *outcome)
     struct eg *e = d->eg;
     const struct assoc *a = &d->row.current;
     struct pending *p = pending_at(d, a->gateway, a->link_key);
-    if (p != NULL && p->assoc.network_key == a->network_key)
-        pending_proved(d, p); /* of a join in its key domain, whose exchange this was */
+    if (p != NULL && p->assoc.network_key == a->network_key) { /* of a join in its key domain, whose exchange this was */
+        pending_proved(d, p);
+        network_key_release(e, t, a->network_key); /* which goes on in the current record */
+    }
     d->row.enrolled = true;
     d->row.exchange_since = 0;
     d->row.rearm_until = 0;

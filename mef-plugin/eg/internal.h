@@ -138,6 +138,7 @@ struct eg {
     struct eg_deps d;
     struct map64 *gateways, *devices, *observers;
     struct map64 *domains;    /* vault id of its network key -> domain */
+    void *domain_names;       /* the same by name (tsearch) */
     struct map64 *codes;      /* EUI-64 -> registration */
     size_t codeless;          /* devices whose code was deleted */
     eui64_t woken[EG_WOKEN];  /* ring of devices made by device_find */
@@ -271,14 +272,16 @@ struct domain {
     char *admin;          /* whose devices; "": nobody's, and it takes in no more */
     char *application;    /* "": of scope network */
     struct domain_row row;
+    size_t members; /* records of devices, current and pending, that have its key */
 };
 struct domain *domain_of(struct eg *e, vault_id network_key); /* NULL: a device's own key */
 /* The one that the device belongs to at a gateway by its registration; NULL: none, or none yet. */
 struct domain *domain_for(const struct device *d, eui64_t gateway);
-/* The network key for the device there: one of its own, just made, or its domain's. To be released again. */
+/* The network key for one more record of the device there: one of its own, just made, or its domain's. To be released again
+ * by whoever ends the record without the key going on to another one. */
 MUST_USE bool network_key_get(struct device *d, struct store_txn *t, eui64_t gateway, vault_id *key, uint8_t *key_seq);
 bool network_key_fits(const struct device *d, eui64_t gateway, vault_id key); /* is it such a one? */
-/* One record less has this key: deleted, unless other devices' records have it. */
+/* One record less has this key: deleted, unless others have it. */
 void network_key_release(struct eg *e, struct store_txn *t, vault_id key);
 MUST_USE enum st domains_load(struct eg *e); /* after the devices */
 void domains_free(struct eg *e);

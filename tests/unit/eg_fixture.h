@@ -367,6 +367,15 @@ static enum st put_code_as(struct world *w, const char *admin, eui64_t eui, cons
 
 static enum st put_code(struct world *w, eui64_t eui, const char *json) { return put_code_as(w, ADMIN, eui, json, false, NULL); }
 
+static void delete_code(struct world *w)
+{
+    struct mef_result r = {0};
+    struct store_txn *t = store_begin(w->store);
+    eg_code_delete(w->eg, t, ADMIN, "operator:test", DEV, &r);
+    finish(w, t, &r);
+    assert_int_equal(r.st, ST_DELETED);
+}
+
 #define A_CODE "{\"installCode\":\"" CODE "\",\"targets\":[\"" AE "\"]}"
 
 static enum st put_gateway_as(struct world *w, const char *admin, eui64_t eui, const char *identity, const char *more, char *code)

@@ -69,6 +69,35 @@ static void a_gateway_that_changes_hands(void **state)
     }
 }
 
+/* --- its end ------------------------------------------------------------------------------------------------------ */
+
+/* Asked for again while the first exchange goes on, the key is in two records of the device, one of which ends with it. */
+static void a_key_in_two_records_of_a_device(void **state)
+{
+    struct world *w = *state;
+    struct call c;
+    uint8_t link_key[ZB_KEY], tclk[ZB_KEY];
+    assert_true(hex_decode(CODE_KEY, 2 * ZB_KEY, link_key, ZB_KEY));
+    applications(w, ADMIN);
+    unsigned keys = rows_of(w->store, STORE_KEY);
+    for (int restarted = 0; restarted < 2; restarted++) {
+        struct first_key k = join(w, ADMIN, DEV, "hall");
+        assert_int_equal(ask(w, GW, DEV, 99 + (uint64_t)restarted, &c), EGP_OK);
+        struct first_key again = learn(w, &c, CODE_KEY);
+        assert_true(same(&k, &again));
+        if (restarted)
+            crash(w);
+        assert_true(request_key(w, &k, DEV, 4, link_key, tclk));
+        assert_true(verify_key(w, &k, DEV, 5, tclk));
+        expect_device(w, DEV, "enrolled", NULL);
+        assert_int_equal(rows_of(w->store, STORE_DOMAIN), 1);
+        assert_int_equal(act(w, DEV, "revoke"), ST_OK);
+        delete_code(w);
+        assert_int_equal(rows_of(w->store, STORE_DOMAIN), 0);
+        assert_int_equal(rows_of(w->store, STORE_KEY), keys);
+    }
+}
+
 /* --- databases from before a domain was named by its stakeholder -------------------------------------------------- */
 
 struct row {
@@ -217,6 +246,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, world_new, world_free)
         T(a_gateway_that_changes_hands),
+        T(a_key_in_two_records_of_a_device),
         T(an_old_domain_is_its_devices_owners),
         T(an_old_domain_of_two_takes_in_no_more),
 #undef T
