@@ -166,12 +166,6 @@ void network_key_release(struct eg *e, struct store_txn *t, vault_id key)
 
 /* --- loading ------------------------------------------------------------------------------------------------------ */
 
-struct loading {
-    struct eg *e;
-    struct store_txn *t; /* names that rows get */
-    bool ok, named;
-};
-
 static bool has_key(const struct device *d, vault_id key)
 {
     bool has = d->row.has_current && d->row.current.network_key == key;
@@ -197,27 +191,27 @@ static bool owners_visit(void *user, uint64_t key, void *value)
 
 /* A row that does not say whose the domain is gets the name of the one whose devices have its key. Has it come to several
  * already, none gets another device into it, and each device is given a new key when it joins or rejoins. */
-static bool name_row(struct loading *l, struct span key, struct domain_name *name, const struct domain_row *row)
+static bool name_row(struct eg *e, struct span key, struct domain_name *name, const struct domain_row *row)
 {
     struct owners x = {.key = row->key};
-    map64_each(l->e->devices, owners_visit, &x);
+    map64_each(e->devices, owners_visit, &x);
     name->admin = span_str(x.admin != NULL ? x.admin : "");
-    const struct domain *m = add(l->e, name, row);
-    if (m == NULL)
+    const struct domain *m = add(e, name, row);
+    struct store_txn *t = m != NULL ? store_begin(e->d.store) : NULL;
+    if (t == NULL)
         return false;
-    store_del(l->t, STORE_DOMAIN, key);
-    put_row(m, l->t);
-    return l->named = true;
+    store_del(t, STORE_DOMAIN, key);
+    put_row(m, t);
+    store_commit(t, NULL, NULL);
+    return true;
 }
 
-static bool load_domain(void *user, struct span key, struct span val)
+static bool load_domain(struct eg *e, struct span key, struct span val)
 {
-    struct loading *l = user;
     struct domain_name name;
     struct domain_row row;
-    l->ok = domain_name_decode(key, &name) && domain_decode(val, &row) && vault_has(l->e->d.vault, row.key) &&
-            (name.admin.p != NULL ? add(l->e, &name, &row) != NULL : name_row(l, key, &name, &row));
-    return l->ok;
+    return domain_name_decode(key, &name) && domain_decode(val, &row) && vault_has(e->d.vault, row.key) &&
+           (name.admin.p != NULL ? add(e, &name, &row) != NULL : name_row(e, key, &name, &row));
 }
 
 static void count_record(struct eg *e, vault_id key)
@@ -240,14 +234,7 @@ static bool count_visit(void *user, uint64_t key, void *value)
 
 enum st domains_load(struct eg *e)
 {
-    struct loading l = {e, store_begin(e->d.store), true, false};
-    enum st st = l.t != NULL ? store_each(e->d.store, STORE_DOMAIN, load_domain, &l) : ST_INTERNAL;
-    if (st == ST_OK && !l.ok)
-        st = ST_INTERNAL;
-    if (st == ST_OK && l.named)
-        store_commit(l.t, NULL, NULL);
-    else if (l.t != NULL)
-        store_abort(l.t);
+    enum st st = eg_load(e, STORE_DOMAIN, load_domain);
     map64_each(e->devices, count_visit, e);
     return st;
 }

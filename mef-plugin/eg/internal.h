@@ -179,6 +179,9 @@ bool eg_send(struct eg *e, struct gateway *g, const struct egp_message *m,
              void (*done)(void *user, enum st st, struct span body), void *user);
 void eg_audit(struct eg *e, struct store_txn *t, const char *admin, const char *actor, const char *action,
               eui64_t object, const char *outcome);
+/* Take in every row of a table, in key order; false from `take`, a row that is not in order: ST_INTERNAL, and no further one. */
+MUST_USE enum st eg_load(struct eg *e, enum store_table table,
+                         bool (*take)(struct eg *e, struct span key, struct span val));
 /* The admin's objects with the `limit` smallest keys above `after`, ascending, found in one pass of each table. */
 struct listing {
     struct {
