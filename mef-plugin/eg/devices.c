@@ -239,7 +239,7 @@ static void tell(struct device *d, eui64_t gateway, uint16_t address, enum egp_d
                  enum egp_reason reason)
 {
     struct eg *e = d->eg;
-    struct gateway *g = gateway_find(e, gateway);
+    struct gateway *g = gateway_of(d, gateway);
     if (g == NULL)
         return;
     struct egp_message m = eg_message(EGP_DEVICE_STATE, e->next_transaction++, g->eui, d->eui);

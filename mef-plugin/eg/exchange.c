@@ -51,7 +51,7 @@ static void fail(struct device *d, enum device_reason why)
     device_store(d, t);
     eg_audit(e, t, d->row.admin, "eg", "device.failed", d->eui, device_reason_name(why));
     eg_count(e, "eg_exchange_failed_total");
-    struct gateway *g = gateway_find(e, d->row.current.gateway);
+    struct gateway *g = gateway_of(d, d->row.current.gateway);
     if (g != NULL)
         (void)failure_note(e, g, d->eui, device_reason_name(why), 0);
     device_commit(d, t, NULL, NULL);
@@ -287,7 +287,7 @@ void exchange_command(struct device *d, struct span frame)
     struct zb_aps aps;
     struct zb_cmd cmd;
     if (!open_command(d, frame, &aps, &plain) || zb_cmd_parse(wr_span(&plain), &cmd) != ZB_OK) {
-        const struct gateway *g = gateway_find(d->eg, d->row.current.gateway);
+        const struct gateway *g = gateway_of(d, d->row.current.gateway);
         eg_count(d->eg, "eg_aps_commands_refused_total");
         log_event(LOG_INFO, "eg.aps-command-refused", "device=%016" PRIx64, d->eui);
         if (g != NULL)

@@ -17,6 +17,11 @@ static struct gateway *find_own(struct eg *e, const char *admin, eui64_t eui)
     return g != NULL && strcmp(g->row.admin, admin) == 0 ? g : NULL;
 }
 
+struct gateway *gateway_of(const struct device *d, eui64_t eui)
+{
+    return find_own(d->eg, d->row.admin, eui);
+}
+
 void gateway_commit_failed(struct eg *e, struct gateway *g, enum st st)
 {
     if (st != ST_CONFLICT) {

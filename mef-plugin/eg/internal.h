@@ -194,6 +194,8 @@ cJSON *eg_list(struct eg *e, const struct listing *l, const char *admin, eui64_t
 
 /* --- gateways.c --------------------------------------------------------------------------------------------------- */
 struct gateway *gateway_find(struct eg *e, eui64_t eui);
+/* ..of the device's stakeholder. Where a device joined may be another one's by now, who has nothing to do with it. */
+struct gateway *gateway_of(const struct device *d, eui64_t eui);
 /* The gateway was heard on this session: later messages go there, and a new epoch makes it ours. False: no memory. */
 MUST_USE bool gateway_heard(struct eg *e, struct gateway *g, uint64_t session);
 void gateway_expect(const struct gateway *g, struct store_txn *t); /* ..still ours when t commits */

@@ -24,7 +24,7 @@ bool outbox_open(struct device *d, struct outbox *o)
 {
     struct eg *e = d->eg;
     const struct assoc *a = &d->row.current;
-    struct gateway *g = d->row.has_current ? gateway_find(e, a->gateway) : NULL;
+    struct gateway *g = d->row.has_current ? gateway_of(d, a->gateway) : NULL;
     *o = (struct outbox){.d = d};
     if (g == NULL || g->lost)
         return false;

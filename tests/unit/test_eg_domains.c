@@ -1,4 +1,5 @@
-/* Whose a key domain is: no stakeholder's devices have another one's key, whatever happens to the gateway between. */
+/* Whose a key domain is, and a gateway: no stakeholder's devices have another one's key, or send through another one's
+ * gateway, whatever became of it between. */
 #include "mef-plugin/eg/records.h"
 #include "tests/unit/eg_fixture.h"
 
@@ -67,6 +68,32 @@ static void a_gateway_that_changes_hands(void **state)
         again = join(w, OTHER_ADMIN, 0x400 + i, names[i]);
         assert_true(same(&again, &after[i]));
     }
+}
+
+static enum st ask_for_ticket(struct world *w)
+{
+    struct call c;
+    begin(w, &c, CSE_CREATE, "mef/eg/devices/00158d0003123456/ticket", (struct span){0}, S_AE, w->ae);
+    end(w, &c);
+    cJSON_Delete(c.pc);
+    return c.st;
+}
+
+/* What its former owner's devices still have there is nothing to the new one's gateway: it hears of them no more, sends
+ * nothing for them, and their addresses are free. */
+static void a_gateway_serves_its_owner_only(void **state)
+{
+    struct world *w = *state;
+    applications(w, OTHER_ADMIN);
+    enrol(w, DEV, 1);
+    assert_int_equal(ask_for_ticket(w), ST_OK);
+    hand_over(w);
+    join(w, OTHER_ADMIN, DEV2, "hall"); /* at the same short address */
+    assert_int_equal(metric(w, "eg_address_conflicts_total"), 0);
+    size_t sent = w->h.nsent;
+    assert_int_equal(ask_for_ticket(w), ST_UNREACHABLE);
+    assert_int_equal(act(w, DEV, "revoke"), ST_OK);
+    assert_int_equal(w->h.nsent, sent); /* neither a state nor a leave */
 }
 
 /* --- its end ------------------------------------------------------------------------------------------------------ */
@@ -246,6 +273,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, world_new, world_free)
         T(a_gateway_that_changes_hands),
+        T(a_gateway_serves_its_owner_only),
         T(a_key_in_two_records_of_a_device),
         T(an_old_domain_is_its_devices_owners),
         T(an_old_domain_of_two_takes_in_no_more),
