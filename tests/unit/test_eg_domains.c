@@ -148,16 +148,17 @@ static bool take_row(void *user, struct span key, struct span val)
     return true;
 }
 
-static struct rows domain_rows(struct store *s)
+/* x: the rows point into it. */
+static void domain_rows(struct store *s, struct rows *x)
 {
-    struct rows x = {.n = 0};
-    assert_int_equal(store_each(s, STORE_DOMAIN, take_row, &x), ST_OK);
-    return x;
+    x->n = 0;
+    assert_int_equal(store_each(s, STORE_DOMAIN, take_row, x), ST_OK);
 }
 
 static void put_old_names(struct store *s, struct store_txn *t)
 {
-    const struct rows x = domain_rows(s);
+    struct rows x;
+    domain_rows(s, &x);
     for (size_t i = 0; i < x.n; i++) {
         uint8_t buf[EG_MAX_DOMAIN_NAME];
         struct wr w = wr_of(buf, sizeof buf);
@@ -215,8 +216,9 @@ static void reopen_old(struct world *w, eui64_t stolen)
 /* Does each row say that the domain is this one's? */
 static bool rows_name(struct world *w, size_t n, const char *admin)
 {
+    struct rows x;
     settle(w);
-    const struct rows x = domain_rows(w->store);
+    domain_rows(w->store, &x);
     bool ok = x.n == n;
     for (size_t i = 0; i < x.n; i++) {
         struct domain_name name;
