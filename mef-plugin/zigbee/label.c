@@ -292,7 +292,7 @@ static enum zb_err bytes_of(const struct text *t, const struct field *f, uint8_t
         out[n / 2] = (uint8_t)(n % 2 == 0 ? digit << 4 : out[n / 2] | digit);
         n++;
     }
-    return ZB_OK;
+    return n == f->n ? ZB_OK : ZB_BAD_LENGTH;
 }
 
 static enum zb_err eui_read(const struct text *t, const struct field *f, eui64_t *out)
