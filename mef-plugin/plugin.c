@@ -28,14 +28,16 @@ static const struct conf_option own_options[] = {
 /* The one table that the host reads, put together from the rooms' tables when the plugin is loaded. */
 #define MAX_OPTIONS 64
 static struct conf_option all_options[MAX_OPTIONS];
+static bool options_fit = true;
 
 __attribute__((constructor)) static void merge_options(void)
 {
     const struct conf_option *const tables[] = {own_options, mef_options, eg_options, admin_options, NULL};
     size_t n = 0;
     for (size_t i = 0; tables[i] != NULL; i++)
-        for (const struct conf_option *o = tables[i]; o->section != NULL && n < MAX_OPTIONS - 1; o++)
-            all_options[n++] = *o;
+        for (const struct conf_option *o = tables[i]; o->section != NULL && options_fit; o++)
+            if ((options_fit = n < MAX_OPTIONS - 1))
+                all_options[n++] = *o;
 }
 
 /* --- what the inner rooms need of the host ------------------------------------------------------------------------ */
@@ -120,6 +122,10 @@ static void *plugin_init(struct cse_host *h, const struct cse_host_ops *ops, con
     if (ops->abi != CSE_PLUGIN_ABI) {
         snprintf(err, errlen, "the host speaks version %u of the plugin interface, this plugin %u", ops->abi,
                  CSE_PLUGIN_ABI);
+        return NULL;
+    }
+    if (!options_fit) {
+        snprintf(err, errlen, "the plugin has more than %d options", MAX_OPTIONS - 1);
         return NULL;
     }
     take_log_level(conf);

@@ -33,7 +33,7 @@ struct device *address_find(struct eg *e, eui64_t gateway, uint16_t address)
     const struct gateway *g = gateway_find(e, gateway);
     const struct holder *h = g != NULL && g->addresses != NULL ? map64_get(g->addresses, address) : NULL;
     struct device *d = h != NULL ? map64_get(e->devices, h->device) : NULL;
-    return d != NULL && holds(d, gateway, address) ? d : NULL;
+    return d != NULL && strcmp(d->row.admin, g->row.admin) == 0 && holds(d, gateway, address) ? d : NULL;
 }
 
 static void put(struct gateway *g, uint16_t address, eui64_t device)
@@ -56,7 +56,7 @@ static void put(struct gateway *g, uint16_t address, eui64_t device)
 void address_note(struct device *d, eui64_t gateway, uint16_t address, bool proved)
 {
     struct eg *e = d->eg;
-    struct gateway *g = gateway_find(e, gateway);
+    struct gateway *g = gateway_of(d, gateway);
     const struct device *other = address_find(e, gateway, address);
     if (g == NULL)
         return;

@@ -30,6 +30,9 @@ static bool take_gateway(void *user, const cJSON *j)
            ++x->code->ngateways;
 }
 
+/* The members that PUT and POST have in common, and the end of a list of members. */
+#define SHARED_MEMBERS "application", "targets", "gateways", "expiresAt", NULL
+
 static bool read_shared(struct eg *e, const char *admin, const cJSON *in, struct code *c, struct mef_result *r)
 {
     struct reading x = {e, c};
@@ -345,8 +348,7 @@ static bool may_register(struct eg *e, const char *admin, eui64_t eui, struct me
 void eg_code_put(struct eg *e, struct store_txn *t, const char *admin, const char *actor, eui64_t eui, const cJSON *in,
                  bool replace, struct mef_result *r)
 {
-    static const char *const names[] = {"installCode", "linkKey",   "application", "targets",
-                                        "gateways",    "expiresAt", NULL};
+    static const char *const names[] = {"installCode", "linkKey", SHARED_MEMBERS};
     struct code *c = calloc(1, sizeof *c);
     if (c == NULL)
         mef_refuse(r, ST_INTERNAL, NULL, NULL, "out of memory");
@@ -360,7 +362,7 @@ void eg_code_put(struct eg *e, struct store_txn *t, const char *admin, const cha
 void eg_code_label(struct eg *e, struct store_txn *t, const char *admin, const char *actor, const cJSON *in,
                    struct mef_result *r)
 {
-    static const char *const names[] = {"label", "application", "targets", "gateways", "expiresAt", NULL};
+    static const char *const names[] = {"label", SHARED_MEMBERS};
     eui64_t eui = 0;
     struct code *c = calloc(1, sizeof *c);
     if (c == NULL) {
@@ -422,28 +424,20 @@ cJSON *eg_code_list(struct eg *e, const char *admin, eui64_t after, unsigned lim
 
 /* --- loading ------------------------------------------------------------------------------------------------------ */
 
-struct loading {
-    struct eg *e;
-    bool ok;
-};
-
-static bool load_code(void *user, struct span key, struct span val)
+static bool load_code(struct eg *e, struct span key, struct span val)
 {
-    struct loading *l = user;
     struct rd r = rd_of(key);
     eui64_t eui;
     struct code c = {0};
-    l->ok = rd_be64(&r, &eui) && rd_end(&r) && code_decode(val, &c) && vault_has(l->e->d.vault, c.key) &&
-            registration_load(l->e, eui, val);
+    bool ok = rd_be64(&r, &eui) && rd_end(&r) && code_decode(val, &c) && vault_has(e->d.vault, c.key) &&
+              registration_load(e, eui, val);
     code_free(&c);
-    return l->ok;
+    return ok;
 }
 
 enum st codes_load(struct eg *e)
 {
-    struct loading l = {e, true};
-    enum st st = store_each(e->d.store, STORE_INSTALL_CODE, load_code, &l);
-    return st == ST_OK && !l.ok ? ST_INTERNAL : st;
+    return eg_load(e, STORE_INSTALL_CODE, load_code);
 }
 
 static bool free_registration(void *user, uint64_t key, void *value)

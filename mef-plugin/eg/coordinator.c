@@ -95,10 +95,7 @@ static bool answer_zdp(struct device *d, const struct zb_aps *aps, bool broadcas
         outbox_aps_ack(&o, aps);
     if (response)
         outbox_zdp(&o, cluster, wr_span(&w));
-    if (o.failed)
-        outbox_drop(&o);
-    else
-        outbox_send(&o, false);
+    outbox_send(&o, false);
     return !o.failed;
 }
 

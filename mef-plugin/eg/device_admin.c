@@ -92,11 +92,6 @@ void eg_device_action(struct eg *e, struct store_txn *t, const char *admin, cons
 
 /* --- loading ------------------------------------------------------------------------------------------------------ */
 
-struct loading {
-    struct eg *e;
-    bool ok;
-};
-
 static bool has_keys(struct eg *e, const struct pending *p)
 {
     while (p != NULL && vault_has(e->d.vault, p->assoc.network_key))
@@ -104,18 +99,16 @@ static bool has_keys(struct eg *e, const struct pending *p)
     return p == NULL;
 }
 
-static bool load_device(void *user, struct span key, struct span val)
+static bool load_device(struct eg *e, struct span key, struct span val)
 {
-    struct loading *l = user;
-    struct eg *e = l->e;
     struct rd r = rd_of(key);
     struct device_row row = {0};
     eui64_t eui;
     struct device *d = NULL;
-    l->ok = rd_be64(&r, &eui) && rd_end(&r) && device_decode(val, &row) &&
+    bool ok = rd_be64(&r, &eui) && rd_end(&r) && device_decode(val, &row) &&
             (!row.has_current || vault_has(e->d.vault, row.current.network_key)) && has_keys(e, row.pending) &&
             ((d = device_find(e, eui)) != NULL || (d = device_new(e, eui, row.admin, NULL)) != NULL);
-    if (!l->ok) {
+    if (!ok) {
         device_row_free(&row);
         return false;
     }
@@ -136,7 +129,5 @@ static bool load_device(void *user, struct span key, struct span val)
 
 enum st devices_load(struct eg *e)
 {
-    struct loading l = {e, true};
-    enum st st = store_each(e->d.store, STORE_DEVICE, load_device, &l);
-    return st == ST_OK && !l.ok ? ST_INTERNAL : st;
+    return eg_load(e, STORE_DEVICE, load_device);
 }

@@ -109,7 +109,11 @@ vault_id device_rejoin_key(const struct device *d, eui64_t gateway)
 /* The last attempt to join came to nothing. */
 static bool is_failure(enum device_reason why)
 {
-    return why == WHY_NO_FRAME || why == WHY_NOT_OPENED || why == WHY_NOT_DELIVERED || why == WHY_NO_EXCHANGE || why == WHY_NOT_VERIFIED || why == WHY_BAD_VERIFY;
+    static const bool failed[WHY_COUNT] = {
+        [WHY_NO_FRAME] = true,    [WHY_NOT_OPENED] = true,   [WHY_NOT_DELIVERED] = true,
+        [WHY_NO_EXCHANGE] = true, [WHY_NOT_VERIFIED] = true, [WHY_BAD_VERIFY] = true,
+    };
+    return failed[why];
 }
 
 /* The state follows from what is kept. A pending record beside a current one changes nothing yet (design 5.3). */
@@ -235,7 +239,7 @@ static void tell(struct device *d, eui64_t gateway, uint16_t address, enum egp_d
                  enum egp_reason reason)
 {
     struct eg *e = d->eg;
-    struct gateway *g = gateway_find(e, gateway);
+    struct gateway *g = gateway_of(d, gateway);
     if (g == NULL)
         return;
     struct egp_message m = eg_message(EGP_DEVICE_STATE, e->next_transaction++, g->eui, d->eui);

@@ -145,7 +145,7 @@ void downlink_ticket(struct eg *e, struct cse_request *req, eui64_t eui)
         eg_respond(e, req, ST_BAD_REQUEST, "bad-count");
         return;
     }
-    struct gateway *g = d->row.has_current ? gateway_find(e, d->row.current.gateway) : NULL;
+    struct gateway *g = d->row.has_current ? gateway_of(d, d->row.current.gateway) : NULL;
     if (g == NULL || g->lost || g->session == 0) {
         eg_respond(e, req, ST_UNREACHABLE, d->row.has_current ? "gateway-not-connected" : "not-enrolled");
         return;
@@ -250,7 +250,7 @@ static const char *check_frame(struct eg *e, const struct device *d, struct span
 static bool hand_over(struct eg *e, struct device *d, struct cse_request *req)
 {
     const struct assoc *a = &d->row.current;
-    struct gateway *g = gateway_find(e, a->gateway);
+    struct gateway *g = gateway_of(d, a->gateway);
     struct handing *x = g != NULL && !g->lost ? calloc(1, sizeof *x) : NULL;
     if (x == NULL)
         return false;

@@ -116,6 +116,27 @@ void eg_audit(struct eg *e, struct store_txn *t, const char *admin, const char *
         audit_note(e->d.audit, &ev);
 }
 
+/* --- loading ------------------------------------------------------------------------------------------------------ */
+
+struct loading {
+    struct eg *e;
+    bool (*take)(struct eg *e, struct span key, struct span val);
+    bool ok;
+};
+
+static bool load_row(void *user, struct span key, struct span val)
+{
+    struct loading *l = user;
+    return l->ok = l->take(l->e, key, val);
+}
+
+enum st eg_load(struct eg *e, enum store_table table, bool (*take)(struct eg *e, struct span key, struct span val))
+{
+    struct loading l = {e, take, true};
+    enum st st = store_each(e->d.store, table, load_row, &l);
+    return st == ST_OK && !l.ok ? ST_INTERNAL : st;
+}
+
 /* --- pages -------------------------------------------------------------------------------------------------------- */
 
 struct page {
@@ -359,14 +380,14 @@ struct eg *eg_open(const struct eg_deps *d, char *err, size_t errlen)
     e->failures = failures_new();
     e->domains = map64_new();
     const char *what = "out of memory";
-    bool ok = e->gateways != NULL && e->devices != NULL && e->observers != NULL && e->codes != NULL && e->failures != NULL &&
-              e->domains != NULL &&
+    bool ok = e->gateways != NULL && e->devices != NULL && e->observers != NULL && e->codes != NULL &&
+              e->failures != NULL && e->domains != NULL &&
               d->ops->random(d->host, &e->next_transaction, sizeof e->next_transaction) &&
               d->ops->random(d->host, &e->owner, sizeof e->owner);
     if (ok) {
         what = "cannot read install codes, gateways or devices from the store";
         ok = gateways_load(e) == ST_OK && transactions_load(e) == ST_OK && codes_load(e) == ST_OK &&
-             domains_load(e) == ST_OK && devices_load(e) == ST_OK;
+             devices_load(e) == ST_OK && domains_load(e) == ST_OK;
     }
     if (ok) {
         eg_gauges(e);

@@ -3,7 +3,6 @@
 
 #include <stdlib.h>
 
-#define RADIUS 30                  /* 2 * nwkMaxDepth (Zig 3.6.1.5.1) */
 #define REJOIN_FCF 0x1809u         /* command, protocol version 2, both extended addresses */
 #define FIRST_KEY_FCF 0x0008u      /* data, protocol version 2, no security, nothing else: some devices take no other */
 
@@ -132,7 +131,7 @@ static enum st first_key(const struct join *j, struct store_txn *t, const struct
 {
     uint8_t buf[ZB_NWK_MAX];
     struct wr aps = wr_of(buf, sizeof buf);
-    struct zb_nwk nwk = {.fcf = FIRST_KEY_FCF, .dst = a->address, .radius = RADIUS};
+    struct zb_nwk nwk = {.fcf = FIRST_KEY_FCF, .dst = a->address, .radius = EG_RADIUS};
     enum st st = join_transport_key(j, t, a, &aps, &nwk.seq);
     if (st != ST_OK)
         return st;

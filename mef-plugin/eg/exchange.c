@@ -22,8 +22,10 @@ static void settle(struct device *d, struct store_txn *t, const char *outcome)
     struct eg *e = d->eg;
     const struct assoc *a = &d->row.current;
     struct pending *p = pending_at(d, a->gateway, a->link_key);
-    if (p != NULL && p->assoc.network_key == a->network_key)
-        pending_proved(d, p); /* of a join in its key domain, whose exchange this was */
+    if (p != NULL && p->assoc.network_key == a->network_key) { /* of a join in its key domain, whose exchange this was */
+        pending_proved(d, p);
+        network_key_release(e, t, a->network_key); /* which goes on in the current record */
+    }
     d->row.enrolled = true;
     d->row.exchange_since = 0;
     d->row.rearm_until = 0;
@@ -48,7 +50,7 @@ static void fail(struct device *d, enum device_reason why)
     device_store(d, t);
     eg_audit(e, t, d->row.admin, "eg", "device.failed", d->eui, device_reason_name(why));
     eg_count(e, "eg_exchange_failed_total");
-    struct gateway *g = gateway_find(e, d->row.current.gateway);
+    struct gateway *g = gateway_of(d, d->row.current.gateway);
     if (g != NULL)
         (void)failure_note(e, g, d->eui, device_reason_name(why), 0);
     device_commit(d, t, NULL, NULL);
@@ -73,10 +75,7 @@ static void ask_for_node_descriptor(struct device *d)
     if (!outbox_open(d, &o))
         return;
     outbox_zdp(&o, ZB_ZDP_NODE_DESC_REQ, wr_span(&w));
-    if (o.failed)
-        outbox_drop(&o);
-    else
-        outbox_send(&o, false);
+    outbox_send(&o, false);
 }
 
 enum device_reason exchange_lacks(const struct device *d)
@@ -277,10 +276,7 @@ static void acknowledge(struct device *d, const struct zb_aps *aps)
     if ((aps->fcf & ZB_APS_ACK_REQUEST) == 0 || !outbox_open(d, &o))
         return;
     outbox_aps_ack(&o, aps);
-    if (o.failed)
-        outbox_drop(&o);
-    else
-        outbox_send(&o, false);
+    outbox_send(&o, false);
 }
 
 void exchange_command(struct device *d, struct span frame)
@@ -290,7 +286,7 @@ void exchange_command(struct device *d, struct span frame)
     struct zb_aps aps;
     struct zb_cmd cmd;
     if (!open_command(d, frame, &aps, &plain) || zb_cmd_parse(wr_span(&plain), &cmd) != ZB_OK) {
-        const struct gateway *g = gateway_find(d->eg, d->row.current.gateway);
+        const struct gateway *g = gateway_of(d, d->row.current.gateway);
         eg_count(d->eg, "eg_aps_commands_refused_total");
         log_event(LOG_INFO, "eg.aps-command-refused", "device=%016" PRIx64, d->eui);
         if (g != NULL)

@@ -17,6 +17,11 @@ static struct gateway *find_own(struct eg *e, const char *admin, eui64_t eui)
     return g != NULL && strcmp(g->row.admin, admin) == 0 ? g : NULL;
 }
 
+struct gateway *gateway_of(const struct device *d, eui64_t eui)
+{
+    return find_own(d->eg, d->row.admin, eui);
+}
+
 void gateway_commit_failed(struct eg *e, struct gateway *g, enum st st)
 {
     if (st != ST_CONFLICT) {
@@ -255,46 +260,36 @@ cJSON *eg_gateway_list(struct eg *e, const char *admin)
 
 /* --- loading ------------------------------------------------------------------------------------------------------ */
 
-struct loading {
-    struct eg *e;
-    bool ok;
-};
-
-static bool load_gateway(void *user, struct span key, struct span val)
+static bool load_gateway(struct eg *e, struct span key, struct span val)
 {
-    struct loading *l = user;
     struct rd r = rd_of(key);
     struct gateway_row row = {0};
     eui64_t eui;
     struct gateway *g = NULL;
-    l->ok = rd_be64(&r, &eui) && rd_end(&r) && gateway_decode(val, &row) && (g = new_gateway(l->e, eui)) != NULL;
-    if (l->ok)
+    bool ok = rd_be64(&r, &eui) && rd_end(&r) && gateway_decode(val, &row) && (g = new_gateway(e, eui)) != NULL;
+    if (ok)
         g->row = row;
     else
         gateway_row_free(&row);
-    return l->ok;
+    return ok;
 }
 
-static bool load_epoch(void *user, struct span key, struct span val)
+static bool load_epoch(struct eg *e, struct span key, struct span val)
 {
-    struct loading *l = user;
     struct rd r = rd_of(key), v = rd_of(val);
     eui64_t eui;
     uint64_t epoch, owner;
-    l->ok = rd_be64(&r, &eui) && rd_end(&r) && rd_be64(&v, &epoch) && rd_be64(&v, &owner) && rd_end(&v);
-    struct gateway *g = l->ok ? gateway_find(l->e, eui) : NULL;
+    bool ok = rd_be64(&r, &eui) && rd_end(&r) && rd_be64(&v, &epoch) && rd_be64(&v, &owner) && rd_end(&v);
+    struct gateway *g = ok ? gateway_find(e, eui) : NULL;
     if (g != NULL) {
         g->epoch = epoch;
         g->owner = owner;
     }
-    return l->ok;
+    return ok;
 }
 
 enum st gateways_load(struct eg *e)
 {
-    struct loading l = {e, true};
-    enum st st = store_each(e->d.store, STORE_GATEWAY, load_gateway, &l);
-    if (st == ST_OK && l.ok)
-        st = store_each(e->d.store, STORE_GATEWAY_EPOCH, load_epoch, &l);
-    return st == ST_OK && !l.ok ? ST_INTERNAL : st;
+    enum st st = eg_load(e, STORE_GATEWAY, load_gateway);
+    return st == ST_OK ? eg_load(e, STORE_GATEWAY_EPOCH, load_epoch) : st;
 }

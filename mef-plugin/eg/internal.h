@@ -8,9 +8,9 @@
 #define EG_FORMAT_OCTETS 42
 #define EG_FORMAT_JSON 50
 #define EG_FORMAT_CBOR 60
-#define EG_TICKETS 8   /* unspent tickets of one device */
-#define EG_RX_ON_IDLE 0x08 /* 802.15.4 capability information, bit 3: hears without polling */
-#define EG_WOKEN 64    /* devices kept decoded of which nothing but the registration is known: few, so that they stay in the cache */
+#define EG_TICKETS 8  /* unspent tickets of one device */
+#define EG_RADIUS 30  /* of frames that routers may pass on: 2 * nwkMaxDepth (Zig 3.6.1.5.1) */
+#define EG_WOKEN 64   /* devices kept decoded of which nothing but the registration is known: few, so that they stay in the cache */
 
 /* Take n tokens that refill at `rate` a second up to `burst`; false: there are fewer. */
 MUST_USE bool bucket_take(struct bucket *b, uint64_t now, uint64_t rate, uint64_t burst, uint64_t n);
@@ -139,6 +139,7 @@ struct eg {
     struct eg_deps d;
     struct map64 *gateways, *devices, *observers;
     struct map64 *domains;    /* vault id of its network key -> domain */
+    void *domain_names;       /* the same by name (tsearch) */
     struct map64 *codes;      /* EUI-64 -> registration */
     size_t codeless;          /* devices whose code was deleted */
     eui64_t woken[EG_WOKEN];  /* ring of devices made by device_find */
@@ -147,6 +148,7 @@ struct eg {
     uint64_t next_serial;      /* of stored responses */
     uint64_t owner;            /* names this process in epoch rows; random */
     struct bucket nearest_rate;
+    struct bucket refused_rate; /* of audit rows on frames that are refused: anybody near a radio can have one made */
     struct failures *failures;
     struct change *changes; /* to be told later, first one first: calls that the host still holds */
     struct handing *handings; /* frames on their way to gateways */
@@ -178,6 +180,9 @@ bool eg_send(struct eg *e, struct gateway *g, const struct egp_message *m,
              void (*done)(void *user, enum st st, struct span body), void *user);
 void eg_audit(struct eg *e, struct store_txn *t, const char *admin, const char *actor, const char *action,
               eui64_t object, const char *outcome);
+/* Take in every row of a table, in key order; false from `take`, a row that is not in order: ST_INTERNAL, and no further one. */
+MUST_USE enum st eg_load(struct eg *e, enum store_table table,
+                         bool (*take)(struct eg *e, struct span key, struct span val));
 /* The admin's objects with the `limit` smallest keys above `after`, ascending, found in one pass of each table. */
 struct listing {
     struct {
@@ -190,6 +195,8 @@ cJSON *eg_list(struct eg *e, const struct listing *l, const char *admin, eui64_t
 
 /* --- gateways.c --------------------------------------------------------------------------------------------------- */
 struct gateway *gateway_find(struct eg *e, eui64_t eui);
+/* ..of the device's stakeholder. Where a device joined may be another one's by now, who has nothing to do with it. */
+struct gateway *gateway_of(const struct device *d, eui64_t eui);
 /* The gateway was heard on this session: later messages go there, and a new epoch makes it ours. False: no memory. */
 MUST_USE bool gateway_heard(struct eg *e, struct gateway *g, uint64_t session);
 void gateway_expect(const struct gateway *g, struct store_txn *t); /* ..still ours when t commits */
@@ -268,18 +275,21 @@ void pending_unwatch(struct device *d);
 struct domain {
     eui64_t gateway;
     enum mef_scope scope; /* application or network */
+    char *admin;          /* whose devices; "": nobody's, and it takes in no more */
     char *application;    /* "": of scope network */
     struct domain_row row;
+    size_t members; /* records of devices, current and pending, that have its key */
 };
 struct domain *domain_of(struct eg *e, vault_id network_key); /* NULL: a device's own key */
 /* The one that the device belongs to at a gateway by its registration; NULL: none, or none yet. */
 struct domain *domain_for(const struct device *d, eui64_t gateway);
-/* The network key for the device there: one of its own, just made, or its domain's. To be released again. */
+/* The network key for one more record of the device there: one of its own, just made, or its domain's. To be released again
+ * by whoever ends the record without the key going on to another one. */
 MUST_USE bool network_key_get(struct device *d, struct store_txn *t, eui64_t gateway, vault_id *key, uint8_t *key_seq);
 bool network_key_fits(const struct device *d, eui64_t gateway, vault_id key); /* is it such a one? */
-/* One record less has this key: deleted, unless other devices' records have it. */
+/* One record less has this key: deleted, unless others have it. */
 void network_key_release(struct eg *e, struct store_txn *t, vault_id key);
-MUST_USE enum st domains_load(struct eg *e); /* before the devices */
+MUST_USE enum st domains_load(struct eg *e); /* after the devices */
 void domains_free(struct eg *e);
 
 /* --- addresses.c -------------------------------------------------------------------------------------------------- */
@@ -381,7 +391,7 @@ struct outbox {
     struct device *d;
     struct store_txn *t; /* for what else changes */
     struct posting *p;
-    bool failed; /* a frame could not be made: drop it all */
+    bool failed; /* a frame could not be made: nothing of it all happens */
 };
 /* False: no memory, or the device has no key, or its gateway is not ours. */
 MUST_USE bool outbox_open(struct device *d, struct outbox *o);
@@ -393,7 +403,8 @@ void outbox_aps_ack(struct outbox *o, const struct zb_aps *acked);
 void outbox_relay(struct outbox *o, const struct zb_nwk *h, struct span payload);
 /* dst: the device, a broadcast address, or the neighbour that the device is heard by. */
 void outbox_nwk_command(struct outbox *o, uint16_t dst, uint8_t radius, struct span command);
-/* Commit, and send what was added; `changed`: with the device's row as it is now. */
+/* Commit, and send what was added; `changed`: with the device's row as it is now. What has failed is dropped: who changes
+ * memory looks at `failed` before that. */
 void outbox_send(struct outbox *o, bool changed);
 void outbox_drop(struct outbox *o); /* nothing happens, but for a gap in the counters */
 /* A gateway dropped a frame for its counter: seal it again, if it was one of these. */

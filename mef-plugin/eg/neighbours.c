@@ -99,10 +99,7 @@ static void send_status(const struct neighbours *n, struct device *d)
         return;
     for (size_t from = 0; from < all; from += PER_FRAME)
         put_frame(&o, links, from, all - from < PER_FRAME ? all - from : PER_FRAME, all);
-    if (o.failed)
-        outbox_drop(&o);
-    else
-        outbox_send(&o, false);
+    outbox_send(&o, false);
 }
 
 /* Is it the first entry with its key? Then the link status under that key is sent with it. */

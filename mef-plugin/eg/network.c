@@ -5,7 +5,6 @@
 #include <inttypes.h>
 
 #define NEIGHBOUR 1                /* radius of a command for whoever hears it */
-#define DIAMETER 30                /* 2 * nwkMaxDepth (Zig 3.6.1.5.1) */
 #define BROADCAST_LISTENING 0xfffd /* all devices that listen when idle (Zig 3.6.5) */
 
 static void send_to(struct device *d, const struct zb_nwk_cmd *c, uint16_t dst, uint8_t radius)
@@ -16,10 +15,7 @@ static void send_to(struct device *d, const struct zb_nwk_cmd *c, uint16_t dst, 
     if (zb_nwk_cmd_build(&w, c) != ZB_OK || !outbox_open(d, &o))
         return;
     outbox_nwk_command(&o, dst, radius, wr_span(&w));
-    if (o.failed)
-        outbox_drop(&o);
-    else
-        outbox_send(&o, false);
+    outbox_send(&o, false);
 }
 
 static void answer(struct device *d, const struct zb_nwk_cmd *c)
@@ -135,7 +131,7 @@ void network_check_address(struct device *d)
     const struct zb_nwk_cmd conflict = {
         .id = ZB_NWK_STATUS, .status = ZB_STATUS_ADDRESS_CONFLICT, .address = a->address};
     if ((a->capability & ZB_CAPABILITY_FFD) != 0) {
-        send_to(d, &conflict, BROADCAST_LISTENING, DIAMETER);
+        send_to(d, &conflict, BROADCAST_LISTENING, EG_RADIUS);
     } else if (pick_address(d, &address)) {
         const struct zb_nwk_cmd unasked = rejoin_response(address);
         send_to(d, &unasked, a->address, NEIGHBOUR);
@@ -162,7 +158,7 @@ static void on_route_request(struct device *d, const struct heard *h, const stru
                                      .responder = c->address,
                                      .responder64 = ours ? gateway : child.ieee,
                                      .cost = (uint8_t)(ours ? 0 : neighbours_cost(child.lqi))};
-    send_to(d, &reply, h->hop, DIAMETER);
+    send_to(d, &reply, h->hop, EG_RADIUS);
 }
 
 /* To a device under the same key: a route reply said that we reach it, or the sender is our child. Between keys nothing
@@ -176,11 +172,8 @@ void network_relay(struct device *d, const struct heard *h)
         (h->nwk.fcf & ZB_FCF_SOURCE_ROUTE) != 0 || !coordinator_within_rate(d) || !outbox_open(to, &o))
         return;
     outbox_relay(&o, &h->nwk, wr_span(&h->out));
-    if (o.failed) {
-        outbox_drop(&o);
-        return;
-    }
-    eg_count(d->eg, "eg_device_frames_passed_on_total");
+    if (!o.failed)
+        eg_count(d->eg, "eg_device_frames_passed_on_total");
     outbox_send(&o, false);
 }
 

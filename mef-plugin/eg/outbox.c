@@ -7,7 +7,6 @@
 #include <stdlib.h>
 
 #define MAX_TRIES 4 /* of one frame, after Stale */
-#define RADIUS 30   /* 2 * nwkMaxDepth (Zig 3.6.1.5.1) */
 #define FCF_DATA (ZB_NWK_DATA | 2u << 2) /* protocol version 2, no route discovery */
 #define FCF_COMMAND (ZB_NWK_COMMAND | 2u << 2)
 
@@ -25,7 +24,7 @@ bool outbox_open(struct device *d, struct outbox *o)
 {
     struct eg *e = d->eg;
     const struct assoc *a = &d->row.current;
-    struct gateway *g = d->row.has_current ? gateway_find(e, a->gateway) : NULL;
+    struct gateway *g = d->row.has_current ? gateway_of(d, a->gateway) : NULL;
     *o = (struct outbox){.d = d};
     if (g == NULL || g->lost)
         return false;
@@ -100,7 +99,7 @@ static void frame_end(struct outbox *o, struct own_frame *f, const struct wr *pa
 
 void outbox_zdp(struct outbox *o, uint16_t cluster, struct span payload)
 {
-    struct own_frame *f = frame_begin(o, FCF_DATA, RADIUS);
+    struct own_frame *f = frame_begin(o, FCF_DATA, EG_RADIUS);
     if (f == NULL)
         return;
     struct wr w = wr_of(f->payload, sizeof f->payload);
@@ -112,7 +111,7 @@ void outbox_zdp(struct outbox *o, uint16_t cluster, struct span payload)
 void outbox_aps_command(struct outbox *o, struct vault_aps_command *c)
 {
     struct vault *v = o->d->eg->d.vault;
-    struct own_frame *f = frame_begin(o, FCF_DATA, RADIUS);
+    struct own_frame *f = frame_begin(o, FCF_DATA, EG_RADIUS);
     if (f == NULL)
         return;
     struct wr w = wr_of(f->payload, sizeof f->payload);
@@ -126,7 +125,7 @@ void outbox_aps_command(struct outbox *o, struct vault_aps_command *c)
 /* Zig 2.2.5.2.3: an acknowledgement turns the addresses of what it acknowledges round. */
 void outbox_aps_ack(struct outbox *o, const struct zb_aps *acked)
 {
-    struct own_frame *f = frame_begin(o, FCF_DATA, RADIUS);
+    struct own_frame *f = frame_begin(o, FCF_DATA, EG_RADIUS);
     if (f == NULL)
         return;
     bool command = (acked->fcf & 3u) == ZB_APS_COMMAND;
@@ -214,6 +213,10 @@ static void posting_durable(void *user, enum st st)
 
 void outbox_send(struct outbox *o, bool changed)
 {
+    if (o->failed) {
+        outbox_drop(o);
+        return;
+    }
     if (changed)
         device_store(o->d, o->t);
     device_commit(o->d, o->t, posting_durable, o->p);
@@ -238,10 +241,6 @@ void outbox_stale(struct eg *e, struct gateway *g, uint64_t transaction)
     *f = *was;
     was->device = 0;
     o.failed = !take(e, &d->row.current, o.t, f) || !seal(e, &d->row.current, f, &o.p->sealed[0]);
-    if (o.failed) {
-        outbox_drop(&o);
-        return;
-    }
     o.p->n = 1;
     outbox_send(&o, false);
 }

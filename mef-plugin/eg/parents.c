@@ -9,7 +9,6 @@
 #include <inttypes.h>
 
 #define MAX_DEPTH 15 /* nwkMaxDepth of the PRO stack profile (Zig 3.5.2) */
-#define CAPABILITY_ROUTER 0x02 /* 802.15.4 capability information, bit 1: a full-function device */
 
 enum update_status { SECURED_REJOIN = 0, UNSECURED_JOIN = 1, DEVICE_LEFT = 2, TRUST_CENTRE_REJOIN = 3 };
 
@@ -146,7 +145,7 @@ static eui64_t parent_by(const struct device *d, const struct heard *h, bool pas
     const struct assoc *a = &d->row.current;
     if (claimed)
         return d->moving[passed_on].parent;
-    bool router = (a->capability & CAPABILITY_ROUTER) != 0;
+    bool router = (a->capability & ZB_CAPABILITY_FFD) != 0;
     if (router || passed_on == (a->parent != 0))
         return a->parent;
     return passed_on ? h->aux.src64 : 0;
@@ -188,10 +187,7 @@ static void send_remove(struct device *router, eui64_t child)
         return;
     struct vault_aps_command c = {.cmd = &cmd, .link_key = exchange_link_key(router), .key_id = ZB_KEY_ID_DATA};
     outbox_aps_command(&o, &c);
-    if (o.failed)
-        outbox_drop(&o);
-    else
-        outbox_send(&o, false);
+    outbox_send(&o, false);
 }
 
 void parent_send_remove(struct device *d)

@@ -86,7 +86,7 @@ static enum device_reason drop(struct device *d, struct store_txn *t, int64_t be
         }
         vault_id link_key = (*at)->assoc.link_key, network_key = (*at)->assoc.network_key;
         enum device_reason reason = why != WHY_NONE ? why : unproved(*at);
-        struct gateway *g = gateway_find(d->eg, (*at)->assoc.gateway);
+        struct gateway *g = gateway_of(d, (*at)->assoc.gateway);
         if (g != NULL)
             (void)failure_note(d->eg, g, d->eui, device_reason_name(reason), 0);
         remove_at(at);

@@ -32,18 +32,21 @@ static void put_text(struct wr *w, const char *s)
     wr_bytes(w, s, n);
 }
 
+static bool is_text(struct span s)
+{
+    return s.n <= EG_MAX_TEXT && (s.n == 0 || memchr(s.p, '\0', s.n) == NULL);
+}
+
 /* A text of the heap, NULL for an empty one. */
 static bool get_text(struct rd *r, char **out)
 {
     uint16_t n;
     struct span s;
     *out = NULL;
-    if (!rd_be16(r, &n) || n > EG_MAX_TEXT || !rd_span(r, n, &s))
+    if (!rd_be16(r, &n) || !rd_span(r, n, &s) || !is_text(s))
         return false;
     if (n == 0)
         return true;
-    if (memchr(s.p, '\0', s.n) != NULL)
-        return false;
     *out = strndup((const char *)s.p, s.n);
     return *out != NULL;
 }
@@ -354,18 +357,27 @@ void domain_name_encode(const struct domain_name *n, struct wr *w)
 {
     wr_be64(w, n->gateway);
     wr_u8(w, (uint8_t)n->scope);
+    if (n->admin.p != NULL) {
+        wr_spanb(w, n->admin);
+        wr_u8(w, '/');
+    }
     wr_spanb(w, n->application);
 }
 
+/* Neither an FQDN nor an application's name has a '/'. */
 bool domain_name_decode(struct span in, struct domain_name *n)
 {
     struct rd r = rd_of(in);
-    uint8_t scope;
+    uint8_t scope, slash;
     if (!rd_be64(&r, &n->gateway) || !rd_u8(&r, &scope))
         return false;
     n->scope = (enum mef_scope)scope;
+    n->admin = (struct span){0};
+    const uint8_t *at = memchr(r.p, '/', r.n);
+    if (at != NULL && (!rd_span(&r, (size_t)(at - r.p), &n->admin) || !rd_u8(&r, &slash)))
+        return false;
     n->application = rd_rest(&r);
-    return scope == MEF_SCOPE_NETWORK ? n->application.n == 0
-                                      : scope == MEF_SCOPE_APPLICATION && n->application.n > 0 &&
-                                            n->application.n <= EG_MAX_TEXT;
+    return is_text(n->admin) && is_text(n->application) &&
+           (scope == MEF_SCOPE_NETWORK ? n->application.n == 0
+                                       : scope == MEF_SCOPE_APPLICATION && n->application.n > 0);
 }

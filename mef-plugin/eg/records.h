@@ -11,6 +11,7 @@
 #define EG_MAX_PENDING 8   /* gateways at which one device may be joining at the same time */
 #define EG_MAX_TEXT 256    /* bytes of an identity, name or AE-ID */
 #define EG_MAX_ROW 8192    /* bytes of an encoded record */
+#define EG_MAX_DOMAIN_NAME (8 + 1 + EG_MAX_TEXT + 1 + EG_MAX_TEXT)
 #define EG_DIGEST 32
 
 struct code { /* an install-code registration */
@@ -123,10 +124,11 @@ struct domain_row { /* a network key that several devices share */
     vault_id key;
     uint8_t key_seq;
 };
-/* The key of the row: gateway EUI-64, scope, application (none: of scope network). */
+/* The key of the row: gateway EUI-64, scope, "adminFQDN/application" (no application: of scope network). */
 struct domain_name {
     eui64_t gateway;
     enum mef_scope scope;
+    struct span admin; /* without p: of a row from before it was named; empty: nobody's */
     struct span application;
 };
 
@@ -136,4 +138,4 @@ MUST_USE bool stored_response_decode(struct span in, struct stored_response *s);
 void domain_encode(const struct domain_row *d, struct wr *w);
 MUST_USE bool domain_decode(struct span in, struct domain_row *d);
 void domain_name_encode(const struct domain_name *n, struct wr *w);
-MUST_USE bool domain_name_decode(struct span in, struct domain_name *n); /* the application borrowed */
+MUST_USE bool domain_name_decode(struct span in, struct domain_name *n); /* its texts borrowed */

@@ -96,29 +96,23 @@ void transactions_delete(struct gateway *g, struct store_txn *t)
 
 /* --- loading: rows come in key order, the ring wants the order of making ------------------------------------------ */
 
-struct loading {
-    struct eg *e;
-    bool ok;
-};
-
-static bool load_row(void *user, struct span key, struct span val)
+static bool load_row(struct eg *e, struct span key, struct span val)
 {
-    struct loading *l = user;
     struct rd r = rd_of(key);
     eui64_t eui;
     uint64_t number;
     struct stored_response row;
-    l->ok = rd_be64(&r, &eui) && rd_be64(&r, &number) && rd_end(&r) && stored_response_decode(val, &row);
-    struct gateway *g = l->ok ? gateway_find(l->e, eui) : NULL;
+    bool ok = rd_be64(&r, &eui) && rd_be64(&r, &number) && rd_end(&r) && stored_response_decode(val, &row);
+    struct gateway *g = ok ? gateway_find(e, eui) : NULL;
     if (g == NULL)
-        return l->ok;
-    if (row.serial >= l->e->next_serial)
-        l->e->next_serial = row.serial + 1;
+        return ok;
+    if (row.serial >= e->next_serial)
+        e->next_serial = row.serial + 1;
     struct transaction *x = new_transaction(number, &row);
-    l->ok = x != NULL && ring_add(l->e, g, x);
-    if (!l->ok)
+    ok = x != NULL && ring_add(e, g, x);
+    if (!ok)
         free(x);
-    return l->ok;
+    return ok;
 }
 
 static int by_serial(const void *a, const void *b)
@@ -139,8 +133,7 @@ static bool sort_ring(void *user, uint64_t key, void *value)
 
 enum st transactions_load(struct eg *e)
 {
-    struct loading l = {e, true};
-    enum st st = store_each(e->d.store, STORE_TRANSACTION, load_row, &l);
+    enum st st = eg_load(e, STORE_TRANSACTION, load_row);
     map64_each(e->gateways, sort_ring, NULL);
-    return st == ST_OK && !l.ok ? ST_INTERNAL : st;
+    return st;
 }

@@ -13,6 +13,8 @@
 
 #define SAVE_FRAMES 32
 #define SAVE_MS 10000
+#define REFUSED_RATE 4 /* audit rows a second, of all stakeholders together; and at once */
+#define REFUSED_BURST 8
 
 /* --- relay to the AEs --------------------------------------------------------------------------------------------- */
 
@@ -274,10 +276,13 @@ static const char *refused_for(struct device *d, const struct gateway *g, struct
     return h->aux.counter + 1 == d->row.current.counter_next ? NULL : "counter-refused";
 }
 
+/* On record when it says something new, and at a rate of its own: a radio can say this and that in turn, in many names, and
+ * what others are refused shall have its place in the trail. */
 static void refuse_frame(struct device *d, const struct gateway *g, struct heard *h)
 {
     const char *reason = refused_for(d, g, h);
-    if (reason != NULL && failure_note(d->eg, g, d->eui, reason, 0))
+    if (reason != NULL && failure_note(d->eg, g, d->eui, reason, 0) &&
+        bucket_take(&d->eg->refused_rate, eg_now(d->eg), REFUSED_RATE, REFUSED_BURST, 1))
         eg_audit(d->eg, NULL, d->row.admin, g->row.identity, "eg.frame-refused", d->eui, reason);
 }
 

@@ -119,8 +119,10 @@ static const char *kind_of(const struct frame *f)
         return "tunnel";
     if (!f->is_command)
         return aps_type(f) == ZB_APS_ACK ? "aps-ack" : "data";
+    if (f->cmd.id == ZB_TRANSPORT_KEY)
+        return transport_kind(f);
     const struct kind *k = kind_of_command(f->cmd.id);
-    return k != NULL && k->cmd != ZB_TRANSPORT_KEY ? k->name : transport_kind(f);
+    return k != NULL ? k->name : "aps-command";
 }
 
 /* Sent by a device: what only devices send, and else what does not come from the coordinator's address. */

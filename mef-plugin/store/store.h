@@ -26,7 +26,7 @@ enum store_table {
     STORE_DEVICE,          /* eg: EUI-64 -> device record, pending record beside the current one */
     STORE_TRANSACTION,     /* eg: gateway EUI-64 || transaction -> request digest and response bytes */
     STORE_AUDIT,           /* audit: sequence -> event */
-    STORE_DOMAIN,          /* eg: gateway EUI-64 || scope || application -> key domain */
+    STORE_DOMAIN,          /* eg: gateway EUI-64 || scope || adminFQDN || "/" || application -> key domain */
     STORE_TABLES
 };
 

@@ -16,9 +16,8 @@ struct text {
     size_t n;
 };
 
-struct field { /* groups of hex digits that stand together */
-    char digits[FIELD_MAX + 1];
-    size_t n;   /* digits, also those that had no room */
+struct field { /* groups of hex digits that stand together; the digits, which may be a key's, stay in the text */
+    size_t n;   /* digits */
     size_t bad; /* character of the text as given which is no digit and stands where one should; 0: none */
     size_t from, end;
 };
@@ -109,8 +108,6 @@ static void take_digit(const struct text *t, size_t i, struct field *f)
 {
     if (hex_digit(t->p[i]) < 0 && f->bad == 0)
         f->bad = t->at[i];
-    if (f->n < FIELD_MAX)
-        f->digits[f->n] = t->p[i];
     f->n++;
     f->end = i + 1;
 }
@@ -281,26 +278,36 @@ static bool recognise(const struct text *t, struct found *f)
 /* --- values ------------------------------------------------------------------------------------------------------- */
 
 /* The field's bytes; they are as many as it has digits, at most FIELD_MAX / 2. */
-static enum zb_err bytes_of(const struct field *f, uint8_t out[FIELD_MAX / 2])
+static enum zb_err bytes_of(const struct text *t, const struct field *f, uint8_t out[FIELD_MAX / 2])
 {
     if (f->bad != 0)
         return ZB_BAD_HEX;
-    return f->n % 2 == 0 && f->n <= FIELD_MAX && hex_decode(f->digits, f->n, out, f->n / 2) ? ZB_OK : ZB_BAD_LENGTH;
+    if (f->n % 2 != 0 || f->n > FIELD_MAX)
+        return ZB_BAD_LENGTH;
+    size_t n = 0;
+    for (size_t i = f->from; i < f->end && n < f->n; i++) {
+        int digit = hex_digit(t->p[i]);
+        if (digit < 0)
+            continue; /* between groups */
+        out[n / 2] = (uint8_t)(n % 2 == 0 ? digit << 4 : out[n / 2] | digit);
+        n++;
+    }
+    return n == f->n ? ZB_OK : ZB_BAD_LENGTH;
 }
 
-static enum zb_err eui_read(const struct field *f, eui64_t *out)
+static enum zb_err eui_read(const struct text *t, const struct field *f, eui64_t *out)
 {
     uint8_t bytes[FIELD_MAX / 2];
-    enum zb_err e = bytes_of(f, bytes);
-    if (e != ZB_OK || f->n != EUI_DIGITS)
+    enum zb_err e = f->bad != 0 || f->n == EUI_DIGITS ? bytes_of(t, f, bytes) : ZB_BAD_LENGTH;
+    if (e != ZB_OK)
         return e == ZB_BAD_HEX ? e : ZB_MALFORMED;
     struct rd r = rd_of(span_of(bytes, EUI_DIGITS / 2));
     return rd_be64(&r, out) && *out != 0 && *out != UINT64_MAX ? ZB_OK : ZB_MALFORMED;
 }
 
-static enum zb_err code_read(const struct found *f, struct zb_label *out)
+static enum zb_err code_read(const struct text *t, const struct found *f, struct zb_label *out)
 {
-    enum zb_err e = bytes_of(&f->code, out->bytes);
+    enum zb_err e = bytes_of(t, &f->code, out->bytes);
     if (e != ZB_OK)
         return e;
     out->len = f->code.n / 2;
@@ -317,9 +324,8 @@ static bool another_code(const struct text *t, const struct field *used)
         if (!is_start(t, i) || is_joint(t->p[i]) || ends_field(t->p[i]) || (i >= used->from && i < used->end))
             continue;
         struct field f = field_at(t, i, CODE_DIGITS);
-        found = f.n == CODE_DIGITS && bytes_of(&f, bytes) == ZB_OK &&
+        found = f.n == CODE_DIGITS && bytes_of(t, &f, bytes) == ZB_OK &&
                 zb_install_code_check(span_of(bytes, CODE_DIGITS / 2)) == ZB_OK;
-        OPENSSL_cleanse(&f, sizeof f);
     }
     OPENSSL_cleanse(bytes, sizeof bytes);
     return found;
@@ -338,11 +344,11 @@ static const char *read_label(const struct text *t, struct found *f, struct zb_l
         return "no-eui64";
     if (f->code.n == 0)
         return "no-code";
-    if ((*e = eui_read(&f->eui, &out->eui64)) != ZB_OK) {
+    if ((*e = eui_read(t, &f->eui, &out->eui64)) != ZB_OK) {
         *at = f->eui.bad;
         return *e == ZB_BAD_HEX ? zb_err_name(*e) : "bad-eui64";
     }
-    if ((*e = code_read(f, out)) != ZB_OK) {
+    if ((*e = code_read(t, f, out)) != ZB_OK) {
         *at = *e == ZB_BAD_HEX ? f->code.bad : 0;
         return zb_err_name(*e);
     }
@@ -360,6 +366,5 @@ enum zb_err zb_label_parse(const char *text, struct zb_label *out, const char **
     if (*why != NULL)
         OPENSSL_cleanse(out, sizeof *out);
     OPENSSL_cleanse(&t, sizeof t);
-    OPENSSL_cleanse(&f, sizeof f);
     return *why == NULL ? ZB_OK : e != ZB_OK ? e : ZB_MALFORMED;
 }

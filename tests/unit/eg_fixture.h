@@ -367,6 +367,15 @@ static enum st put_code_as(struct world *w, const char *admin, eui64_t eui, cons
 
 static enum st put_code(struct world *w, eui64_t eui, const char *json) { return put_code_as(w, ADMIN, eui, json, false, NULL); }
 
+static void delete_code(struct world *w)
+{
+    struct mef_result r = {0};
+    struct store_txn *t = store_begin(w->store);
+    eg_code_delete(w->eg, t, ADMIN, "operator:test", DEV, &r);
+    finish(w, t, &r);
+    assert_int_equal(r.st, ST_DELETED);
+}
+
 #define A_CODE "{\"installCode\":\"" CODE "\",\"targets\":[\"" AE "\"]}"
 
 static enum st put_gateway_as(struct world *w, const char *admin, eui64_t eui, const char *identity, const char *more, char *code)
@@ -385,6 +394,20 @@ static enum st put_gateway_as(struct world *w, const char *admin, eui64_t eui, c
     cJSON_Delete(in);
     return r.st;
 }
+
+static void put_application_as(struct world *w, const char *admin, const char *name, const char *json)
+{
+    struct mef_result r = {0};
+    cJSON *in = cJSON_Parse(json);
+    struct store_txn *t = store_begin(w->store);
+    mef_application_put(w->mef, t, admin, "operator:test", name, in, &r);
+    assert_true(r.st == ST_CREATED || r.st == ST_OK);
+    finish(w, t, &r);
+    free_result(&r);
+    cJSON_Delete(in);
+}
+
+static void put_application(struct world *w, const char *name, const char *json) { put_application_as(w, ADMIN, name, json); }
 
 static enum st act(struct world *w, eui64_t eui, const char *action)
 {

@@ -171,6 +171,27 @@ static void strangers_do_not_fill_the_trail(void **state)
     assert_int_equal(rows_of(w->store, STORE_AUDIT), before + 1); /* the AE at the gateway that is somebody's */
 }
 
+/* Frames that nobody sealed, in the names of many devices, heard here and there in turn: each says something new. The trail
+ * takes the first ones and a few a second, and has room for what others do. */
+static void a_radio_does_not_fill_the_trail(void **state)
+{
+    enum { DEVICES = 40 };
+    static const unsigned expected[] = {8, 4, 4, 4}; /* at once, and in each second after it */
+    static const uint8_t no_key[ZB_KEY] = {1};
+    struct world *w = *state;
+    for (eui64_t i = 0; i < DEVICES; i++)
+        assert_int_equal(put_code(w, DEV + i, A_CODE), ST_CREATED);
+    for (size_t second = 0; second < 4; second++) {
+        pass(w, 1000);
+        unsigned before = rows_of(w->store, STORE_AUDIT);
+        for (eui64_t i = 0; i < DEVICES; i++) {
+            struct frame_bytes f = reading(w, no_key, DEV + i, (uint32_t)second);
+            uplink(w, second % 2 == 0 ? GW : GW2, &f);
+        }
+        assert_int_equal(rows_of(w->store, STORE_AUDIT), before + expected[second]);
+    }
+}
+
 /* One stakeholder's many devices cost another one nothing. */
 static void a_list_looks_once(void **state)
 {
@@ -310,6 +331,7 @@ int main(void)
         T(a_withdrawn_credential_hears_nothing_more),
         T(a_new_registration_of_an_enrolled_device_counts),
         T(strangers_do_not_fill_the_trail),
+        T(a_radio_does_not_fill_the_trail),
         T(a_list_looks_once),
         T(an_ae_displaces_only_its_own_tickets),
         T(the_first_moment_of_1970_is_not_never),

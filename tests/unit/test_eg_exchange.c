@@ -252,15 +252,6 @@ static void commands_are_acknowledged(void **state)
 
 /* --- a device whose registration is deleted while it has a key ---------------------------------------------------- */
 
-static void delete_code(struct world *w)
-{
-    struct mef_result r = {0};
-    struct store_txn *t = store_begin(w->store);
-    eg_code_delete(w->eg, t, ADMIN, "operator:test", DEV, &r);
-    finish(w, t, &r);
-    assert_int_equal(r.st, ST_DELETED);
-}
-
 static void nothing_is_left(struct world *w, unsigned keys)
 {
     settle(w);

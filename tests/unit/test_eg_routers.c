@@ -18,18 +18,6 @@ struct node { /* a device as it sees itself */
     uint8_t seq; /* NWK sequence number, which routers keep */
 };
 
-static void put_application(struct world *w, const char *name, const char *json)
-{
-    struct mef_result r = {0};
-    cJSON *in = cJSON_Parse(json);
-    struct store_txn *t = store_begin(w->store);
-    mef_application_put(w->mef, t, ADMIN, "operator:test", name, in, &r);
-    assert_true(r.st == ST_CREATED || r.st == ST_OK);
-    finish(w, t, &r);
-    free_result(&r);
-    cJSON_Delete(in);
-}
-
 static void applications(struct world *w)
 {
     put_application(w, "hall", "{\"keyScope\":\"application\",\"members\":[\"" AE "\"]}");

@@ -5,8 +5,10 @@
 #include <setjmp.h>
 #include <cmocka.h>
 #include <cjson/cJSON.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 struct fixture {
     struct zb_crypto *crypto;
@@ -271,6 +273,61 @@ static void labels(void **state)
     assert_string_equal(why, "unknown-format");
 }
 
+/* --- what a label leaves behind on the stack ---------------------------------------------------------------------- */
+
+enum { STACK = 1 << 20, WINDOW = 8 };
+
+struct reading {
+    const char *text;
+    struct zb_label label;
+};
+
+static void *read_label(void *user)
+{
+    struct reading *x = user;
+    const char *why;
+    size_t at;
+    (void)!zb_label_parse(x->text, &x->label, &why, &at);
+    return NULL;
+}
+
+/* Is any part of the code in the bytes, as digits or as what they stand for? */
+static bool holds_code(const uint8_t *bytes, size_t n)
+{
+    uint8_t code[sizeof CODE / 2];
+    assert_true(hex_decode(CODE, sizeof CODE - 1, code, sizeof code));
+    bool found = false;
+    for (size_t i = 0; i + WINDOW < sizeof CODE; i++)
+        found |= memmem(bytes, n, &CODE[i], WINDOW) != NULL;
+    for (size_t i = 0; i + WINDOW <= sizeof code; i++)
+        found |= memmem(bytes, n, code + i, WINDOW) != NULL;
+    return found;
+}
+
+static void a_label_leaves_no_digits(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"Z:" EUI "$I:" CODE,          "HUE:Z:" CODE " M:" EUI,
+                                        EUI "|" CODE,                 EUI "|" CODE "|" CODE,
+                                        "|" CODE "|" CODE "|",        BOSCH EUI "DLK" CODE,
+                                        "Z:" CODE "$I:" CODE,         EUI "|" CODE "0",
+                                        "Z:" EUI "$I:" CODE " " CODE, "Z:" EUI "$I:" CODE "X"};
+    uint8_t *stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(stack, MAP_FAILED);
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        static struct reading x;
+        pthread_attr_t attr;
+        pthread_t thread;
+        x.text = texts[i];
+        assert_int_equal(pthread_attr_init(&attr) | pthread_attr_setstack(&attr, stack, STACK), 0);
+        assert_int_equal(pthread_create(&thread, &attr, read_label, &x) | pthread_join(thread, NULL), 0);
+        pthread_attr_destroy(&attr);
+        if (holds_code(stack, STACK))
+            fail_msg("%s left digits behind", texts[i]);
+    }
+    munmap(stack, STACK);
+}
+
 /* Open both layers of a frame, as far as the vector's keys go. `plain` receives the APS plaintext. */
 static enum zb_err open_frame(struct zb_crypto *c, struct span frame, const uint8_t *network_key,
                               const uint8_t *link_key, struct wr *plain)
@@ -510,9 +567,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(primitives),    cmocka_unit_test(ccm_empty),
                                        cmocka_unit_test(install_codes), cmocka_unit_test(install_code_text),
-                                       cmocka_unit_test(labels),        cmocka_unit_test(frames),
-                                       cmocka_unit_test(counters),      cmocka_unit_test(headers),
-                                       cmocka_unit_test(limits),        cmocka_unit_test(malformed),
-                                       cmocka_unit_test(wrong_calls),   cmocka_unit_test(public_keys)};
+                                       cmocka_unit_test(labels),        cmocka_unit_test(a_label_leaves_no_digits),
+                                       cmocka_unit_test(frames),        cmocka_unit_test(counters),
+                                       cmocka_unit_test(headers),       cmocka_unit_test(limits),
+                                       cmocka_unit_test(malformed),     cmocka_unit_test(wrong_calls),
+                                       cmocka_unit_test(public_keys)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
