@@ -181,7 +181,7 @@ static bool steal_device(void *user, struct span key, struct span val)
     const struct stolen *x = user;
     struct rd r = rd_of(key);
     struct device_row row;
-    eui64_t eui;
+    eui64_t eui = 0;
     uint8_t buf[EG_MAX_ROW];
     struct wr w = wr_of(buf, sizeof buf);
     assert_true(rd_be64(&r, &eui) && device_decode(val, &row));
