@@ -63,6 +63,7 @@ class Hall(Desk):
         self.members = (self.router, self.child)
         self.euis = [m.eui for m in self.members]
         self.world.frames.family.update(self.euis)
+        self.ledger.count(f"round with a key of scope {self.scope}")
 
     def processes(self) -> list:
         return [m.process for m in self.members if m.running()]
