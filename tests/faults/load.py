@@ -480,5 +480,5 @@ class Ae(Worker):
 
 def try_credential(world, name: str):
     """One that was acknowledged opens a session."""
-    with contextlib.closing(CoapClient(world.stack.coaps, world.kpm_ids[name], world.kpms[name])):
+    with contextlib.closing(CoapClient(world.stack.coaps, world.kpm_ids[name], world.kpms[name], timeout=PATIENCE)):
         world.ledger.count("credential tried")
