@@ -10,9 +10,11 @@ from ledger import Violation
 
 sys.path.insert(0, str(SIM))
 from radio import FRAME_DATA, MacFrame  # noqa: E402
+from router import APS_REMOVE_DEVICE, APS_TUNNEL  # noqa: E402
 from zbcodec import (APS_COMMAND, CMD_TRANSPORT_KEY, KEY_DATA, KEY_LOAD, KEY_NWK, FrameError, eui_text,  # noqa: E402
-                     link_key_of, open_aps_command, open_secured, open_transport_key, parse_aux, parse_link_key, parse_nwk)
+                     link_key_of, open_aps_command, open_first_key, open_secured, parse_aux, parse_link_key, parse_nwk)
 
+GATEWAY = 0x0000
 REPEAT_WITHIN = 10      # s: a frame that no poll fetched is radiated again until its 7.68 s are over; stalls come on top
 
 
@@ -35,10 +37,13 @@ class PcapTail:
 
 
 class Frames:
+    """family: the devices that share a key; every other has a key that no other has."""
+
     def __init__(self, gateways: list):
-        self.gateways = {int(g, 16) for g in gateways}
+        self.gateways, self.family = {int(g, 16) for g in gateways}, set()
         self.lock = threading.RLock()
         self.link_keys, self.network_keys = {}, {}  # EUI-64 text -> keys, the newest last
+        self.holders = {}   # network key -> devices that were sent it
         self.issued = {}    # (key, source, counter) -> who got the number
         self.sent = {}      # (key, source, counter) -> the frame it went out in
         self.seen = {}      # NWK frame radiated -> (time, MAC sequence number)
@@ -48,7 +53,13 @@ class Frames:
         self._learn(self.link_keys, eui, link_key_of(bytes.fromhex(code)))
 
     def learn_key(self, eui: str, key: bytes):
-        self._learn(self.network_keys, eui, key)
+        with self.lock:
+            self._learn(self.network_keys, eui, key)
+            holders = self.holders.setdefault(key, [])
+            if eui not in holders:
+                holders.append(eui)
+            if len(holders) > 1 and not self.family.issuperset(holders):
+                raise Violation(f"{' and '.join(holders)} share a key")
 
     def _learn(self, table: dict, eui: str, key: bytes):
         with self.lock:
@@ -78,23 +89,22 @@ class Frames:
     def returned(self, gateway: str, transaction: int, eui: str, frame: bytes) -> tuple[bytes, bytes]:
         """The frame of an EgResponse; (network key, link key) that it opens to."""
         with self.lock:
-            tk, link_key = self._open_first_key(frame, [eui])
+            tk, link_key = self._open_first_key(parse_nwk(frame).payload, [eui])
             self._issue(link_key, tk.source, tk.counter, ("response", gateway, transaction))
             self._send(link_key, tk.source, tk.counter, frame)
             self.checked["frames returned"] += 1
             return tk.key, link_key
 
-    def _open_first_key(self, frame: bytes, candidates) -> tuple:
-        nwk = parse_nwk(frame)
+    def _open_first_key(self, aps: bytes, candidates) -> tuple:
         for eui in candidates:
             for link_key in reversed(self.link_keys.get(eui, [])):
                 try:
-                    tk = open_transport_key(nwk, link_key, int(eui, 16), 0)
+                    tk = open_first_key(aps, link_key, int(eui, 16), 0)
                 except FrameError:
                     continue
                 self.learn_key(eui, tk.key)
                 return tk, link_key
-        raise Violation(f"no link key opens the first key {frame.hex()}")
+        raise Violation(f"no link key opens the first key {aps.hex()}")
 
     # --- the air -------------------------------------------------------------------------------------------------------
 
@@ -112,20 +122,28 @@ class Frames:
                 self.checked["bare rejoins"] += 1  # no key, no counter
                 return
             if not nwk.secured:
-                if self._first_time(when, mac):
-                    tk, link_key = self._open_first_key(mac.payload, on_air)
-                    self._send(link_key, tk.source, tk.counter, mac.payload)
-                    self.checked["first keys radiated"] += 1
+                self._first_key(when, mac, nwk.payload, on_air)
                 return
             aux, secret = parse_aux(nwk.payload)
             if aux.source not in self.gateways:
                 self.checked["device frames heard"] += 1
             elif self._first_time(when, mac):
-                key, eui, plain = self._opener(nwk, aux, secret, on_air)
+                key, holders, plain = self._opener(nwk, aux, secret, on_air)
                 self._send(key, aux.source, aux.counter, mac.payload)
-                if plain and plain[0] & 0x23 == APS_COMMAND | 0x20:
-                    self._exchanged(eui, aux.source, plain)
+                self._command(holders, aux.source, plain, nwk.fcf & 3)
                 self.checked["secured frames radiated"] += 1
+                self.checked["of these under a shared key"] += len(holders) > 1
+
+    def _first_key(self, when: float, mac, aps: bytes, on_air: list):
+        """By the gateway; or by a router, which hands on what was tunnelled to it, as it was."""
+        tunnelled = mac.src != GATEWAY
+        if not tunnelled and not self._first_time(when, mac):
+            return
+        tk, link_key = self._open_first_key(aps, on_air)
+        if tunnelled and (link_key, tk.source, tk.counter) not in self.sent:
+            raise Violation(f"a router hands on what was not tunnelled: {aps.hex()}")
+        self._send(link_key, tk.source, tk.counter, aps if tunnelled else mac.payload)
+        self.checked["first keys handed on" if tunnelled else "first keys radiated"] += 1
 
     def _first_time(self, when: float, mac) -> bool:
         """A MAC retransmission is no second use; the same frame long afterwards is."""
@@ -137,9 +155,20 @@ class Frames:
         self.checked["radiated again by the MAC"] += 1
         return False
 
-    def _exchanged(self, eui: str, source: int, aps: bytes):
-        """An APS command under a link key: its number, and the link key that it may carry."""
-        for link_key in reversed(self.link_keys.get(eui, [])):
+    def _command(self, holders: list, source: int, aps: bytes, kind: int):
+        """An APS command under a link key, or what a Tunnel carries: that has a number, too."""
+        if kind != 0 or not aps or aps[0] & 3 != APS_COMMAND:
+            return
+        if aps[0] & 0x20:
+            self._exchanged(holders, source, aps)
+        elif len(aps) > 11 and aps[2] == APS_TUNNEL:
+            tk, link_key = self._open_first_key(aps[11:], [eui_text(*struct.unpack_from("<Q", aps, 3))])
+            self._send(link_key, tk.source, tk.counter, aps[11:])
+            self.checked["first keys tunnelled"] += 1
+
+    def _exchanged(self, holders: list, source: int, aps: bytes):
+        """Its number, and the link key that it may carry."""
+        for eui, link_key in ((e, k) for e in holders for k in reversed(self.link_keys.get(e, []))):
             for key_id in (KEY_LOAD, KEY_DATA):
                 try:
                     command, counter = open_aps_command(aps, link_key, key_id, source, 0)
@@ -149,14 +178,16 @@ class Frames:
                 if command[0] == CMD_TRANSPORT_KEY:
                     self._learn(self.link_keys, eui, parse_link_key(command, int(eui, 16), source, link_key))
                 self.checked["commands under link keys"] += 1
+                self.checked["Remove-Device"] += command[0] == APS_REMOVE_DEVICE
                 return
-        raise Violation(f"no link key opens a command for {eui}: {aps.hex()}")
+        raise Violation(f"no link key opens a command for {' or '.join(holders)}: {aps.hex()}")
 
-    def _opener(self, nwk, aux, secret, on_air) -> tuple[bytes, str, bytes]:
+    def _opener(self, nwk, aux, secret, on_air) -> tuple[bytes, list, bytes]:
+        """The key, all devices that have it, and what it opens."""
         for eui in on_air:
             for key in reversed(self.network_keys.get(eui, [])):
                 try:
-                    return key, eui, open_secured(key, nwk.header, aux, secret)
+                    return key, self.holders[key], open_secured(key, nwk.header, aux, secret)
                 except FrameError:
                     continue
         raise Violation(f"no network key opens {nwk.header.hex()} {nwk.payload.hex()}" if aux.key_id == KEY_NWK else

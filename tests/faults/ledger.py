@@ -81,11 +81,11 @@ class Ledger:
 
 
 class Enrolments:
-    """What was shown of each device: an enrolled one stays so unless it leaves or fails in the exchange, its key's identifier
-    never goes back to an earlier one, and a key has one value that the device was sent."""
+    """What was shown of each device: an enrolled one stays so unless it leaves, fails in the exchange or is revoked, its key's
+    identifier never goes back to an earlier one, and a key has one value that the device was sent."""
 
-    GONE = ("left", "no-second-exchange", "link-key-not-verified")
-    BEGINS, ENDS = ("device.key-proved", "device.enrolled"), ("device.failed", "device.left")
+    GONE = ("left", "no-second-exchange", "link-key-not-verified", "revoked")
+    BEGINS, ENDS = ("device.key-proved", "device.enrolled"), ("device.failed", "device.left", "device.revoke")
 
     def __init__(self, ledger: Ledger):
         self.ledger, self.current, self.past, self.values = ledger, {}, {}, {}

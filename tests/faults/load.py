@@ -22,6 +22,7 @@ UPLINK = 3
 UNKNOWN_DEVICE, RATE_LIMITED, UNAVAILABLE = 1, 7, 10
 CLIENT_REGISTRATION, KEY_REGISTRATION = 60002, 60004
 FAR = "20990101T000000"
+KEY_SCOPES = ("device", "application", "network")
 PATIENCE = 8            # s for an answer: longer than any stall that the harness makes
 
 
@@ -145,34 +146,15 @@ class Rest:
             self.connection = None
 
 
-class Operator(Worker):
-    """Registers, changes and deletes its own objects; nobody else touches them."""
+class Desk(Worker):
+    """A worker at the operators' interface."""
 
-    def __init__(self, world, name: str, euis: list):
+    def __init__(self, world, name: str):
         super().__init__(world, name)
-        self.rest, self.euis = Rest(world.stack), euis
-        self.own = {"install-code": euis, "gateway": [self._eui() for _ in range(4)],
-                    "application": [f"{name}-{i}" for i in range(4)],
-                    "credential": [f"//example.org/in-cse/C-{name}-{i}" for i in range(4)]}
-        self.kinds = ["install-code"] * 3 + ["gateway", "application", "credential"]
+        self.rest = Rest(world.stack)
 
-    def _eui(self) -> str:
-        return f"00124b{self.rng.randrange(1 << 40):010x}"
-
-    def step(self):
-        kind = self.rng.choice(self.kinds)
-        name = self.rng.choice(self.own[kind])
-        entry = self.ledger.entry(kind, name)
-        if kind == "credential":
-            self._credential(name, entry)
-        elif self.rng.random() < 0.3:
-            self._change(kind, name, "DELETE", f"/v1/{kind}s/{name}", None, None)
-        else:
-            body, value = getattr(self, "_" + kind.replace("-", "_"))(name)
-            query = "?replace=true" if kind == "install-code" else ""
-            self._change(kind, name, "PUT", f"/v1/{kind}s/{name}{query}", body, value)
-
-    def _change(self, kind: str, name: str, method: str, path: str, body, value):
+    def change(self, kind: str, name: str, method: str, path: str, body, value):
+        """value: what the object is afterwards; None: absent."""
         entry = self.ledger.entry(kind, name)
         may_be_absent = entry.value is None or None in entry.maybe
         self.ledger.begin(kind, name, value)
@@ -191,6 +173,42 @@ class Operator(Worker):
             return None
         raise Violation(f"{method} {path}: {status} {answer}; acknowledged: {entry.value}")
 
+    def rearm(self, euis):
+        for eui in euis:
+            self.rest.ask("POST", f"/v1/devices/{eui}/rearm", {})
+
+    def forget(self):
+        super().forget()
+        self.rest.close()
+
+
+class Operator(Desk):
+    """Registers, changes and deletes its own objects; nobody else touches them."""
+
+    def __init__(self, world, name: str, euis: list):
+        super().__init__(world, name)
+        self.euis = euis
+        self.own = {"install-code": euis, "gateway": [self._eui() for _ in range(4)],
+                    "application": [f"{name}-{i}" for i in range(4)],
+                    "credential": [f"//example.org/in-cse/C-{name}-{i}" for i in range(4)]}
+        self.kinds = ["install-code"] * 3 + ["gateway", "application", "credential"]
+
+    def _eui(self) -> str:
+        return f"00124b{self.rng.randrange(1 << 40):010x}"
+
+    def step(self):
+        kind = self.rng.choice(self.kinds)
+        name = self.rng.choice(self.own[kind])
+        entry = self.ledger.entry(kind, name)
+        if kind == "credential":
+            self._credential(name, entry)
+        elif self.rng.random() < 0.3:
+            self.change(kind, name, "DELETE", f"/v1/{kind}s/{name}", None, None)
+        else:
+            body, value = getattr(self, "_" + kind.replace("-", "_"))(name)
+            query = "?replace=true" if kind == "install-code" else ""
+            self.change(kind, name, "PUT", f"/v1/{kind}s/{name}{query}", body, value)
+
     def _install_code(self, eui: str):
         """Which of the device's two codes shows in the targets: a registration is one or the other, never a mixture."""
         which = self.rng.randrange(2)
@@ -203,30 +221,27 @@ class Operator(Worker):
         return value, value
 
     def _application(self, name: str):
-        value = {"members": [f"//example.org/in-cse/C-{i}" for i in self.rng.sample(range(1000), self.rng.randrange(1, 5))]}
+        members = [f"//example.org/in-cse/C-{i}" for i in self.rng.sample(range(1000), self.rng.randrange(1, 5))]
+        value = {"keyScope": self.rng.choice(KEY_SCOPES), "members": members}
         return value, value
 
     def _credential(self, name: str, entry):
         kpm_id = self.world.kpm_ids.get(name)
         if entry.value is None and not entry.maybe:
             kpm = self.world.kpms[name] = f"{self.rng.getrandbits(256):064x}"
-            answer = self._change("credential", name, "POST", "/v1/credentials", {"for": name, "kind": "psk", "kpm": kpm},
-                                  {"kind": "psk", "role": "client"})
+            answer = self.change("credential", name, "POST", "/v1/credentials", {"for": name, "kind": "psk", "kpm": kpm},
+                                 {"kind": "psk", "role": "client"})
             self.world.kpm_ids[name] = answer["kpmId"]
         elif kpm_id is not None and not entry.maybe:
-            self._change("credential", name, "DELETE", f"/v1/credentials/{kpm_id}", None, None)
-
-    def forget(self):
-        super().forget()
-        self.rest.close()
+            self.change("credential", name, "DELETE", f"/v1/credentials/{kpm_id}", None, None)
 
 
-class Watcher(Worker):
-    """An operator who looks at the devices, and lets those on the air begin anew when they were reset."""
+class Watcher(Desk):
+    """An operator who looks at the devices, and lets those of the gateway's own begin anew when they were reset."""
 
     def __init__(self, world):
         super().__init__(world, "watcher")
-        self.rest, self.rearm_next = Rest(world.stack), 0
+        self.rearm_next = 0
 
     def step(self):
         status, devices = self.rest.ask("GET", "/v1/devices?limit=1000")
@@ -236,14 +251,9 @@ class Watcher(Worker):
             self.world.enrolments.device(d, "under load", self.rest)
         self.ledger.count("device list read")
         if time.monotonic() >= self.rearm_next:
-            for eui in self.world.on_air:
-                self.rest.ask("POST", f"/v1/devices/{eui}/rearm", {})
+            self.rearm(self.world.own)
             self.rearm_next = time.monotonic() + 1
         time.sleep(0.05)
-
-    def forget(self):
-        super().forget()
-        self.rest.close()
 
 
 class DirectGateway(Worker):
@@ -456,7 +466,7 @@ class Ae(Worker):
         self.ledger.acknowledged("deposited key", name)
         return answer
 
-    def verify(self):
+    def verify(self, revoked: set):
         for name in self.deposits:
             ids = self.find("other", name)
             self.ids.update({name: ids[0]} if ids else {})
@@ -465,10 +475,11 @@ class Ae(Worker):
                 raise Violation(f"{name} is half there: {ids}")
             self.ledger.settle("deposited key", name, key.hex() if key else None, "after a crash")
         for eui in self.euis:
-            self.key_of(eui)
+            if self.key_of(eui) is not None and eui in revoked:
+                raise Violation(f"{eui} is revoked, and an AE was told its key")
 
 
 def try_credential(world, name: str):
     """One that was acknowledged opens a session."""
-    with contextlib.closing(CoapClient(world.stack.coaps, world.kpm_ids[name], world.kpms[name])):
+    with contextlib.closing(CoapClient(world.stack.coaps, world.kpm_ids[name], world.kpms[name], timeout=PATIENCE)):
         world.ledger.count("credential tried")

@@ -13,14 +13,17 @@ from pathlib import Path
 import power
 from frames import Frames, Sniffer
 from ledger import Enrolments, Ledger, Violation
-from load import Ae, DirectGateway, Operator, Rest, Watcher, try_credential
+from hall import REVOKED, Hall
+from load import KEY_SCOPES, Ae, DirectGateway, Operator, Rest, Watcher, try_credential
 from stack import AE_ID, Stack, http_get, install_code, random_eui64
 
 OTHER_AE = "//example.org/in-cse/Cother"
 READY_WITHIN, FLOWING_WITHIN, END_WITHIN = 5, 20, 15    # s: mefd serves; a device's frame came through; a process ended
+AT_END_WITHIN = 120                                     # s: no more faults, and every device is enrolled and read
 OPTIONS = {("eg", "key-rate"): 1000, ("eg", "key-burst"): 1000, ("eg", "ticket-rate"): 1000, ("eg", "ticket-burst"): 10000,
            ("eg", "stored-responses"): 256, ("daemon", "drain-seconds"): 2, ("daemon", "log-level"): "notice"}
 STAY = (("0", None), ("0", None), ("4", "trust-centre"), ("6", "secured"), ("9", None))
+DEVICE = ("--attempts", "1000000", "--again", "--report", "0x0402/0/s16/2150/0.25", "--linger", "0.1")
 # reports of each device on the air before it comes back, and how; 0: it stays; None: after a reset
 
 
@@ -57,8 +60,11 @@ class World:
         self.fixed = {c["kpmId"] for c in self.credentials.values()}
         s.start_gateway()
         self.sniffer = Sniffer(s, self.frames)
-        self.on_air = [self._join(*stay) for stay in STAY]
-        self.staying = {eui for eui, stay in zip(self.on_air, STAY) if stay[0] == "0"}
+        self.hall = Hall(self, self.rng.choice(KEY_SCOPES[1:]))
+        self.hall.prepare()
+        self.own = [self._join(*stay) for stay in STAY]
+        self.on_air = [*self.own, *self.hall.euis]
+        self.staying = {eui for eui, stay in zip(self.own, STAY) if stay[0] == "0"}
         s.wait_state(self.on_air[0], "enrolled", 30)
         self.follower = s.follow(self.on_air[0])
         if self.follower.wait_event(30, cluster=0x0402) is None:
@@ -67,7 +73,7 @@ class World:
         self.rest, self.direct = Rest(s), DirectGateway(self, virtual)
         self.ae = Ae(self, self.on_air)
         self.workers = [Operator(self, "first", virtual[:6]), Operator(self, "second", virtual[6:]), self.direct, self.ae,
-                        Watcher(self)]
+                        Watcher(self), self.hall]
         for w in self.workers:
             w.start()
         self.gate.set()
@@ -79,15 +85,17 @@ class World:
             self.frames.learn_code(eui, code)
         return eui
 
-    def _join(self, reports: str, rejoin: str | None) -> str:
+    def register(self, **more) -> tuple[str, str]:
         eui, code = random_eui64(), install_code()
-        self.stack.register_code(eui, code)
+        self.stack.register_code(eui, code, **more)
         self.ledger.begin("install-code", eui, {"targets": [AE_ID], "gateways": []})
         self.ledger.acknowledged("install-code", eui)
         self.frames.learn_code(eui, code)
-        joiner = self.stack.join(eui, code, "--attempts", "1000000", "--again", "--report", "0x0402/0/s16/2150/0.25",
-                                 "--reports", reports, "--linger", "0.1", *(("--rejoin", rejoin) if rejoin else ()))
-        self.joiners.append(joiner)
+        return eui, code
+
+    def _join(self, reports: str, rejoin: str | None) -> str:
+        eui, code = self.register()
+        self.joiners.append(self.stack.join(eui, code, *DEVICE, "--reports", reports, *(("--rejoin", rejoin) if rejoin else ())))
         return eui
 
     def fail(self, error: Exception):
@@ -268,18 +276,19 @@ class World:
         settle("install-code", {o["eui64"]: {k: o[k] for k in ("targets", "gateways")} for o in listed["install-code"]}, when)
         settle("gateway", {o["eui64"]: {k: o.get(k) for k in ("identity", "name")} for o in listed["gateway"]
                            if o["eui64"] not in fixed}, when)
-        settle("application", {o["name"]: {"members": o["members"]} for o in listed["application"]}, when)
+        settle("application", {o["name"]: {k: o[k] for k in ("keyScope", "members")} for o in listed["application"]}, when)
         own = [o for o in listed["credential"] if o["kpmId"] not in self.fixed]
         settle("credential", {o["for"]: {k: o[k] for k in ("kind", "role")} for o in own}, when)
         self.kpm_ids.update({o["for"]: o["kpmId"] for o in own})
         devices = {d["eui64"]: d for d in self.rest.must("/v1/devices?limit=1000")}
-        for eui in self.enrolments.current.keys() - devices.keys():
-            raise Violation(f"{when}: {eui} was enrolled and is not there")
-        for d in devices.values():
+        gone = [{"eui64": eui, "state": "not there"} for eui in self.enrolments.current.keys() - devices.keys()]
+        for d in (*devices.values(), *gone):  # without a registration, who fails in the exchange is forgotten
             self.enrolments.device(d, when, self.rest)
+        revoked = {eui for eui, d in devices.items() if d["state"] == "revoked" and "rearmedUntil" not in d}
+        settle("revocation", dict.fromkeys(revoked, REVOKED), when)
         self.direct.verify()
         self.direct.verify_code()
-        self.ae.verify()
+        self.ae.verify(revoked)
         tried = [o["for"] for o in own if o["for"] in self.kpms]
         if tried:
             try_credential(self, self.rng.choice(tried))
@@ -305,11 +314,20 @@ class World:
 
     # --- the end -----------------------------------------------------------------------------------------------------------
 
+    def _wait_for_hall(self):
+        began, self.hall.last = time.monotonic(), True
+        while not self.hall.at_rest:
+            self.raise_failure()
+            if time.monotonic() - began > AT_END_WITHIN:
+                raise Violation(f"the devices behind a router do not come up: {self.hall.told()}")
+            time.sleep(0.1)
+
     def finish(self):
         """No more faults: all devices are enrolled, an AE opens two fresh readings of each, and the AE that has followed one
         through it all has them, too; nobody mended anything."""
         began = time.monotonic()
-        for joiner in self.joiners:
+        self._wait_for_hall()
+        for joiner in (*self.joiners, *self.hall.processes()):
             joiner.child.send_signal(signal.SIGUSR1)  # stay
         while not self.follower.events.empty():
             self.follower.events.get()
@@ -321,7 +339,7 @@ class World:
             p.stop()
         for eui in self.on_air:
             self.stack.wait_state(eui, "enrolled")
-        self._took("all devices read at the end", began, 120)
+        self._took("all devices read at the end", began, AT_END_WITHIN)
         with self.rest_workers():
             self.verify()
         time.sleep(0.2)

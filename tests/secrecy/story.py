@@ -14,6 +14,7 @@ from tapped import Revealed, TappedStack  # and the rooms of the next ones
 import taps
 import zbcodec
 from coapclient import ACCEPT, BLOCK2, CBOR, CONTENT_FORMAT, DELETE, GET, JSON, POST, TY, URI_QUERY, CoapClient, uint
+from household import Household
 from needles import Secret
 from plants import Planter
 from search import Search
@@ -36,7 +37,7 @@ class Story:
         self.control = False  # a core of a program that does not mind was seen
         self.revealed = Revealed(work / "secrets.fifo")
         self.stack = TappedStack(build, work / "system", work / "captures")
-        self.devices = {}
+        self.devices, self.household = {}, Household(self)
 
     # --- secrets -----------------------------------------------------------------------------------------------------
 
@@ -55,14 +56,15 @@ class Story:
         for what, byte in (("key-transport-key", b"\x00"), ("key-load-key", b"\x02"), ("verify-key-hash", b"\x03")):
             self.secret(f"{name}-{what}", zbcodec.keyed_hash(key, byte), *holders)
 
-    def take_revealed(self):
-        """What came into the vault under names not known yet. None of it may be anywhere, unless said otherwise."""
+    def take_revealed(self, joined: str = "memory:joiner"):
+        """What came into the vault under names not known yet. None of it may be anywhere, unless said otherwise. joined: the
+        device that has joined since it was asked last."""
         known = {s.value for s in self.search.secrets.values()}
         for (kind, key_id), value in self.revealed.all().items():
             if value in known:
                 continue
             if kind == "trust-centre-link-key":  # the device has its own, and what is made from it
-                self.link_key_secrets(f"vault-{key_id}", value, "memory:joiner")
+                self.link_key_secrets(f"vault-{key_id}", value, joined)
             else:
                 holders = {"K": ("memory:mefd", "file:mef/kek"), "M": ("memory:mefd",), "vault-root": ("memory:mefd",)}.get(kind, ())
                 self.secret(f"vault-{kind}-{key_id}", value, *holders)
@@ -134,7 +136,7 @@ class Story:
                     wanted=("file:mef/admin.token",))
         self.secret("tls-private-key", self._tls_key(), "memory:mefd", "file:mef/server.key", wanted=("memory:mefd",))
         self.secret("kpm-of-the-gateway", bytes.fromhex(s.gw_credential["kpm"]), "file:gateway.psk", wanted=("file:gateway.psk",))
-        self.secret("kpm-of-the-ae", bytes.fromhex(s.ae["kpm"]), "file:*.psk", "memory:mefkey-open")
+        self.secret("kpm-of-the-ae", bytes.fromhex(s.ae["kpm"]), "file:*.psk", "memory:mefkey-*")
         self.secret("kpm-of-the-depositor", self.kpm)
         self.planter.names(s)
 
@@ -369,6 +371,7 @@ class Story:
         client.close()
         self.visitor.close()
         self.planter.forget("label", "memory:mefd")
+        self.household.move_out()
         s.must("POST", f"/v1/devices/{self.eui}/revoke", {})
         for p in (self.joiner, self.follow):
             p.stop(signal.SIGKILL)
@@ -434,8 +437,8 @@ class Story:
 
     def run(self):
         try:
-            for act in (self.begin, self.register, self.join, self.retrieve, self.command, self.rejoin, self.lose_key, self.restart,
-                        self.withdraw):
+            for act in (self.begin, self.register, self.join, self.retrieve, self.command, self.household.move_in, self.rejoin,
+                        self.lose_key, self.restart, self.withdraw):
                 act()
                 self.moment(act.__name__)
             self.end()
