@@ -238,12 +238,13 @@ static void order_note(struct peer *p, eui64_t source, uint32_t counter)
         i++;
     if (i == SOURCES) { /* forget the oldest */
         memmove(p->order, p->order + 1, (SOURCES - 1) * sizeof *p->order);
-        i--;
+        p->sources = --i;
     }
-    if (i == p->sources)
+    if (i == p->sources) { /* what stands there was forgotten */
         p->sources++;
-    if (p->order[i].source != source || p->order[i].last < counter) {
         p->order[i].source = source;
+        p->order[i].last = counter;
+    } else if (p->order[i].last < counter) {
         p->order[i].last = counter;
     }
 }

@@ -5,7 +5,7 @@ import time
 
 from ledger import Violation
 from load import Desk
-from stack import AE_ID
+from stack import AE_ID, http_get
 
 REVOKED = "revoked"
 REJOINS = (("--rejoin", "secured"), ("--rejoin", "trust-centre"), ())   # after each ten reports; (): a reset
@@ -70,8 +70,10 @@ class Hall(Desk):
 
     def told(self) -> str:
         """For who reads of a failure."""
-        return "\n".join(f"{m.eui}, {m.program}: {self.world.stack.device(m.eui)}\n{m.process.tail() if m.process else ''}"
-                         for m in self.members)
+        members = [f"{m.eui}, {m.program}: {self.world.stack.device(m.eui)}\n{m.process.tail() if m.process else ''}"
+                   for m in self.members]
+        counts = [c for c in http_get(self.world.stack.status, "/metrics").splitlines() if c.startswith("eg_")]
+        return "\n".join([*members, *counts])
 
     def step(self):
         self.turn()

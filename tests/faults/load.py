@@ -39,7 +39,7 @@ class Session(CoapClient):
 
     def __init__(self, world, credential: dict):
         self.world, self.generation = world, world.generation
-        super().__init__(world.stack.coaps, credential["kpmId"], credential["kpm"], timeout=3)
+        super().__init__(world.stack.coaps, credential["kpmId"], credential["kpm"], timeout=PATIENCE)
 
     def _receive(self, timeout: float):
         end = time.monotonic() + timeout

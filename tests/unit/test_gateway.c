@@ -427,6 +427,14 @@ static void a_proved_key_ends_the_old_order(void **state)
     assert_int_equal(rig->results[EGP_TX_EXPIRED], 1);
     assert_int_equal(outbound_waiting(rig->out), 1); /* what is not secured is for a key yet to come */
     assert_int_equal(queue_frame(0x1f2e, true, true, 1, &last), OUT_QUEUED);
+    for (int polls = 0; polls < 2; polls++) {
+        poll_short(0x1f2e);
+        finish(RADIO_SENT);
+    }
+    assert_int_equal(outbound_waiting(rig->out), 0);
+    assert_int_equal(queue_frame(0x1f2e, true, true, 2, &last), OUT_QUEUED); /* 900 is forgotten for good */
+    assert_int_equal(queue_frame(0x1f2e, true, true, 1, &last), OUT_STALE);
+    assert_int_equal(last, 1);
 }
 
 static void who_has_a_freed_address_begins_anew(void **state)
@@ -438,7 +446,9 @@ static void who_has_a_freed_address_begins_anew(void **state)
     assert_int_equal(queue_frame(0x1f2e, true, true, 901, &last), OUT_QUEUED);
     outbound_drop(rig->out, 0x1f2e);
     assert_int_equal(outbound_waiting(rig->out), 0);
-    assert_int_equal(queue_frame(0x1f2e, true, true, 1, &last), OUT_QUEUED);
+    assert_int_equal(queue_frame(0x1f2e, false, true, 1, &last), OUT_QUEUED);
+    finish(RADIO_SENT);
+    assert_int_equal(queue_frame(0x1f2e, false, true, 2, &last), OUT_QUEUED);
 }
 
 static void the_revoked_is_still_told_to_leave(void **state)
