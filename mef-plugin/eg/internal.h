@@ -261,7 +261,8 @@ void device_retrieve(struct eg *e, struct cse_request *req, eui64_t eui);
 /* --- pending.c ---------------------------------------------------------------------------------------------------- */
 /* NULL: none. What came under different link keys is apart: nobody can make one attempt look like the other. */
 struct pending *pending_at(const struct device *d, eui64_t gateway, vault_id link_key);
-MUST_USE bool pending_within_rate(struct device *d, eui64_t gateway, vault_id link_key); /* may a key be sent now? */
+/* May a key be sent now? What anybody asks for at the gateway takes nothing from what a router asks for. */
+MUST_USE bool pending_within_rate(struct device *d, eui64_t gateway, vault_id link_key, bool by_router);
 /* A TxResult of a transaction: if it sent a first key of this device there, was that taken? */
 void pending_delivered(struct device *d, eui64_t gateway, uint64_t transaction, bool taken);
 /* Note what was sent; p: the gateway's record, or a fresh one, which is taken over. */

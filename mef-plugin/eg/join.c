@@ -73,7 +73,7 @@ enum egp_reason join_decide(struct eg *e, const struct join *j)
     unsigned facts = gather(e, j);
     struct policy_verdict v = policy_join(facts);
     /* A token is spent only on a key that is going to be forged. */
-    if (v.act != POLICY_REFUSE && !pending_within_rate(j->d, j->gateway->eui, join_link_key(j)))
+    if (v.act != POLICY_REFUSE && !pending_within_rate(j->d, j->gateway->eui, join_link_key(j), j->parent != NULL))
         v = policy_join(facts & ~(unsigned)FACT_WITHIN_RATE);
     return v.reason;
 }

@@ -12,11 +12,11 @@ struct pending *pending_at(const struct device *d, eui64_t gateway, vault_id lin
     return p;
 }
 
-bool pending_within_rate(struct device *d, eui64_t gateway, vault_id link_key)
+bool pending_within_rate(struct device *d, eui64_t gateway, vault_id link_key, bool by_router)
 {
     struct pending *p = pending_at(d, gateway, link_key);
     if (p != NULL)
-        return bucket_take(&p->rate, eg_now(d->eg), d->eg->key_rate, d->eg->key_burst, 1);
+        return bucket_take(&p->rate[by_router], eg_now(d->eg), d->eg->key_rate, d->eg->key_burst, 1);
     size_t n = 0;
     for (p = d->row.pending; p != NULL; p = p->next)
         n++;

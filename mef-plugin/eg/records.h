@@ -81,7 +81,7 @@ struct pending {
     struct assoc assoc;
     int64_t since;      /* ms since 1970: when it was sent last */
     /* memory only */
-    struct bucket rate;     /* of sending it again */
+    struct bucket rate[2];  /* of sending it again: asked for at the gateway, and by a router */
     uint64_t sent_in;       /* the gateway's transaction in which it was sent last */
     enum delivery delivery; /* did the device acknowledge that on its radio? */
     bool at_gateway;        /* somebody asked at the gateway itself, whatever a router says */

@@ -99,7 +99,7 @@ class Attacker(common.StackTest):
         opened = router.wait_event(20, event="open")
         self.assertIsNotNone(opened, router.tail())
         eui = random_eui64()
-        attacker = self.attack([eui], "--rate", 40)
+        attacker = self.attack([eui], "--rate", 15)
         time.sleep(1)
         _, child = self.joining("--parent", opened["short"], "--revision", "20", "--sleepy", eui=eui, application="hall")
         self.stack.wait_state(eui, "enrolled", 60)
