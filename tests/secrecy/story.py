@@ -210,10 +210,10 @@ class Story:
     def join(self, *options):
         """The device joins, by the radio; its key is legitimately in itself."""
         s, out = self.stack, self.work / f"device{len(self.devices)}.key"
-        joiner = s.join(self.eui, self.code.hex(), "--report", "0x0402/0/s16/2150/0.4", "--key-out", out, *options)
-        if joiner.wait_event(15, event="joined") is None:
+        joiner = s.join(self.eui, self.code.hex(), "--attempts", "40", "--report", "0x0402/0/s16/2150/0.4", "--key-out", out, *options)
+        if joiner.wait_event(60, event="joined") is None:
             raise StackError("the device did not join:\n" + joiner.tail())
-        s.wait_state(self.eui, "enrolled")
+        s.wait_state(self.eui, "enrolled", 60)
         if joiner.wait_event(5, event="reported") is None:
             raise StackError("the device does not report:\n" + joiner.tail())
         self.planter.started("joiner")

@@ -112,8 +112,10 @@ class Router(Joiner):
     def associate_child(self, eui: int, capability: int):
         if eui not in self.children and len(self.children) >= MAX_CHILDREN:
             return
-        c = self.add_child(eui, self.free_address(), capability)
-        self.peer_next.pop(eui, None)
+        c = self.children.get(eui)
+        if c is None or not c.keyed:  # else anybody may have said it: the child that is there stays what it is
+            c = self.add_child(eui, self.free_address(), capability)
+            self.peer_next.pop(eui, None)
         c.waiting.append((time.monotonic() + PERSISTENCE, lambda: self.associated(c)))
 
     def add_child(self, eui: int, short: int, capability: int) -> Child:
