@@ -107,3 +107,12 @@ enum id_kind mef_id(const struct mef *m, const char *id, char out[MEF_ID])
         return ID_ENTITY;
     return mef_fqdn_parse(id, out) ? ID_FQDN : ID_NONE;
 }
+
+bool mef_is_name(const char *name)
+{
+    size_t n = strlen(name);
+    for (size_t i = 0; i < n; i++)
+        if (!isalnum((unsigned char)name[i]) && strchr("._-", name[i]) == NULL)
+            return false;
+    return n > 0 && n <= MEF_MAX_NAME;
+}

@@ -1,7 +1,7 @@
 /* symmKeyReg: a key that its source deposits and its targets retrieve (TS-0003 8.3.5.2.7 to 8.3.5.2.10). */
 #include "config/names.h"
 #include "cse-shim/base/map64.h"
-#include "mef-plugin/mef/call.h"
+#include "mef-plugin/mef/rules.h"
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
@@ -63,6 +63,19 @@ static bool read_targets(struct call *c, const struct attr_value *v, const struc
     strings_free(out);
     return call_fail(c, ST_BAD_REQUEST, "bad-value", MEF_SN_TARGET_IDS,
                      "this security usage takes another number of targets");
+}
+
+/* A rule may say who a key can be for. Whoever is left out is no target, rather than one less (TS-0003 8.3.9.9.4: a
+ * client that deposits by command gives up when its targets were changed). */
+static bool may_target(struct call *c, const struct policy_verdict *rule, const struct strings *targets)
+{
+    for (size_t i = 0; rule->targets != NULL && i < targets->n; i++)
+        if (!strings_has(rule->targets, targets->v[i])) {
+            call_refused(c, "key.targets", targets->v[i], "policy");
+            return call_fail(c, ST_NO_PRIVILEGE, "policy", MEF_SN_TARGET_IDS,
+                             "a rule of the administrating stakeholder leaves out a target");
+        }
+    return true;
 }
 
 /* --- the key ------------------------------------------------------------------------------------------------------ */
@@ -181,6 +194,7 @@ static void create(struct call *c, const struct attr_value *v)
     struct mef *m = c->m;
     const struct usage *u = usage_of(v[SUID].number);
     struct strings labels = {0}, targets = {0};
+    struct policy_verdict rule;
     struct key k = {.n = 0};
     int64_t expires;
     if (u == NULL) {
@@ -188,10 +202,12 @@ static void create(struct call *c, const struct attr_value *v)
         return;
     }
     if (!call_stakeholder(c, v[ADFQ].text) || !check_source(c) ||
-        !call_expiry(c, v[ET].number, m->max_key_ms, &expires) || !read_targets(c, &v[TGIS], u, &targets))
+        !call_policy(c, POLICY_DEPOSIT, NULL, 0, "key.create", &rule) ||
+        !call_expiry(c, v[ET].number, policy_longest(&rule, m->max_key_ms), &expires) ||
+        !read_targets(c, &v[TGIS], u, &targets))
         return;
     struct res *r = NULL;
-    if (call_labels(c, &v[LBL], &labels) && read_key(c, &v[KV], &k))
+    if (may_target(c, &rule, &targets) && call_labels(c, &v[LBL], &labels) && read_key(c, &v[KV], &k))
         r = res_new(m, MEF_TY_KEY_REG, k.id, c->who.admin, c->who.id);
     if (r == NULL) {
         strings_free(&labels);
@@ -217,15 +233,17 @@ static bool is_source(struct call *c, const struct res *r, const char *action)
 static void update(struct call *c, struct res *r, const struct attr_value *v)
 {
     struct strings targets = {0};
-    if (!is_source(c, r, "key.update") || (v[TGIS].present && !read_targets(c, &v[TGIS], usage_of(r->suid), &targets)))
+    struct policy_verdict rule;
+    if (!is_source(c, r, "key.update") || !call_policy(c, POLICY_DEPOSIT, NULL, 0, "key.update", &rule) || (v[TGIS].present && !read_targets(c, &v[TGIS], usage_of(r->suid), &targets)))
         return;
-    call_update(c, r,
-                &(struct update){.name = MEF_SN_KEY_REG,
-                                 .action = "key.update",
-                                 .et = &v[ET],
-                                 .lbl = &v[LBL],
-                                 .targets = v[TGIS].present ? &targets : NULL,
-                                 .max_ms = c->m->max_key_ms});
+    if (may_target(c, &rule, &targets))
+        call_update(c, r,
+                    &(struct update){.name = MEF_SN_KEY_REG,
+                                     .action = "key.update",
+                                     .et = &v[ET],
+                                     .lbl = &v[LBL],
+                                     .targets = v[TGIS].present ? &targets : NULL,
+                                     .max_ms = policy_longest(&rule, c->m->max_key_ms)});
     strings_free(&targets);
 }
 
@@ -275,10 +293,23 @@ static void release(struct call *c, struct res *r)
     c->rsp.sensitive = true;
 }
 
+/* Where the device is that a key published by the MEF belongs to; 0: it belongs to none. */
+static eui64_t gateway_of(const struct mef *m, const struct res *r)
+{
+    size_t n = strlen(MEF_LABEL_GATEWAY);
+    eui64_t eui;
+    for (size_t i = 0; strcmp(r->owner, m->fqdn) == 0 && i < r->labels.n; i++)
+        if (strncmp(r->labels.v[i], MEF_LABEL_GATEWAY, n) == 0 && eui64_parse(r->labels.v[i] + n, &eui))
+            return eui;
+    return 0;
+}
+
 static void retrieve(struct call *c, struct res *r)
 {
+    struct policy_verdict rule;
     if (is_target(c->m, r, &c->who)) {
-        release(c, r);
+        if (call_policy(c, POLICY_RETRIEVE, NULL, gateway_of(c->m, r), "key.retrieve", &rule))
+            release(c, r);
     } else if (strcmp(r->owner, c->who.id) == 0) {
         call_answer(c, ST_OK, MEF_SN_KEY_REG, source_json(c->m, r));
     } else {

@@ -1,6 +1,6 @@
 /* The Mmef reference point: who asks, for what, and the answer once it is durable (TS-0003 8.3). */
 #include "cse-shim/base/map64.h"
-#include "mef-plugin/mef/call.h"
+#include "mef-plugin/mef/rules.h"
 #include "mef-plugin/mef/when.h"
 
 #include <openssl/crypto.h>
@@ -20,6 +20,7 @@ const struct conf_option mef_options[] = {
     {"mef", "max-keys-per-client", CONF_INT, "10000", 1, 100000000, "key registrations of one client"},
     {"mef", "max-credentials", CONF_INT, "1000000", 1, 100000000, "credentials of clients and gateways"},
     {"mef", "max-applications", CONF_INT, "100000", 1, 10000000, "applications"},
+    {"mef", "max-policies", CONF_INT, "200", 1, 10000, "policy rules of one stakeholder"},
     {NULL, NULL, CONF_STRING, NULL, 0, 0, NULL},
 };
 
@@ -81,6 +82,7 @@ static bool read_options(struct mef *m, char *err, size_t errlen)
     m->max_client_keys = (size_t)conf_int(c, "mef", "max-keys-per-client");
     m->max_credentials = (size_t)conf_int(c, "mef", "max-credentials");
     m->max_applications = (size_t)conf_int(c, "mef", "max-applications");
+    m->max_policies = (size_t)conf_int(c, "mef", "max-policies");
     const char *bad = bad_option(m);
     if (bad != NULL)
         snprintf(err, errlen, "[mef] %s: not a valid value", bad);
@@ -102,8 +104,8 @@ struct mef *mef_open(const struct mef_deps *d, char *err, size_t errlen)
         mef_close(m);
         return NULL;
     }
-    if (!credentials_load(m) || !applications_load(m) || !resources_open(m)) {
-        snprintf(err, errlen, "mef: a stored credential, application or registration can not be read");
+    if (!credentials_load(m) || !applications_load(m) || !rules_load(m) || !resources_open(m)) {
+        snprintf(err, errlen, "mef: a stored credential, application, rule or registration can not be read");
         mef_close(m);
         return NULL;
     }
@@ -118,6 +120,7 @@ void mef_close(struct mef *m)
     resources_free(m);
     credentials_free(m);
     applications_free(m);
+    rules_free(m);
     map64_free(m->exported);
     free(m->cse_id);
     free(m->sp_id);

@@ -84,6 +84,14 @@ enum mef_scope mef_application_scope(struct mef *m, const char *admin, const cha
 /* Life of a key made for the application, seconds; 0: none set. */
 uint64_t mef_application_lifetime(struct mef *m, const char *admin, const char *name);
 
+/* --- policy rules (docs/rest-api.md) ------------------------------------------------------------------------------ */
+void mef_policy_put(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *name, const cJSON *in, struct mef_result *r);
+void mef_policy_delete(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *name, struct mef_result *r);
+cJSON *mef_policy_get(struct mef *m, const char *admin, const char *name);
+cJSON *mef_policy_list(struct mef *m, const char *admin, const char *after, unsigned limit);
+/* May this client take counters for a device at this gateway (0: at none), as far as the rules go? */
+bool mef_policy_ticket(struct mef *m, const struct mef_principal *p, const struct cse_peer *peer, eui64_t gateway);
+
 /* --- key registrations made by the EG ----------------------------------------------------------------------------- */
 struct mef_keyreg_new {
     const char *admin;
