@@ -5,6 +5,7 @@ import unittest
 
 import common
 from coapclient import CONTENT_FORMAT, JSON, POST, CoapClient, uint
+from mmef import TY_KEY_REG
 from stack import ADMIN, AE_ID
 from test_procedures import KV, SECOND, Clients, soon
 
@@ -95,6 +96,28 @@ class Policies(Rules):
         self.said(other.ask("GET", key.location), 2000)  # what was given before stays
         self.said(c.update(key, "sec:skr", tgis=[friend.id]), 2004)
         self.said(other.ask("GET", key.location), 4103)
+
+    def test_targets_of_the_stakeholder(self):
+        """Who names none leaves it to the rule; without one a key is for nobody, and refused."""
+        c, friend, maf = self.client(registered=True), self.client(), "maf.example.com"
+        bare = lambda suid=24: self.ask_without_targets(c, suid)
+        self.said(bare(), 4000)
+        name = c.id[-12:]
+        self.rule("allow", "deposit", name=name, ids=[c.id], targets=[friend.id, maf])
+        made = self.said(bare(), 2001)
+        self.assertEqual(made.pc["tgis"], [friend.id])
+        self.said(friend.ask("GET", made.location), 2000)
+        self.assertEqual(self.said(bare(22), 2001).pc["tgis"], [friend.id])
+        self.assertEqual(self.said(bare(21), 2001).pc["tgis"], [maf])
+        self.said(c.deposit([], kv=KV), 4000)  # none is not the same as not said
+        self.rule("allow", "deposit", name=name, status=200, ids=[c.id], targets=[friend.id, c.id])
+        self.assertEqual(self.said(bare(), 2001).pc["tgis"], [friend.id, c.id])
+        self.said(bare(22), 4000)  # takes one
+        self.said(bare(21), 4000)
+
+    @staticmethod
+    def ask_without_targets(c, suid: int):
+        return c.ask("POST", ty=TY_KEY_REG, content={"sec:skr": {"et": "20991231T235959", "adfq": c.admin, "suid": suid, "kv": KV}})
 
     def test_networks(self):
         c = self.client(registered=True)
