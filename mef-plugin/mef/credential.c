@@ -258,7 +258,7 @@ bool mef_has_several(struct mef *m, const struct cse_peer *peer, const char *id)
 {
     unsigned n = 0;
     for (const struct credential *c = proved_by(m, peer); c != NULL; c = c->next)
-        n += !expired(m, c) && strcmp(c->id, id) == 0;
+        n += !expired(m, c) && fits(id, c->id);
     return n > 1;
 }
 

@@ -196,7 +196,9 @@ static bool authenticated(struct call *c)
     if (mef_id(c->m, c->req->from, from) != ID_NONE)
         who = mef_principal_of(c->m, &c->req->peer, NULL, from);
     if (who.role == MEF_ROLE_NONE) {
-        call_refused(c, "mef.request", c->req->path, "from-mismatch");
+        /* Of several stakeholders the first one hears of it, but not of what: that may be another's. */
+        bool several = mef_has_several(c->m, &c->req->peer, NULL);
+        call_refused(c, "mef.request", several ? "" : c->req->path, "from-mismatch");
         return call_fail(c, ST_NOT_AUTHENTICATED, "from-mismatch", M2M_SN_FROM,
                          "the originator is not the authenticated identity");
     }

@@ -39,7 +39,8 @@ struct mef_principal {
 struct mef_principal mef_principal(struct mef *m, const struct cse_peer *peer);
 /* ..for this stakeholder, and with this id in its stored spelling; NULL: any. */
 struct mef_principal mef_principal_of(struct mef *m, const struct cse_peer *peer, const char *admin, const char *id);
-bool mef_has_several(struct mef *m, const struct cse_peer *peer, const char *id); /* stakeholders, who know it as that */
+/* Do several stakeholders know it, by this id (NULL: by any)? */
+bool mef_has_several(struct mef *m, const struct cse_peer *peer, const char *id);
 /* Complete an AE-ID/CSE-ID to absolute form ("C1" -> "//sp/cse/C1"); false: not an M2M-ID. */
 bool mef_absolute(const struct mef *m, const char *id, char *out, size_t cap);
 /* Host name syntax (RFC 1123), at least one dot; written in lower case. out holds 256 characters. */
