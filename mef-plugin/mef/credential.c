@@ -380,8 +380,8 @@ static void keep(struct mef *m, struct store_txn *t, const char *actor, struct c
     r->body = to_json(c);
 }
 
-/* One name is one holder for each stakeholder. What others say of it is their affair (TS-0003 8.3.5.1: a client registers
- * for each) and not told. */
+/* One name is one holder for each stakeholder. What others say of it is their affair (TS-0003 8.3.5.1: a client
+ * registers for each) and not told. */
 static bool check_san(const struct mef *m, const char *admin, const struct attr_value *given, enum id_kind kind,
                       const char *id, const char **san, struct mef_result *r)
 {

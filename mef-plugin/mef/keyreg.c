@@ -47,7 +47,7 @@ static const struct usage *usage_of(int64_t suid)
 }
 
 /* One of those that the request names. A rule may say who a key can be for: whoever is left out makes the request fail,
- * rather than be dropped (TS-0003 8.3.9.9.4: a client that deposits by command gives up when its targets were changed). */
+ * rather than be dropped (TS-0003 8.3.9.9.4: a client that deposits by command gives up when its targets changed). */
 static bool take_target(struct call *c, const char *text, const struct usage *u, const struct policy_verdict *rule,
                         struct strings *out)
 {
@@ -61,7 +61,7 @@ static bool take_target(struct call *c, const char *text, const struct usage *u,
                      "a rule of the administrating stakeholder leaves out a target");
 }
 
-/* A request that names none leaves it to the stakeholder (TS-0003 Tables 8.3.5.2.7-1, -2: 0..1, and 1 in the answer). */
+/* A request that names none leaves it to the stakeholder (TS-0003 Tables 8.3.5.2.7-1, -2: 0..1, 1 in the answer). */
 static bool rule_targets(struct call *c, const struct usage *u, const struct policy_verdict *rule, struct strings *out)
 {
     char id[MEF_ID];
@@ -243,7 +243,8 @@ static void update(struct call *c, struct res *r, const struct attr_value *v)
 {
     struct strings targets = {0};
     struct policy_verdict rule;
-    if (!is_source(c, r, "key.update") || !call_policy(c, POLICY_DEPOSIT, NULL, 0, "key.update", &rule) || (v[TGIS].present && !read_targets(c, &v[TGIS], usage_of(r->suid), &rule, &targets)))
+    if (!is_source(c, r, "key.update") || !call_policy(c, POLICY_DEPOSIT, NULL, 0, "key.update", &rule) ||
+        (v[TGIS].present && !read_targets(c, &v[TGIS], usage_of(r->suid), &rule, &targets)))
         return;
     call_update(c, r,
                 &(struct update){.name = MEF_SN_KEY_REG,

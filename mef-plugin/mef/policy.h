@@ -1,5 +1,5 @@
-/* What a stakeholder lets its clients do: a pure function from rules and facts to a verdict, so that it can be read, tested
- * and diffed as a table (tests/unit/golden/mef-policy.txt). */
+/* What a stakeholder lets its clients do: a pure function from rules and facts to a verdict, so that it can be read,
+ * tested and diffed as a table (tests/unit/golden/mef-policy.txt). */
 #pragma once
 #include "cse-shim/base/hex.h"
 #include "mef-plugin/mef/texts.h"
@@ -33,8 +33,8 @@ struct policy_rule {
     eui64_t gateways[POLICY_MAX_PLACES]; /* the device is at one of them */
     size_t ngateways;
     uint8_t days;           /* 1u << 0 is Monday, UTC; 0: all */
-    uint16_t from, to;      /* minutes of the day, UTC, `to` excluded; both the same: all day. A window that passes midnight
-                             * belongs to the day on which it begins */
+    uint16_t from, to;      /* minutes of the day, UTC, `to` excluded; both the same: all day. A window that passes
+                             * midnight belongs to the day on which it begins */
     uint64_t lifetime;      /* longest life of what is registered, seconds; 0: the MEF's */
     struct strings targets; /* who a deposited key may be for; empty: anybody */
 };

@@ -2,6 +2,7 @@
 #include "mef-plugin/mef/rules.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -33,7 +34,7 @@ static const struct attr members[MEMBERS] = {
     [TARGETS] = {"targets", ATTR_TEXTS, ATTR_OPT, ATTR_NP, MEF_MAX_TARGETS},
 };
 
-/* One element of an array into the rule; false: its value is bad. */
+/* Each take_ puts one element of a list into the rule; false: it is none. */
 struct reading {
     const struct mef *m;
     struct policy_rule *r;
@@ -117,20 +118,29 @@ static bool read_list(struct reading *x, const struct attr_value v[MEMBERS], uns
     const cJSON *e;
     if (v[which].present && cJSON_GetArraySize(v[which].array) == 0)
         return mef_refuse(r, ST_BAD_REQUEST, "bad-value", members[which].name, "leave it out, or name one");
-    cJSON_ArrayForEach(e, v[which].array) if (!take(x, e->valuestring)) return mef_refuse(
-        r, ST_BAD_REQUEST, "bad-value", members[which].name, "an element is not of this member's form");
+    cJSON_ArrayForEach(e, v[which].array)
+    {
+        if (!take(x, e->valuestring))
+            return mef_refuse(r, ST_BAD_REQUEST, "bad-value", members[which].name,
+                              "an element is not of this member's form");
+    }
     return true;
+}
+
+static bool two_digits(const char *text, unsigned end, unsigned *out)
+{
+    bool digits = isdigit((unsigned char)text[0]) && isdigit((unsigned char)text[1]);
+    *out = digits ? 10u * (unsigned)(text[0] - '0') + (unsigned)(text[1] - '0') : end;
+    return *out < end;
 }
 
 static bool read_minutes(const struct attr_value *v, const char *name, uint16_t *out, struct mef_result *r)
 {
     unsigned hour, minute;
-    char end;
     if (!v->present)
         return true;
-    bool good = strlen(v->text) == 5 && strspn(v->text, "0123456789:") == 5 &&
-                sscanf(v->text, "%2u:%2u%c", &hour, &minute, &end) == 2 && hour < 24 && minute < 60;
-    if (!good)
+    if (strlen(v->text) != 5 || v->text[2] != ':' || !two_digits(v->text, 24, &hour) ||
+        !two_digits(v->text + 3, 60, &minute))
         return mef_refuse(r, ST_BAD_REQUEST, "bad-value", name, "a time of day, HH:MM in UTC");
     *out = (uint16_t)(hour * 60 + minute);
     return true;

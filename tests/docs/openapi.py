@@ -290,7 +290,9 @@ def gateways(w: Walk):
     for body in ({}, {"identity": "nobody"}, {"identity": w.stack.ae["kpmId"]}, {**full, "panIds": [65535]},
                  {**full, "zap": 1}, {**full, "firstKeyForm": "round"}):
         w.ask("PUT", path + eui, body, 400)
-    w.ask("PUT", path + eui, full, 409, token=w.tokens["rival"])
+    theirs = w.ask("POST", "/v1/credentials", {"for": "gateway:rival", "kind": "psk"}, 201, token=w.tokens["rival"])["kpmId"]
+    w.ask("PUT", path + eui, full, 400, token=w.tokens["rival"])
+    w.ask("PUT", path + eui, {"identity": theirs}, 409, token=w.tokens["rival"])
     w.ask("GET", path + "x", want=400)
     w.ask("DELETE", path + eui, want=204)
     w.ask("DELETE", path + eui, want=404)
