@@ -38,7 +38,14 @@ static const struct attr members[MEMBERS] = {
 struct reading {
     const struct mef *m;
     struct policy_rule *r;
+    bool no_memory;
 };
+
+static bool keep(struct reading *x, struct strings *list, const char *text)
+{
+    x->no_memory = !strings_add(list, text);
+    return !x->no_memory;
+}
 
 static bool word(const char *text, const char *const *words, size_t n, unsigned *bits)
 {
@@ -68,20 +75,20 @@ static bool take_id(struct reading *x, const char *text)
 {
     char id[MEF_ID];
     if (strncmp(text, "//", 2) == 0 && strcspn(text, "*") == strlen(text) - 1)
-        return strings_add(&x->r->ids, text);
-    return mef_id(x->m, text, id) != ID_NONE && strings_add(&x->r->ids, id);
+        return keep(x, &x->r->ids, text);
+    return mef_id(x->m, text, id) != ID_NONE && keep(x, &x->r->ids, id);
 }
 
 static bool take_label(struct reading *x, const char *text)
 {
-    return strings_add(&x->r->labels, text);
+    return keep(x, &x->r->labels, text);
 }
 
 static bool take_target(struct reading *x, const char *text)
 {
     char id[MEF_ID];
     enum id_kind kind = mef_id(x->m, text, id);
-    return (kind == ID_ENTITY || kind == ID_FQDN) && strings_add(&x->r->targets, id);
+    return (kind == ID_ENTITY || kind == ID_FQDN) && keep(x, &x->r->targets, id);
 }
 
 static bool take_gateway(struct reading *x, const char *text)
@@ -120,9 +127,12 @@ static bool read_list(struct reading *x, const struct attr_value v[MEMBERS], uns
         return mef_refuse(r, ST_BAD_REQUEST, "bad-value", members[which].name, "leave it out, or name one");
     cJSON_ArrayForEach(e, v[which].array)
     {
-        if (!take(x, e->valuestring))
-            return mef_refuse(r, ST_BAD_REQUEST, "bad-value", members[which].name,
-                              "an element is not of this member's form");
+        if (take(x, e->valuestring))
+            continue;
+        if (x->no_memory)
+            return mef_refuse(r, ST_UNAVAILABLE, "no-memory", NULL, NULL);
+        return mef_refuse(r, ST_BAD_REQUEST, "bad-value", members[which].name,
+                          "an element is not of this member's form");
     }
     return true;
 }
@@ -163,7 +173,7 @@ struct policy_rule *rule_read(struct mef *m, const char *name, const cJSON *in, 
 {
     struct attr_value v[MEMBERS];
     struct policy_rule *rule = calloc(1, sizeof *rule);
-    struct reading x = {m, rule};
+    struct reading x = {.m = m, .r = rule};
     if (rule == NULL || (rule->name = strdup(name)) == NULL)
         mef_refuse(r, ST_UNAVAILABLE, "no-memory", NULL, NULL);
     else if (attrs_read(members, MEMBERS, in, true, v, r) && read_scalars(v, rule, r) &&
