@@ -108,8 +108,11 @@ enum id_kind mef_id(const struct mef *m, const char *id, char out[MEF_ID])
     return mef_fqdn_parse(id, out) ? ID_FQDN : ID_NONE;
 }
 
-bool mef_is_from(struct mef *m, const struct mef_principal *p, const char *from)
+bool mef_is_name(const char *name)
 {
-    char id[MEF_ID];
-    return p->role != MEF_ROLE_NONE && from != NULL && mef_id(m, from, id) != ID_NONE && strcmp(id, p->id) == 0;
+    size_t n = strlen(name);
+    for (size_t i = 0; i < n; i++)
+        if (!isalnum((unsigned char)name[i]) && strchr("._-", name[i]) == NULL)
+            return false;
+    return n > 0 && n <= MEF_MAX_NAME;
 }

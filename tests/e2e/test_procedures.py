@@ -23,8 +23,8 @@ def soon(seconds: int) -> str:
     return time.strftime("%Y%m%dT%H%M%S", time.gmtime(time.time() + seconds))
 
 
-class Procedures:
-    """Each test makes its own clients; `way` is of the class."""
+class Clients:
+    """Makes clients of two stakeholders, by PSK and by certificate; `way` is of the class."""
 
     gateway = False
     way: tuple
@@ -77,6 +77,10 @@ class Procedures:
     def refused(self, proof: tuple):
         with self.assertRaises(HandshakeRefused):
             self.opened("//example.org/in-cse/Cnobody", proof)
+
+
+class Procedures(Clients):
+    """Each test makes its own clients."""
 
     # --- handshake ----------------------------------------------------------------------------------------------------
 

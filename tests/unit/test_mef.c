@@ -28,6 +28,13 @@ struct who {
     uint64_t session;
 };
 
+static enum cse_credential credential_of(const struct who *who)
+{
+    if (who->kpm_id == NULL)
+        return CSE_CRED_NONE;
+    return strchr(who->kpm_id, '@') != NULL ? CSE_CRED_PSK : CSE_CRED_CERT;
+}
+
 /* One primitive; the answer is in w->host. */
 static enum st ask(struct world *w, const struct who *who, enum cse_op op, const char *path, int ty, const char *body,
                    const struct cse_param *params, size_t nparams)
@@ -36,8 +43,7 @@ static enum st ask(struct world *w, const struct who *who, enum cse_op op, const
     struct cse_request req = {
         .mount = CSE_PRIMITIVE, .binding = CSE_COAP, .op = op, .path = path, .params = params, .nparams = nparams,
         .from = who->from, .ty = ty, .content_format = 50, .accept = CSE_NO_FORMAT, .pc = pc,
-        .peer = {who->session, who->kpm_id == NULL ? CSE_CRED_NONE : CSE_CRED_PSK,
-                 who->kpm_id == NULL ? "" : who->kpm_id, "[::1]:1"}};
+        .peer = {who->session, credential_of(who), who->kpm_id == NULL ? "" : who->kpm_id, "[::1]:1"}};
     host_forget(&w->host);
     unsigned before = w->host.respond_count;
     mef_handle(w->mef, &req);
@@ -199,10 +205,10 @@ static void test_certificate_credentials(void **state)
     assert_int_equal(certify(&w, ADMIN, "{'for':'C-a','kind':'certificate'}", ae), ST_CREATED);
     assert_int_equal(certify(&w, ADMIN, "{'for':'gateway:hall','kind':'certificate','san':'gw.example.com',"
                                         "'expiresAt':'2026-11-21T00:01:00Z'}", gw), ST_CREATED);
-    assert_int_equal(certify(&w, OTHER_ADMIN, "{'for':'C-x','kind':'certificate','san':'gw.example.com'}", psk), ST_EXISTS);
+    assert_int_equal(certify(&w, ADMIN, "{'for':'C-x','kind':'certificate','san':'gw.example.com'}", psk), ST_EXISTS);
     give_credential(&w, ADMIN, "C-p", psk);
     snprintf(body, sizeof body, "{'for':'C-x','kind':'certificate','san':'%s'}", psk);
-    assert_int_equal(certify(&w, OTHER_ADMIN, body, ae), ST_EXISTS);
+    assert_int_equal(certify(&w, ADMIN, body, ae), ST_EXISTS);
     for (int restarted = 0; restarted < 2; restarted++) {
         struct mef_principal p = proved(&w, CSE_CRED_CERT, "//sp.example.com/in-cse/C-a");
         assert_int_equal(p.role, MEF_ROLE_CLIENT);
@@ -235,6 +241,72 @@ static void test_certificate_credentials(void **state)
     assert_int_equal(r.st, ST_DELETED);
     assert_int_equal(certify(&w, OTHER_ADMIN, "{'for':'gateway:x','kind':'certificate','san':'gw.example.com'}", gw),
                      ST_CREATED); /* the name is free again */
+    world_close(&w);
+}
+
+#define REGISTER_FOR(admin) "{'sec:mecr':{'et':'" LATER "','adfq':'" admin "'}}"
+#define KEY_FOR(admin) "{'sec:skr':{'et':'" LATER "','adfq':'" admin "','suid':24,'tgis':['C-a'],'kv':'" KEY16 "'}}"
+
+/* Each stakeholder says for itself whom a certificate's name is of; the client acts for the one that it names, or whose
+ * the resource is. */
+static void test_a_client_of_two_stakeholders(void **state)
+{
+    struct world w = {0};
+    char first[128], second[128], ours[128], theirs[128], other[128], name[] = "//sp.example.com/in-cse/C-a";
+    struct who a = {name, "C-a", 1}, y = {name, "C-y", 1};
+    world_open(&w, *state);
+    assert_int_equal(certify(&w, ADMIN, "{'for':'C-a','kind':'certificate'}", first), ST_CREATED);
+    assert_int_equal(get(&w, &a, "mef"), ST_OK);
+    assert_string_equal(text_of(attrs(&w), "adfq"), ADMIN);
+    assert_int_equal(create(&w, &a, MEF_TY_CLIENT_REG, REGISTER_FOR(OTHER_ADMIN)), ST_NO_PRIVILEGE);
+    pass(&w.host, 1);
+    assert_int_equal(certify(&w, OTHER_ADMIN, "{'for':'C-a','kind':'certificate'}", second), ST_CREATED);
+    assert_int_equal(certify(&w, OTHER_ADMIN, "{'for':'C-y','kind':'certificate','san':'//sp.example.com/in-cse/C-a'}", other),
+                     ST_EXISTS);
+    for (int restarted = 0; restarted < 2; restarted++) {
+        assert_int_equal(get(&w, &a, "mef"), ST_OK);
+        assert_null(member(attrs(&w), "adfq")); /* of two it has to know which */
+        assert_int_equal(get(&w, &y, "mef"), ST_NOT_AUTHENTICATED);
+        assert_string_equal(proved(&w, CSE_CRED_CERT, name).admin, ADMIN); /* who said so first */
+        world_close(&w);
+        world_open(&w, *state);
+    }
+    assert_int_equal(create(&w, &a, MEF_TY_CLIENT_REG, REGISTER_FOR(ADMIN)), ST_CREATED);
+    assert_int_equal(create(&w, &a, MEF_TY_KEY_REG, KEY_FOR(OTHER_ADMIN)), ST_NO_PRIVILEGE); /* not registered there */
+    assert_int_equal(create(&w, &a, MEF_TY_CLIENT_REG, REGISTER_FOR(OTHER_ADMIN)), ST_CREATED);
+    assert_string_equal(text_of(attrs(&w), "adfq"), OTHER_ADMIN);
+    assert_int_equal(create(&w, &a, MEF_TY_CLIENT_REG, REGISTER_FOR(OTHER_ADMIN)), ST_ALREADY_REGISTERED);
+    assert_int_equal(create(&w, &a, MEF_TY_KEY_REG, KEY_FOR(ADMIN)), ST_CREATED);
+    location(&w, ours);
+    assert_int_equal(create(&w, &a, MEF_TY_KEY_REG, KEY_FOR(OTHER_ADMIN)), ST_CREATED);
+    location(&w, theirs);
+    const struct cse_param fu = {"fu", "1"};
+    assert_int_equal(ask(&w, &a, CSE_RETRIEVE, "mef", -1, NULL, &fu, 1), ST_OK);
+    assert_int_equal(cJSON_GetArraySize(attrs(&w)), 4);
+    assert_int_equal(get(&w, &a, ours), ST_OK);
+    assert_int_equal(get(&w, &a, theirs), ST_OK);
+    assert_string_equal(text_of(attrs(&w), "adfq"), OTHER_ADMIN);
+    /* of a mistake the first one hears, but not where it was made */
+    assert_int_equal(get(&w, &(struct who){name, "C-z", 1}, theirs), ST_NOT_AUTHENTICATED);
+    cJSON *trail = audit_page(w.audit, ADMIN, 0, 1);
+    assert_string_equal(text_of(cJSON_GetArrayItem(trail, 0), "outcome"), "from-mismatch");
+    assert_string_equal(text_of(cJSON_GetArrayItem(trail, 0), "object"), "");
+    cJSON_Delete(trail);
+    /* what one takes back leaves the other's */
+    struct mef_result r = {0};
+    WITH_TXN(&w, mef_credential_delete(w.mef, t, ADMIN, "operator:x", first, &r));
+    assert_int_equal(r.st, ST_DELETED);
+    assert_int_equal(get(&w, &a, ours), ST_NOT_FOUND);
+    assert_int_equal(get(&w, &a, theirs), ST_OK);
+    assert_int_equal(ask(&w, &a, CSE_RETRIEVE, "mef", -1, NULL, &fu, 1), ST_OK);
+    assert_int_equal(cJSON_GetArraySize(attrs(&w)), 2);
+    /* one name, two ids: From says which */
+    assert_int_equal(certify(&w, ADMIN, "{'for':'C-y','kind':'certificate','san':'//sp.example.com/in-cse/C-a'}", first), ST_CREATED);
+    assert_int_equal(get(&w, &y, "mef"), ST_OK);
+    assert_string_equal(text_of(attrs(&w), "adfq"), ADMIN);
+    assert_int_equal(create(&w, &y, MEF_TY_CLIENT_REG, REGISTER_FOR(OTHER_ADMIN)), ST_NO_PRIVILEGE);
+    assert_int_equal(get(&w, &y, theirs), ST_NOT_FOUND);
+    assert_int_equal(get(&w, &a, theirs), ST_OK);
     world_close(&w);
 }
 
@@ -731,6 +803,59 @@ static void test_result_content(void **state)
     world_close(&w);
 }
 
+/* --- policy rules ------------------------------------------------------------------------------------------------- */
+
+static enum st put_rule(struct world *w, const char *admin, const char *name, const char *body)
+{
+    struct mef_result r = {0};
+    cJSON *in = json(body);
+    WITH_TXN(w, mef_policy_put(w->mef, t, admin, "operator:test", name, in, &r));
+    cJSON_Delete(in);
+    cJSON_Delete(r.body);
+    return r.st;
+}
+
+#define DEPOSIT "{'sec:skr':{'et':'" LATER "','adfq':'sp.example.com','suid':24,'tgis':['C-b'],'kv':'" KEY16 "'}}"
+
+/* A rule is kept, is the stakeholder's own, is asked in the order of the names, and can be taken back. */
+static void test_rules(void **state)
+{
+    struct world w = {0};
+    struct people p;
+    world_open(&w, *state);
+    meet(&w, &p);
+    enrol(&w, &p.a);
+    assert_int_equal(put_rule(&w, OTHER_ADMIN, "1", "{'effect':'deny','what':['deposit','register','retrieve','ticket']}"), ST_CREATED);
+    assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, DEPOSIT), ST_CREATED);
+    assert_int_equal(put_rule(&w, ADMIN, "b", "{'effect':'deny','what':['deposit'],'networks':['::1/128'],'gateways':['0011223344556677']}"), ST_CREATED);
+    assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, DEPOSIT), ST_CREATED);
+    assert_int_equal(put_rule(&w, ADMIN, "b", "{'effect':'deny','what':['deposit'],'networks':['::1/128'],'targets':['C-b','m.example.com']}"), ST_OK);
+    for (int restarted = 0; restarted < 2; restarted++) {
+        unsigned before = rows_of(w.store, STORE_AUDIT);
+        assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, DEPOSIT), ST_NO_PRIVILEGE);
+        assert_string_equal(w.host.code, "policy");
+        assert_int_equal(rows_of(w.store, STORE_AUDIT), before + 1);
+        world_close(&w);
+        world_open(&w, *state);
+    }
+    assert_int_equal(put_rule(&w, ADMIN, "a", "{'effect':'allow','what':['deposit'],'lifetime':60}"), ST_CREATED);
+    assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, DEPOSIT), ST_CREATED);
+    assert_string_equal(text_of(attrs(&w), "et"), "20261121T000100");
+    assert_int_equal(put_rule(&w, ADMIN, "c", "{'effect':'allow','what':['deposit']}"), ST_CREATED);
+    cJSON *list = mef_policy_list(w.mef, ADMIN, "a", 1);
+    assert_int_equal(cJSON_GetArraySize(list), 1);
+    assert_string_equal(text_of(cJSON_GetArrayItem(list, 0), "name"), "b");
+    cJSON_Delete(list);
+    assert_null(mef_policy_get(w.mef, OTHER_ADMIN, "a"));
+    struct mef_result r = {0};
+    WITH_TXN(&w, mef_policy_delete(w.mef, t, OTHER_ADMIN, "operator:test", "a", &r));
+    assert_int_equal(r.st, ST_NOT_FOUND);
+    WITH_TXN(&w, mef_policy_delete(w.mef, t, ADMIN, "operator:test", "a", &r));
+    assert_int_equal(r.st, ST_DELETED);
+    assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, DEPOSIT), ST_NO_PRIVILEGE);
+    world_close(&w);
+}
+
 /* --- the trail, and memory ---------------------------------------------------------------------------------------- */
 
 static bool in_trail(struct world *w, const char *admin, const char *action, const char *outcome)
@@ -858,7 +983,7 @@ static void test_options(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_identity), T(test_strangers_do_not_fill_the_trail),  T(test_credentials), T(test_certificate_credentials), T(test_credential_refusals), T(test_registration), T(test_expiry), T(test_expired_unswept), T(test_durable_first),
+        T(test_identity), T(test_strangers_do_not_fill_the_trail),  T(test_credentials), T(test_certificate_credentials), T(test_a_client_of_two_stakeholders), T(test_rules), T(test_credential_refusals), T(test_registration), T(test_expiry), T(test_expired_unswept), T(test_durable_first),
         T(test_malformed), T(test_key),         T(test_key_refusals),        T(test_export),       T(test_published), T(test_share_of_one_client),
         T(test_discovery), T(test_result_content), T(test_trail),            T(test_ids),          T(test_times),
         T(test_options),
