@@ -29,6 +29,15 @@
 #define MEF_SN_DEVICE_CONFIG_URI "dcu"
 #define MEF_SN_FQDN "fq"
 
+/* Names of the resources that the MEF makes below a mefClientReg (ours). */
+#define MEF_RN_CLIENT_CMD "cmd"
+
+/* Members of a cmdDescription (TS-0003 12.3). The public texts give the long names alone; that these are sent is ours. */
+#define MEF_LN_CMD_CLASS "cmdClassID"
+#define MEF_LN_CMD_ARGS "cmdArgs"
+#define MEF_LN_NO_MORE_ARGS "noMoreCmdArgs"
+#define MEF_LN_RETRY_DURATION "retryDuration"
+
 /* Labels of a Zigbee key registration (ours). */
 #define MEF_LABEL_EUI64 "eui64:"       /* 16 lower-case hex digits follow */
 #define MEF_LABEL_GATEWAY "gw:"        /* 16 lower-case hex digits follow */

@@ -79,6 +79,14 @@ void call_location(struct call *c, const char *ri)
     c->rsp.location = c->location;
 }
 
+bool call_owner(struct call *c, const struct res *r)
+{
+    if (strcmp(r->owner, c->who.id) == 0)
+        return true;
+    call_refused(c, "registration.access", r->ri, "not-owner");
+    return call_fail(c, ST_NO_PRIVILEGE, "not-owner", NULL, "the registration is another client's");
+}
+
 bool call_stakeholder(struct call *c, const char *admin)
 {
     char fqdn[MEF_ID];

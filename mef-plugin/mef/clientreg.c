@@ -1,6 +1,8 @@
 /* mefClientReg: one a client and administrating stakeholder (TS-0003 8.3.5.2.3 to 8.3.5.2.6). */
 #include "mef-plugin/mef/call.h"
 
+#include <stdio.h>
+
 enum { ET, LBL, ADFQ };
 static const struct attr attrs[] = {
     [ET] = {M2M_SN_EXPIRATION, ATTR_TIMESTAMP, ATTR_MAN, ATTR_OPT, 0},
@@ -15,12 +17,18 @@ static const struct attr attrs[] = {
     {MEF_SN_SOURCE_ID, ATTR_TEXT, ATTR_NP, ATTR_NP, 0},
 };
 
-static bool may(struct call *c, const struct res *r)
+/* A registration shows where its commands are: there is always one, and be it NO_MORE_COMMANDS (TS-0003 8.3.4.6). */
+static cJSON *to_json(const struct mef *m, const struct res *r)
 {
-    if (strcmp(r->owner, c->who.id) == 0)
-        return true;
-    call_refused(c, "registration.access", r->ri, "not-owner");
-    return call_fail(c, ST_NO_PRIVILEGE, "not-owner", NULL, "the registration is another client's");
+    char uri[MEF_ID + MEF_RELKEYID + sizeof MEF_RN_CLIENT_CMD];
+    cJSON *o = res_json(m, r);
+    cJSON *child = cJSON_CreateObject();
+    snprintf(uri, sizeof uri, "%s/%s/" MEF_RN_CLIENT_CMD, m->base, r->ri);
+    cJSON_AddStringToObject(child, M2M_SN_CHILD_NAME, MEF_RN_CLIENT_CMD);
+    cJSON_AddNumberToObject(child, M2M_SN_CHILD_TYPE, MEF_TY_CLIENT_CMD);
+    cJSON_AddStringToObject(child, M2M_SN_CHILD_URI, uri);
+    cJSON_AddItemToArray(cJSON_AddArrayToObject(o, M2M_SN_CHILD), child);
+    return o;
 }
 
 static void create(struct call *c, const struct attr_value *v)
@@ -61,19 +69,19 @@ static void create(struct call *c, const struct attr_value *v)
         return;
     }
     call_commit(c, t, "registration.create", ri);
-    if (call_answer(c, ST_CREATED, MEF_SN_CLIENT_REG, res_json(m, r)))
+    if (call_answer(c, ST_CREATED, MEF_SN_CLIENT_REG, to_json(m, r)))
         call_location(c, ri);
 }
 
 static void retrieve(struct call *c, struct res *r)
 {
-    if (may(c, r))
-        call_answer(c, ST_OK, MEF_SN_CLIENT_REG, res_json(c->m, r));
+    if (call_owner(c, r))
+        call_answer(c, ST_OK, MEF_SN_CLIENT_REG, to_json(c->m, r));
 }
 
 static void update(struct call *c, struct res *r, const struct attr_value *v)
 {
-    if (may(c, r))
+    if (call_owner(c, r))
         call_update(c, r,
                     &(struct update){.name = MEF_SN_CLIENT_REG,
                                      .action = "registration.update",
@@ -84,7 +92,7 @@ static void update(struct call *c, struct res *r, const struct attr_value *v)
 
 static void remove_it(struct call *c, struct res *r)
 {
-    if (may(c, r))
+    if (call_owner(c, r))
         call_delete(c, r, "registration.delete");
 }
 

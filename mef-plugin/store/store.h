@@ -27,6 +27,7 @@ enum store_table {
     STORE_TRANSACTION,     /* eg: gateway EUI-64 || transaction -> request digest and response bytes */
     STORE_AUDIT,           /* audit: sequence -> event */
     STORE_DOMAIN,          /* eg: gateway EUI-64 || scope || application -> key domain */
+    STORE_CLIENT_CMD,      /* mef: resourceID of a mefClientReg -> its commands */
     STORE_TABLES
 };
 

@@ -23,8 +23,8 @@ def soon(seconds: int) -> str:
     return time.strftime("%Y%m%dT%H%M%S", time.gmtime(time.time() + seconds))
 
 
-class Procedures:
-    """Each test makes its own clients; `way` is of the class."""
+class Clients:
+    """Makes clients of two stakeholders, by PSK and by certificate; `way` is of the class."""
 
     gateway = False
     way: tuple
@@ -78,6 +78,10 @@ class Procedures:
         with self.assertRaises(HandshakeRefused):
             self.opened("//example.org/in-cse/Cnobody", proof)
 
+
+class Procedures(Clients):
+    """Each test makes its own clients."""
+
     # --- handshake ----------------------------------------------------------------------------------------------------
 
     def test_suite(self):
@@ -94,7 +98,7 @@ class Procedures:
     def test_registration(self):
         c = self.client()
         made = self.said(c.register(lbl=["room:1"]), 2001)
-        self.assertEqual(set(made.pc), {"ty", "ri", "rn", "pi", "ct", "lt", "et", "lbl", "adfq", "srci"})
+        self.assertEqual(set(made.pc), {"ty", "ri", "rn", "pi", "ct", "lt", "et", "lbl", "adfq", "srci", "ch"})
         self.assertEqual((made.pc["ty"], made.pc["srci"], made.pc["adfq"], made.pc["lbl"]), (TY_CLIENT_REG, c.id, ADMIN, ["room:1"]))
         self.assertLess(made.pc["et"], "20991231T235959")  # no longer than the MEF allows
         self.assertEqual(made.location, "mef/" + made.pc["ri"])

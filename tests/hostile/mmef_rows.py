@@ -38,7 +38,7 @@ def parameters(w):
                                                      body=b'{"sec:mecr":{}}'), "4.03 4103")
     body = json.dumps({"sec:mecr": {"et": FAR, "adfq": w.admin}}).encode()
     for ty, expect in ((0, "4.03 4108"), (2, "4.03 4108"), (3, "4.03 4108"), (BASE, "4.05 4005"),
-                       (CLIENT_CMD, "5.01 5001"),
+                       (CLIENT_CMD, "4.03 4108"),
                        (60005, "5.01 5001"), (65535, "5.01 5001")):
         yield Row(f"create of type {ty}", "coap:ae", create(w, body, ty), expect)
     yield Row("create without a type is a notification", "coap:ae", ask(fr, rqi, rvi, code=POST, body=body),

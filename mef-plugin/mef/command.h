@@ -1,0 +1,33 @@
+/* What a client is told to do, and in which order (TS-0003 8.3.4.6, 8.3.9, 12.3): pure functions, without store or clock.
+ * A client registration has commands with rising ids: those that are done, at most one that is issued and has no Update
+ * yet, and those that wait. When none waits the MEF issues NO_MORE_COMMANDS, which has an id of its own. */
+#pragma once
+#include "mef-plugin/mef/attrs.h"
+
+enum command_class { COMMAND_NO_MORE, COMMAND_CERT_PROV, COMMAND_DEV_CFG, COMMAND_MO_NODE, COMMAND_CLASSES };
+
+/* cmdStatusCodes of the MEF, and the client's word that all is well. */
+enum { COMMAND_ISSUED = 10, COMMAND_REISSUED = 11, COMMAND_OK = 20 };
+
+#define COMMAND_MAX_ID UINT64_C(999999999999999)
+
+struct command_state {
+    uint64_t last;    /* greatest id given so far */
+    uint64_t current; /* issued, and no Update came; 0: none */
+    bool no_more;     /* that one is a NO_MORE_COMMANDS */
+};
+
+struct command_step {
+    struct command_state next; /* its `current` is what the client is told; differs from before if this has to be stored */
+    int status;                /* ..and how: COMMAND_ISSUED or COMMAND_REISSUED */
+    bool accepted;             /* the Update was for the current one: its result counts */
+};
+
+/* The client asks by a Retrieve (updated 0), or reports on a command by an Update and so asks for the next. waiting: the
+ * first id that waits, 0: none does. */
+struct command_step command_step(struct command_state s, uint64_t waiting, uint64_t updated);
+
+/* May a client report this of a command of this class? */
+bool command_may_report(enum command_class class, int64_t status);
+/* ..of any class? */
+bool command_is_report(int64_t status);
