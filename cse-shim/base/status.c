@@ -2,6 +2,7 @@
 
 #define COAP(c, d) ((uint8_t)((c) << 5 | (d)))
 
+/* Conformance: B-1 | TS-0008 6.2.4, TS-0009 6.3.2 | shown by: test_procedures.py:test_status_codes */
 static const struct st_map table[ST_COUNT] = {
     [ST_OK] = {2000, 200, COAP(2, 5), "OK"},
     [ST_CREATED] = {2001, 201, COAP(2, 1), "Created"},

@@ -130,6 +130,8 @@ static struct transfer *begin(struct cep_session *s, const struct cep_message *r
     return t;
 }
 
+/* Conformance: B-4 | RFC 7959 | shown by: test_procedures.py:test_large_contents */
+/* Conformance: B-4 | RFC 7959 | shown by: coap_rows.py:a body in pieces is one body */
 enum assembly block_collect(struct cep_session *s, const struct cep_message *req, struct block b, struct transfer **out)
 {
     struct transfer *t = find(s, req, false);

@@ -235,6 +235,7 @@ bool certs_can_verify(const struct cep_certs *c)
     return c->anchors != NULL;
 }
 
+/* Conformance: H-3 | TS-0003 10.2.1 | shown by: test_certificates.py:test_server_names */
 static const struct entry *choose(const struct cep_certs *c, const char *server_name)
 {
     const struct entry *any = NULL;
@@ -341,6 +342,8 @@ static bool exact(const ASN1_IA5STRING *s, char *out, size_t cap)
     return true;
 }
 
+/* Conformance: H-2 | TS-0003 8.1.2.5 | shown by: test_procedures.py:test_wrong_certificates */
+/* Conformance: H-2 | TS-0003 8.1.2.5 | shown by: test_certificates.py:test_revoked */
 bool certs_name(X509 *cert, char *out, size_t cap)
 {
     static const int kinds[] = {GEN_URI, GEN_DNS};

@@ -15,6 +15,7 @@
 /* TS-0003 10.2.1 and 10.2.3 ask for the CCM_8 suites. From OpenSSL 3.2 on, 8-byte tags exist at security level 0 only;
  * the lists of suites, curves and signatures are explicit, so the level admits nothing else. PSK first: a peer that
  * offers one wants to be known by it. */
+/* Conformance: H-4 | TS-0003 10.2.2, 10.2.3 | shown by: test_procedures.py:test_suite */
 #define PSK_SUITES "PSK-AES128-CCM8:PSK-AES128-CCM:PSK-AES128-GCM-SHA256"
 #define CERT_SUITES "ECDHE-ECDSA-AES128-CCM8:ECDHE-ECDSA-AES128-CCM:ECDHE-ECDSA-AES128-GCM-SHA256"
 #define LEVEL ":@SECLEVEL=0"

@@ -1,5 +1,6 @@
 #include "cse-shim/tls/internal.h"
 
+/* Conformance: H-4 | TS-0003 10.2.2, 10.2.3 | shown by: test_procedures.py:test_suite */
 /* PSK first: a peer that offers one wants to be known by it. The CBC suites are those that TS-0003 10.2.2 and 10.2.3
  * mandate for servers; the level is explicit because distributions change the default. */
 #define TLS12_SUITES                                                                                                   \

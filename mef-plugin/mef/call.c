@@ -79,6 +79,8 @@ void call_location(struct call *c, const char *ri)
     c->rsp.location = c->location;
 }
 
+/* Conformance: R-6 | TS-0003 8.3.5.2.4 | shown by: test_procedures.py:test_another_clients_registration */
+/* Conformance: R-6 | TS-0003 8.3.5.2.4 | shown by: mmef_rows.py:mecr: retrieve of another's */
 bool call_owner(struct call *c, const struct res *r)
 {
     if (strcmp(r->owner, c->who.id) == 0)
@@ -87,6 +89,7 @@ bool call_owner(struct call *c, const struct res *r)
     return call_fail(c, ST_NO_PRIVILEGE, "not-owner", NULL, "the registration is another client's");
 }
 
+/* Conformance: R-2 | TS-0003 8.3.5.1 | shown by: test_procedures.py:test_two_stakeholders */
 bool call_stakeholder(struct call *c, const char *admin)
 {
     char fqdn[MEF_ID];
@@ -99,6 +102,8 @@ bool call_stakeholder(struct call *c, const char *admin)
                      "the credential belongs to another administrating stakeholder");
 }
 
+/* Conformance: R-8 | TS-0003 8.3.5.2.3 | shown by: test_procedures.py:test_registration */
+/* Conformance: R-8 | TS-0003 8.3.5.2.3 | missing: a stakeholder's rules; lifetimes are cut by the configuration only */
 bool call_expiry(struct call *c, int64_t asked, int64_t max_ms, int64_t *expires)
 {
     int64_t now = mef_now(c->m);
@@ -119,6 +124,7 @@ bool call_labels(struct call *c, const struct attr_value *v, struct strings *out
     return true;
 }
 
+/* Conformance: R-3 | TS-0003 8.3.5.2.5 | shown by: test_procedures.py:test_update_of_a_registration */
 void call_update(struct call *c, struct res *r, const struct update *u)
 {
     struct strings labels = {0};

@@ -9,6 +9,8 @@
 
 #define RECORD_VERSION 1
 
+/* Conformance: C-9 | TS-0003 8.3.9 | missing: commands that hold a URI */
+
 enum { CMI, CMST };
 static const struct attr attrs[] = {
     [CMI] = {MEF_SN_CMD_ID, ATTR_TEXT, ATTR_NP, ATTR_MAN, MEF_MAX_ID},
@@ -186,6 +188,7 @@ static uint64_t id_of(const char *text)
     return *text == '\0' ? v : 0;
 }
 
+/* Conformance: C-6 | TS-0003 8.3.9.3 | shown by: test_commands.py:test_update_that_is_none */
 static void update(struct call *c, struct res *r, const struct attr_value *v)
 {
     if (!call_owner(c, r))

@@ -17,6 +17,7 @@ static const struct attr attrs[] = {
     {MEF_SN_SOURCE_ID, ATTR_TEXT, ATTR_NP, ATTR_NP, 0},
 };
 
+/* Conformance: C-1 | TS-0003 8.3.4.6 | shown by: test_commands.py:test_registration_refers_to_its_commands */
 /* A registration shows where its commands are: there is always one, and be it NO_MORE_COMMANDS (TS-0003 8.3.4.6). */
 static cJSON *to_json(const struct mef *m, const struct res *r)
 {
@@ -31,6 +32,8 @@ static cJSON *to_json(const struct mef *m, const struct res *r)
     return o;
 }
 
+/* Conformance: R-1 | TS-0003 8.3.5.2.3 | shown by: test_procedures.py:test_registration */
+/* Conformance: R-1 | TS-0003 8.3.5.2.3 | ours: a second registration is refused with 4117 */
 static void create(struct call *c, const struct attr_value *v)
 {
     struct mef *m = c->m;
@@ -73,6 +76,7 @@ static void create(struct call *c, const struct attr_value *v)
         call_location(c, ri);
 }
 
+/* Conformance: R-7 | TS-0003 8.3.5.2.4 | missing: the configuration of a client */
 static void retrieve(struct call *c, struct res *r)
 {
     if (call_owner(c, r))
@@ -90,6 +94,9 @@ static void update(struct call *c, struct res *r, const struct attr_value *v)
                                      .max_ms = c->m->max_registration_ms});
 }
 
+/* Conformance: R-4 | TS-0003 8.3.5.2.6 | shown by: test_procedures.py:test_deregistration */
+/* Conformance: R-4 | TS-0003 8.3.5.2.6 | shown by: test_commands.py:test_commands_end_with_the_registration */
+/* Conformance: R-4 | TS-0003 8.3.5.2.6 | ours: keys stay, as children of the MEFBase */
 static void remove_it(struct call *c, struct res *r)
 {
     if (call_owner(c, r))

@@ -153,6 +153,7 @@ static bool expired(const struct mef *m, const struct credential *c)
     return c->expires != 0 && c->expires <= mef_now(m);
 }
 
+/* Conformance: H-7 | TS-0003 8.3.9.4 | missing: a credential is of one client; none acts for others */
 struct mef_principal mef_principal(struct mef *m, const struct cse_peer *peer)
 {
     const struct credential *c = NULL;
@@ -168,6 +169,8 @@ struct mef_principal mef_principal(struct mef *m, const struct cse_peer *peer)
                                   .admin = c->admin};
 }
 
+/* Conformance: H-1 | TS-0003 8.3.5.2.2 | shown by: test_procedures.py:test_wrong_keys */
+/* Conformance: H-1 | TS-0003 8.3.5.2.2 | ours: a KpmID is 24 random hex digits, @ and the MEF's FQDN */
 size_t mef_psk(struct mef *m, const char *identity, uint8_t *key, size_t cap)
 {
     const struct credential *c = find_psk(m, identity);
@@ -214,6 +217,7 @@ static const struct attr members[MEMBERS] = {
 
 static bool check_kind(const struct attr_value v[MEMBERS], bool *certificate, struct mef_result *r)
 {
+    /* Conformance: H-5 | TS-0003 10.1.2 | missing: raw public keys (RFC 7250), which OpenSSL has since 3.2 */
     if (strcmp(v[KIND].text, "rpk") == 0)
         return mef_refuse(r, ST_NOT_IMPLEMENTED, "not-implemented", "kind",
                           "raw public keys are not served: OpenSSL 3.0 has no RFC 7250");
@@ -286,6 +290,9 @@ static void keep(struct mef *m, struct store_txn *t, const char *actor, struct c
     r->body = to_json(c);
 }
 
+/* Conformance: H-6 | TS-0003 8.1.2 | shown by: test_procedures.py:test_a_cse_is_its_domain_name */
+/* Conformance: H-6 | TS-0003 8.1.2 | missing: a CSE's domain name made of its CSE-ID; Node-IDs and hardware ids */
+/* Conformance: R-2 | TS-0003 8.3.5.1 | missing: a client with a certificate has one stakeholder, not several */
 /* One name, one holder, whoever registered it: what a handshake proves must say who it is. It is not told whose it is. */
 static bool check_san(const struct mef *m, const struct attr_value *given, enum id_kind kind, const char *id,
                       const char **san, struct mef_result *r)

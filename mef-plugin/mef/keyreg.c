@@ -28,6 +28,8 @@ static const struct attr attrs[] = {
     {MEF_SN_SOURCE_ID, ATTR_TEXT, ATTR_NP, ATTR_NP, 0},
 };
 
+/* Conformance: K-7 | TS-0003 Table 8.3.5.1-1 | shown by: test_procedures.py:test_usages */
+/* Conformance: K-7 | TS-0003 8.3.5.2.7 | missing: a registration without targets, for a rule to give them */
 /* Security usages whose key this MEF provisions, and how many targets each has (TS-0003 Table 8.3.5.1-1; TS-0004
  * Table 6.3.4.2.39-1). A MAF is named by its FQDN, AEs and CSEs by their absolute ids. */
 static const struct usage {
@@ -92,6 +94,12 @@ static bool decode_base64(const char *text, struct key *k)
     return same && k->n >= MIN_KEY && k->n <= MAX_KEY;
 }
 
+/* Conformance: K-1 | TS-0003 10.3.1, 10.3.5 | shown by: test_mmef.py:test_exported_key_is_the_clients */
+/* Conformance: K-1 | TS-0003 10.3.1, 10.3.5 | shown by: test_procedures.py:test_exported_key */
+/* Conformance: K-1 | TS-0003 10.3.1, 10.3.5 | ours: the Bootstrap label, no context, the RelativeKeyID as exported */
+/* Conformance: K-9 | TS-0003 8.3.5.2.7 | shown by: test_procedures.py:test_a_key_id_is_never_used_again */
+/* Conformance: K-9 | TS-0003 8.3.5.2.7 | ours: a session exports once, then 4105 */
+/* Conformance: D-1 D-2 | TS-0003 10.3.2 to 10.3.8, 10.7 | missing: derivations from Ke */
 /* RelativeKeyID || key from this session's exporter (TS-0003 10.3.1, 10.3.5), which gives the same bytes every time. */
 static bool export_key(struct call *c, struct key *k)
 {
@@ -112,6 +120,8 @@ static bool export_key(struct call *c, struct key *k)
     return res_find(m, k->id) == NULL || call_fail(c, ST_CONFLICT, "key-id-used", NULL, "the key id is in use");
 }
 
+/* Conformance: K-2 | TS-0003 8.3.5.2.7 | shown by: test_procedures.py:test_key_by_value */
+/* Conformance: K-2 | TS-0003 8.3.5.2.7 | ours: 16 to 64 bytes, in padded base64 */
 static bool read_key(struct call *c, const struct attr_value *kv, struct key *k)
 {
     if (!kv->present)
@@ -131,6 +141,7 @@ static cJSON *key_json(const struct mef *m, const struct res *r)
     return o;
 }
 
+/* Conformance: K-10 | TS-0003 8.3.5.2.7, 8.3.5.2.8 | shown by: test_procedures.py:test_key_by_value */
 static cJSON *source_json(const struct mef *m, const struct res *r)
 {
     cJSON *o = key_json(m, r);
@@ -163,6 +174,8 @@ static void add(struct call *c, struct res *r, const struct key *k)
         call_location(c, k->id);
 }
 
+/* Conformance: K-8 | TS-0003 8.3.5.2.7 | shown by: test_procedures.py:test_source_must_be_registered */
+/* Conformance: K-8 | TS-0003 8.3.5.2.7 | shown by: mmef_rows.py:skr: not registered */
 static bool check_source(struct call *c)
 {
     const struct res *reg = res_registration(c->m, c->who.admin, c->who.id);
@@ -214,6 +227,7 @@ static bool is_source(struct call *c, const struct res *r, const char *action)
     return call_fail(c, ST_NO_PRIVILEGE, "not-source", NULL, "only the source of a key may do this");
 }
 
+/* Conformance: K-4 | TS-0003 8.3.5.2.9 | shown by: test_procedures.py:test_update_of_targets */
 static void update(struct call *c, struct res *r, const struct attr_value *v)
 {
     struct strings targets = {0};
@@ -229,6 +243,7 @@ static void update(struct call *c, struct res *r, const struct attr_value *v)
     strings_free(&targets);
 }
 
+/* Conformance: K-5 | TS-0003 8.3.5.2.10 | shown by: test_procedures.py:test_delete_of_a_key */
 static void remove_it(struct call *c, struct res *r)
 {
     if (is_source(c, r, "key.delete"))
@@ -275,6 +290,10 @@ static void release(struct call *c, struct res *r)
     c->rsp.sensitive = true;
 }
 
+/* Conformance: K-3 | TS-0003 8.3.5.2.8 | shown by: test_procedures.py:test_key_by_value */
+/* Conformance: K-3 | TS-0003 8.3.5.2.8 | shown by: test_procedures.py:test_without_a_credential */
+/* Conformance: K-3 | TS-0003 8.3.5.2.8 | shown by: test_mmef.py:test_three_calls_also_after_a_crash */
+/* Conformance: K-3 | TS-0003 8.3.5.2.8 | ours: 4103 to who is no target, 4004 to another stakeholder's client */
 static void retrieve(struct call *c, struct res *r)
 {
     if (is_target(c->m, r, &c->who)) {

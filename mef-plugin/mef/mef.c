@@ -9,6 +9,7 @@
 
 const struct conf_option mef_options[] = {
     {"mef", "base", CONF_STRING, "mef", 0, 0, "path segment of the MEFBase resource"},
+    /* Conformance: H-3 | TS-0003 10.2.1 | missing: a process has one MEF-FQDN; the name selects a certificate only */
     {"mef", "fqdn", CONF_STRING, "!", 0, 0, "this MEF's FQDN, its MEF-ID; key identifiers end in @FQDN"},
     {"mef", "sp-id", CONF_STRING, NULL, 0, 0,
      "M2M-SP-ID //FQDN that completes short ids; absent: // and the parent domain of fqdn"},
@@ -418,6 +419,8 @@ static bool resource_id(const struct mef *m, const char *path, char ri[MEF_RELKE
     return n > 0 && (path[n] == '\0' || path[n] == '/' || path[n] == '-');
 }
 
+/* Conformance: K-11 | TS-0008 6, TS-0009 6 | shown by: test_procedures.py:test_the_other_binding */
+/* Conformance: K-12 | TS-0003 8.3.2.1 | missing: /fetchCredentials */
 void mef_handle(struct mef *m, struct cse_request *req)
 {
     struct call c = {.m = m, .req = req, .rsp = {.status = ST_INTERNAL}};

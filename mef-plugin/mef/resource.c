@@ -362,6 +362,8 @@ struct res *res_at(const struct mef *m, const char *ri)
     return r;
 }
 
+/* Conformance: R-5 | TS-0003 8.3.5.2.3 | shown by: test_procedures.py:test_expired */
+/* Conformance: K-6 | TS-0003 8.3.5.2.8 | shown by: test_procedures.py:test_expired */
 struct res *res_find(const struct mef *m, const char *ri)
 {
     struct res *r = res_at(m, ri);

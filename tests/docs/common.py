@@ -1,5 +1,6 @@
 """What the tests of the documents share: counting, the build under test, the system of tests/e2e."""
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,32 @@ def output(*argv) -> str:
 
 def sources(*folders) -> str:
     return "\n".join(p.read_text() for f in folders for p in sorted((ROOT / f).rglob("*.c")))
+
+
+def block(name: str) -> re.Pattern:
+    """What is generated in a page: between these comments."""
+    return re.compile(rf"(<!-- generated: {name} -->\n)(.*?)(\n?<!-- end -->)", re.S)
+
+
+def _literal(text: str, name: str, before: str = "") -> bool:
+    """Is the name a text in the source, as it is or with what its braces stand for?"""
+    return f'{before}"{name}"' in text or any(
+        re.fullmatch(re.sub(r"\\\{.+?\\\}", ".+", re.escape(t)), name) for t in re.findall(rf'{re.escape(before)}f"([^"]*)"', text))
+
+
+def test_exists(reference: str) -> bool:
+    """FILE:NAME, where FILE is unique below tests/ and NAME is a test in it."""
+    name, test = reference.split(":", 1)
+    files = list((ROOT / "tests").rglob(name))
+    if len(files) != 1:
+        return False
+    text = files[0].read_text()
+    if name == "lint.py":
+        return _literal(text, test, "check(")
+    if name.endswith("_rows.py"):
+        return _literal(text, test)
+    pattern = rf"^ *def {test}\(" if name.endswith(".py") else rf"(T|cmocka_unit_test\w*)\({test}\b"
+    return re.search(pattern, text, re.M) is not None
 
 
 def main(run, doc: str) -> int:

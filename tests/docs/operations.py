@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common import DOCS, ROOT, Checks, main, output, program, sources
+from common import DOCS, ROOT, Checks, block, main, output, program, sources
 from stack import Stack, http_get, set_option
 
 PAGE = DOCS / "operations.md"
@@ -51,10 +51,6 @@ def reference(build: Path) -> dict:
     rows = {"mefd": mefd_rows(build), "ipe-nid": table_rows("ipe-ni/main.c", "ipe-ni/daemon.c"),
             "zbgwd": table_rows("ipe-ni/gateway/main.c", "ipe-ni/daemon.c")}
     return {name: "\n".join(["| Option | Default | Meaning |", "|---|---|---|", *r]) for name, r in rows.items()}
-
-
-def block(name: str) -> re.Pattern:
-    return re.compile(rf"(<!-- generated: {name} -->\n)(.*?)(\n?<!-- end -->)", re.S)
 
 
 def section(text: str, title: str) -> str:

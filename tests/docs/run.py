@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-TESTS = ["architecture", "openapi", "operations", "threat_model", "man", "examples"]
+TESTS = ["architecture", "conformance", "openapi", "operations", "threat_model", "man", "examples"]
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common import DOCS, ROOT, main, output, program
+from common import DOCS, ROOT, main, output, program, test_exists
 from stack import AE_ID, Stack, install_code, random_eui64
 
 sys.path.insert(0, str(ROOT / "tests" / "secrecy"))
@@ -20,23 +20,9 @@ from search import Search  # noqa: E402
 CODEC = re.compile(r"coap_(delete_pdu|get_data|opt_\w+|option_\w+|pdu_init|pdu_parse|set_log_\w+)")
 
 
-def exists(reference: str) -> bool:
-    """FILE:NAME, where FILE is unique below tests/ and NAME is a test in it."""
-    name, test = reference.split(":", 1)
-    files = list((ROOT / "tests").rglob(name))
-    if len(files) != 1:
-        return False
-    text = files[0].read_text()
-    if name == "lint.py":
-        return f'"{test}"' in text or any(re.fullmatch(re.sub(r"\\\{\w+\\\}", r"[\\w-]+", re.escape(t)), test)
-                                          for t in re.findall(r'check\(f"([^"]*)"', text))
-    pattern = rf"^ *def {test}\(" if name.endswith(".py") else rf"(T|cmocka_unit_test\w*)\({test}\b"
-    return re.search(pattern, text, re.M) is not None
-
-
 def compare_references(c, text: str):
     references = re.findall(r"`((?:[\w-]+\.(?:c|py)):[^`]+)`", text)
-    missing = [r for r in references if not exists(r)] if references else ["none is named"]
+    missing = [r for r in references if not test_exists(r)] if references else ["none is named"]
     c.check(f"the {len(references)} tests that are named exist", missing)
     lines = [r for r in re.findall(r"^\|.*\|$", text, re.M) if "Shown by" not in r and "---" not in r]
     rows = [r.strip("| ").rsplit(" | ", 1) for r in lines]

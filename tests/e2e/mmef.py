@@ -74,9 +74,10 @@ class Coaps:
 class Https:
     """A session over TLS 1.2."""
 
-    def __init__(self, port: int, proof: tuple):
-        self.child = subprocess.Popen(["openssl", "s_client", "-tls1_2", "-quiet", "-nocommands", "-connect", f"127.0.0.1:{port}",
-                                       *proof], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0)
+    def __init__(self, port: int, proof: tuple, host: str = "127.0.0.1"):
+        peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.child = subprocess.Popen(["openssl", "s_client", "-tls1_2", "-quiet", "-nocommands", "-connect", peer, *proof],
+                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0)
         try:
             self._said("GET", "/", {}, b"")
         except EOFError:

@@ -56,8 +56,7 @@ class Commands(Clients):
                       {"cmi": "", "cmst": OK}, {"cmi": cmi, "cmst": OK, "cmds": NO_MORE}, {"cmi": cmi, "cmst": OK, "et": got["et"]},
                       {"cmi": cmi, "cmst": None}, {"cmi": cmi, "cmst": 20.5}, {"cmi": cmi, "cmst": -1}, {"cmi": cmi, "cmst": OK, "x": 1},
                       *({"cmi": cmi, "cmst": n} for n in (0, 1, ISSUED, REISSUED, 21, 44, 99, 102, 200, 203, 299, 306, 999, 1000))):
-            with self.subTest(update=wrong):
-                self.said(c.ask("PUT", uri, content={"sec:mecc": wrong}), 4000)
+            self.said(c.ask("PUT", uri, content={"sec:mecc": wrong}), 4000)
         self.said(c.ask("PUT", uri, content={"sec:mecr": {"cmi": cmi, "cmst": OK}}), 4000)
         self.said(c.ask("PUT", uri, content=b"{"), 4000)
         self.assertEqual(self.said(c.ask("GET", uri), 2000).pc, got)

@@ -18,7 +18,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from coapclient import CoapClient, eg_response, encode
+from coapclient import (CONTENT_FORMAT, DELETE, FR, GET, JSON, POST, PUT, RQI, RVI, TY, URI_QUERY, CoapClient, HandshakeRefused,
+                        eg_response, encode, uint)
+from mmef import SUITES, Https
 
 PROTOCOL = Path(__file__).resolve().parents[2] / "docs/eg-protocol.md"
 REASONS = re.findall(r"^\| \d+ \| `([a-z-]+)` \|", PROTOCOL.read_text(), re.M)
@@ -29,9 +31,26 @@ CON, NON, ACK, RST = range(4)
 @dataclass(frozen=True)
 class Row:
     name: str
-    transport: str     # coap:ae coap:other coap:gw https https-psk udp record:..
+    transport: str     # coap:ae coap:other coap:gw https https-psk primitive:ae primitive:other udp record:..
     send: object       # bytes, or several to be sent one after the other's answer; what the last one gets counts
     expect: str
+
+
+@dataclass(frozen=True)
+class Primitive:
+    """A request of Mmef, for either binding."""
+    method: str
+    path: str = "mef"
+    body: bytes = b""
+    ty: int | None = None
+    form: int = JSON
+    query: tuple = ()
+
+    def coap(self, origin: bytes) -> bytes:
+        options = [(FR, origin), (RQI, b"1"), (RVI, b"3"), *[(URI_QUERY, q.encode()) for q in self.query]]
+        options += [(TY, uint(self.ty))] if self.ty is not None else []
+        options += [(CONTENT_FORMAT, uint(self.form))] if self.body else []
+        return coap({"GET": GET, "POST": POST, "PUT": PUT, "DELETE": DELETE}[self.method], self.path, options, self.body)
 
 
 def datagram_socket(host: str) -> socket.socket:
@@ -86,11 +105,12 @@ class Relay:
 class Engine:
     def __init__(self, world, host: str):
         self.world, self.host, self.sessions, self.mid = world, host, {}, 0x1000
+        self.primitives = {}
         self.tls = ssl.create_default_context(cafile=str(world.stack.ca))
         self.tls.check_hostname = False
 
     def close(self):
-        for c in self.sessions.values():
+        for c in (*self.sessions.values(), *self.primitives.values()):
             c.close()
 
     def answer(self, row: Row) -> str:
@@ -102,6 +122,8 @@ class Engine:
             return self.https(sends)
         if kind == "https-psk":
             return self.https_psk(sends[0])
+        if kind == "primitive":
+            return self.primitive(who, row.send)
         if kind == "udp":
             return self.datagrams(sends)
         return self.record(row.send)
@@ -202,6 +224,21 @@ class Engine:
                                "-psk_identity", c["kpmId"], "-psk", c["kpm"], "-cipher", "PSK-AES128-GCM-SHA256"],
                               input=data, capture_output=True, timeout=10)
         return describe_http(done.stdout, True)
+
+    def primitive(self, who: str, p: Primitive) -> str:
+        """By HTTPS, over a connection that is kept."""
+        try:
+            if who not in self.primitives:
+                c = self.world.credentials[who]
+                proof = ("-psk_identity", c["kpmId"], "-psk", c["kpm"], "-cipher", SUITES["https", "psk"])
+                self.primitives[who] = Https(self.world.stack.https, proof, self.host)
+            origin = self.world.origins[who].decode()
+            a = self.primitives[who].ask(p.method, p.path, origin, p.ty, p.query, p.body, p.form, None)
+        except (EOFError, TimeoutError, HandshakeRefused) as e:
+            if who in self.primitives:
+                self.primitives.pop(who).close()
+            return type(e).__name__
+        return f"{a.code} {a.rsc}"
 
 
 # --- what an answer says ----------------------------------------------------------------------------------------------------

@@ -1,16 +1,29 @@
-"""Mmef primitives: TS-0004 7.2.1, 7.3; TS-0008 6.2; attribute tables of docs/mmef-example.md."""
+"""Mmef primitives: TS-0004 7.2.1, 7.3; TS-0008 6.2; attribute tables of docs/mmef-example.md. Those of a resource (MEFBase,
+mecr, mecc, skr) go over both bindings."""
 import json
 
 from coap_rows import BASE, CLIENT_CMD, CLIENT_REG, FAR, KEY_REG, PAST
-from coapclient import CBOR, CONTENT_FORMAT, DELETE, FR, GET, JSON, POST, PUT, RQI, RVI, TY, URI_QUERY, uint
-from engine import Row, coap
+from coapclient import CBOR, DELETE, FR, GET, POST, PUT, RQI, RVI, TY, uint
+from engine import Primitive, Row, coap
 
+RESOURCES = ("MEFBase: ", "mecr: ", "mecc: ", "skr: ")  # what the names of their rows begin with
 KEY = "AAECAwQFBgcICQoLDA0ODw=="
+CODES = {2004: ("2.04", 200), 4000: ("4.00", 400), 4004: ("4.04", 404), 4005: ("4.05", 405), 4015: ("4.15", 415), 4103: ("4.03", 403),
+         4108: ("4.03", 403), 4117: ("4.03", 403), 5001: ("5.01", 501)}
 
 
-def create(w, body, ty=CLIENT_REG, form=JSON, path="mef"):
-    payload = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return coap(POST, path, [*w.primitive, (TY, uint(ty)), (CONTENT_FORMAT, uint(form))], payload)
+def both(w, name, rsc, primitive, who="ae"):
+    by_coap, by_http = CODES[rsc]
+    yield Row(name, f"coap:{who}", primitive.coap(w.origins[who]), f"{by_coap} {rsc}")
+    yield Row(f"{name}, HTTPS", f"primitive:{who}", primitive, f"{by_http} {rsc}")
+
+
+def create(body, ty=CLIENT_REG, path="mef", **more):
+    return Primitive("POST", path, body if isinstance(body, bytes) else json.dumps(body).encode(), ty, **more)
+
+
+def update(path, body):
+    return Primitive("PUT", path, body if isinstance(body, bytes) else json.dumps(body).encode())
 
 
 def parameters(w):
@@ -36,42 +49,33 @@ def parameters(w):
     yield Row("a gateway registers", "coap:gw", ask((FR, f"gateway:{w.gateway}".encode()), rqi, rvi,
             (TY, uint(CLIENT_REG)), code=POST,
                                                      body=b'{"sec:mecr":{}}'), "4.03 4103")
+
+
+def base(w):
+    """What is asked of the MEFBase, or of nothing below it."""
     body = json.dumps({"sec:mecr": {"et": FAR, "adfq": w.admin}}).encode()
-    for ty, expect in ((0, "4.03 4108"), (2, "4.03 4108"), (3, "4.03 4108"), (BASE, "4.05 4005"),
-                       (CLIENT_CMD, "4.03 4108"),
-                       (60005, "5.01 5001"), (65535, "5.01 5001")):
-        yield Row(f"create of type {ty}", "coap:ae", create(w, body, ty), expect)
-    yield Row("create without a type is a notification", "coap:ae", ask(fr, rqi, rvi, code=POST, body=body),
-              "4.05 4005")
-    yield Row("create without content", "coap:ae", ask(fr, rqi, rvi, (TY, uint(CLIENT_REG)), code=POST), "4.00 4000")
-    yield Row("create below a key", "coap:ae", create(w, body, path="mef/" + w.own), "4.03 4108")
-    yield Row("create below nothing", "coap:ae", create(w, body, path="mef/nothing"), "4.04 4004")
-    yield Row("second registration", "coap:ae", create(w, body), "4.03 4117")
-    yield Row("update of the base", "coap:ae", ask(fr, rqi, code=PUT, body=body), "4.05 4005")
-    yield Row("delete of the base", "coap:ae", ask(fr, rqi, code=DELETE), "4.05 4005")
-    yield Row("delete with content", "coap:ae", ask(fr, rqi, code=DELETE, path="mef/" + w.own, body=b"{}"), "4.00 4000")
-    yield Row("delete of nothing", "coap:ae", ask(fr, rqi, code=DELETE, path="mef/nothing"), "4.04 4004")
-    yield Row("delete of another's key", "coap:other", ask((FR, w.other_origin), rqi, code=DELETE,
-            path="mef/" + w.own), "4.03 4103")
-    yield Row("update of another's key", "coap:other", coap(PUT, "mef/" + w.own, [(FR, w.other_origin), rqi],
-            b'{"sec:skr":{"et":"20900101T000000"}}'),
-              "4.03 4103")
-    yield Row("update without content", "coap:ae", ask(fr, rqi, code=PUT, path="mef/" + w.own), "4.00 4000")
-    yield Row("retrieve of nothing", "coap:ae", ask(fr, rqi, path="mef/" + "0" * 32), "4.04 4004")
-    yield Row("retrieve of an id too long", "coap:ae", ask(fr, rqi, path="mef/" + "a" * 200), "4.04 4004")
-    yield Row("retrieve of a key that is not for this AE", "coap:other",
-              ask((FR, w.other_origin), rqi, path="mef/" + w.key), "4.03 4103")
-    yield Row("retrieve of another's registration", "coap:other",
-              ask((FR, w.other_origin), rqi, path="mef/" + w.registration), "4.03 4103")
-    for q in (b"rcn=0", b"rcn=2", b"rcn=9", b"rcn=", b"rcn", b"rcn=1x", b"atrl=et", b"=1", b"zz=1"):
-        yield Row(f"query {q.decode()}", "coap:ae", ask(fr, rqi, (URI_QUERY, q)), "4.00 4000")
-    for q in (b"fu=2", b"fu=", b"lim=0", b"lim=-1", b"lim=x", b"lim=99999999999999999999x", b"lbl=",
-              b"cra=20200101T000000", b"ty=23", b"rcn=3"):
-        yield Row(f"discovery with {q.decode()}", "coap:ae", ask(fr, rqi,
-                *([] if q[:2] == b"fu" else [(URI_QUERY, b"fu=1")]), (URI_QUERY, q)),
-                  "4.00 4000")
-    yield Row("discovery by 40 labels", "coap:ae", ask(fr, rqi, (URI_QUERY, b"fu=1"), *[(URI_QUERY, b"lbl=a")] * 40),
-              "4.00 4000")
+    asked = {}
+    for ty, rsc in ((0, 4108), (1, 4108), (2, 4108), (3, 4108), (4, 4108), (9, 4108), (14, 4108), (16, 4108), (23, 4108),
+                    (BASE, 4005), (CLIENT_CMD, 4108), (60005, 5001), (65535, 5001)):
+        asked[f"create of type {ty}"] = rsc, create(body, ty)
+    asked |= {
+        "create without a type, which is a notification": (4005, create(body, None)),
+        "create without content": (4000, Primitive("POST", ty=CLIENT_REG)),
+        "update": (4005, update("mef", body)), "update of its own": (4005, update("mef", {"sec:MEFB": {"lbl": ["x"]}})),
+        "update with nothing": (4005, update("mef", {})), "update without content": (4000, Primitive("PUT")),
+        "delete": (4005, Primitive("DELETE")), "delete with content": (4000, Primitive("DELETE", body=b"{}")),
+        "create below nothing": (4004, create(body, path="mef/nothing")),
+        "retrieve of nothing": (4004, Primitive("GET", "mef/" + "0" * 32)),
+        "update of nothing": (4004, update("mef/nothing", body)), "delete of nothing": (4004, Primitive("DELETE", "mef/nothing")),
+        "retrieve of an id too long": (4004, Primitive("GET", "mef/" + "a" * 200)),
+        "retrieve of an id too deep": (4004, Primitive("GET", f"mef/{w.own}/{w.own}")),
+        "discovery by 40 labels": (4000, Primitive("GET", query=("fu=1", *["lbl=a"] * 40)))}
+    for q in ("rcn=0", "rcn=2", "rcn=3", "rcn=4", "rcn=7", "rcn=9", "rcn=-1", "rcn=", "rcn", "rcn=1x", "atrl=et", "lvl=1", "=1", "zz=1"):
+        asked[f"query {q}"] = 4000, Primitive("GET", query=(q,))
+    for q in ("fu=2", "fu=", "lim=0", "lim=-1", "lim=x", "lim=99999999999999999999x", "lbl=", "cra=20200101T000000", "ty=23", "rcn=3"):
+        asked[f"discovery with {q}"] = 4000, Primitive("GET", query=(q,) if q[:2] == "fu" else ("fu=1", q))
+    for name, (rsc, primitive) in asked.items():
+        yield from both(w, "MEFBase: " + name, rsc, primitive)
 
 
 JSON_FORMS = {
@@ -110,10 +114,10 @@ JSON_FORMS = {
 
 def forms(w):
     for name, body in JSON_FORMS.items():
-        yield Row(f"JSON: {name}", "coap:ae", create(w, body), "4.00 4000")
-    yield Row("CBOR content without a root", "coap:ae", create(w, b"\xa0", form=CBOR), "4.00 4000")
-    yield Row("XML content, not spoken", "coap:ae", create(w, b"<a/>", form=41), "4.15 4015")
-    yield Row("content of an unknown format", "coap:ae", create(w, b"{}", form=64999), "4.15 4015")
+        yield from both(w, f"mecr: JSON, {name}", 4000, create(body))
+    yield from both(w, "mecr: CBOR without a root", 4000, create(b"\xa0", form=CBOR))
+    yield from both(w, "mecr: XML, not spoken", 4015, create(b"<a/>", form=41))
+    yield from both(w, "mecr: an unknown format", 4015, create(b"{}", form=64999))
 
 
 def registrations(w):
@@ -140,14 +144,27 @@ def registrations(w):
              "attribute of another type": {**good, "suid": 24},
              "attribute in other case": {**good, "ET": FAR}, "long name": {**good, "expirationTime": FAR}}
     for name, body in wrong.items():
-        yield Row(f"mecr: {name}", "coap:ae", create(w, {"sec:mecr": body}), "4.00 4000")
-    yield Row("mecr: another stakeholder", "coap:ae", create(w, {"sec:mecr": {**good, "adfq": "evil.example.com"}}),
-              "4.03 4103")
+        yield from both(w, f"mecr: {name}", 4000, create({"sec:mecr": body}))
     for name, body in {"wrong root": {"sec:skr": good}, "m2m root": {"m2m:mecr": good}, "no prefix": {"mecr": good},
                        "two roots": {"sec:mecr": good, "x": 1},
                        "no root": good, "root in other case": {"SEC:MECR": good},
                        "root is an array": {"sec:mecr": [good]}, "root is null": {"sec:mecr": None}}.items():
-        yield Row(f"mecr: {name}", "coap:ae", create(w, body), "4.00 4000")
+        yield from both(w, f"mecr: {name}", 4000, create(body))
+    path = "mef/" + w.registration
+    for name, change in {"nothing": {}, "adfq": {"adfq": w.admin}, "ri": {"ri": "x"}, "srci": {"srci": "x"}, "et null": {"et": None},
+                         "et past": {"et": PAST}, "lbl text": {"lbl": "x"}, "unknown attribute": {"zap": 1}}.items():
+        yield from both(w, f"mecr: update, {name}", 4000, update(path, {"sec:mecr": change}))
+    yield from both(w, "mecr: update, wrong root", 4000, update(path, {"sec:skr": {"et": FAR}}))
+    yield from both(w, "mecr: update without content", 4000, Primitive("PUT", path))
+    yield from both(w, "mecr: delete with content", 4000, Primitive("DELETE", path, b"{}"))
+    yield from both(w, "mecr: retrieve with a query", 4000, Primitive("GET", path, query=("zz=1",)))
+    yield from both(w, "mecr: create below it", 4108, create({"sec:mecr": good}, path=path))
+    yield from both(w, "mecr: command below it", 4005, create({"sec:mecc": {}}, CLIENT_CMD, path))
+    yield from both(w, "mecr: another stakeholder", 4103, create({"sec:mecr": {**good, "adfq": "evil.example.com"}}))
+    yield from both(w, "mecr: second registration", 4117, create({"sec:mecr": good}))
+    yield from both(w, "mecr: retrieve of another's", 4103, Primitive("GET", path), "other")
+    yield from both(w, "mecr: update of another's", 4103, update(path, {"sec:mecr": {"lbl": ["x"]}}), "other")
+    yield from both(w, "mecr: delete of another's", 4103, Primitive("DELETE", path), "other")
 
 
 def keys(w):
@@ -169,23 +186,59 @@ def keys(w):
              "et past": {"et": PAST}, "unknown attribute": {"zap": 1}}
     for name, change in wrong.items():
         body = {k: v for k, v in {**good, **change}.items() if v is not ...}
-        yield Row(f"skr: {name}", "coap:ae", create(w, {"sec:skr": body}, KEY_REG), "4.00 4000")
-    yield Row("skr: not registered", "coap:other", coap(POST, "mef",
-            [(FR, w.other_origin), (RQI, b"1"), (TY, uint(KEY_REG))],
-                                                         json.dumps({"sec:skr": good}).encode()), "4.03 4103")
+        yield from both(w, f"skr: {name}", 4000, create({"sec:skr": body}, KEY_REG))
+    own, published = "mef/" + w.own, "mef/" + w.key
     for name, change in {"nothing": {}, "adfq": {"adfq": w.admin}, "suid": {"suid": 24}, "kv": {"kv": KEY},
                          "ri": {"ri": "x"}, "et null": {"et": None},
                          "et past": {"et": PAST}, "tgis null": {"tgis": None}, "tgis empty": {"tgis": []},
                          "unknown attribute": {"zap": 1}}.items():
-        yield Row(f"update of skr: {name}", "coap:ae", coap(PUT, "mef/" + w.own, w.primitive,
-                json.dumps({"sec:skr": change}).encode()), "4.00 4000")
-    yield Row("update of skr: wrong root", "coap:ae", coap(PUT, "mef/" + w.own, w.primitive,
-            b'{"sec:mecr":{"et":"20900101T000000"}}'), "4.00 4000")
-    yield Row("update of a key the MEF published", "coap:ae",
-              coap(PUT, "mef/" + w.key, w.primitive, b'{"sec:skr":{"et":"20900101T000000"}}'), "4.03 4103")
-    yield Row("delete of a key the MEF published", "coap:ae", coap(DELETE, "mef/" + w.key, w.primitive), "4.03 4103")
+        yield from both(w, f"skr: update, {name}", 4000, update(own, {"sec:skr": change}))
+    yield from both(w, "skr: update, wrong root", 4000, update(own, {"sec:mecr": {"et": FAR}}))
+    yield from both(w, "skr: update without content", 4000, Primitive("PUT", own))
+    yield from both(w, "skr: delete with content", 4000, Primitive("DELETE", own, b"{}"))
+    yield from both(w, "skr: create below it", 4108, create({"sec:skr": good}, KEY_REG, own))
+    yield from both(w, "skr: wrong root", 4000, create({"sec:mecr": good}, KEY_REG))
+    yield from both(w, "skr: not registered", 4103, create({"sec:skr": good}, KEY_REG), "other")
+    for whose, path, who in (("another's", own, "other"), ("one the MEF published", published, "ae")):
+        yield from both(w, f"skr: update of {whose}", 4103, update(path, {"sec:skr": {"et": FAR}}), who)
+        yield from both(w, f"skr: delete of {whose}", 4103, Primitive("DELETE", path), who)
+    yield from both(w, "skr: retrieve by who is no target", 4103, Primitive("GET", published), "other")
+
+
+def commands(w):
+    """What is no report on a command; one on another command is none, too, and answered with the current one."""
+    path, good = f"mef/{w.registration}/cmd", {"cmi": "1", "cmst": 20}
+    wrong = {"nothing": {}, "no cmi": {"cmst": 20}, "no cmst": {"cmi": "1"}, "cmi number": {**good, "cmi": 1},
+             "cmi null": {**good, "cmi": None}, "cmi empty": {**good, "cmi": ""}, "cmi array": {**good, "cmi": ["1"]},
+             "cmi of 300 letters": {**good, "cmi": "1" * 300}, "cmi with a control character": {**good, "cmi": "1\n"},
+             "cmst text": {**good, "cmst": "20"}, "cmst null": {**good, "cmst": None}, "cmst true": {**good, "cmst": True},
+             "cmst array": {**good, "cmst": [20]}, "cmst 20.5": {**good, "cmst": 20.5}, "cmst 1e300": {**good, "cmst": 1e300},
+             "cmds given": {**good, "cmds": {"cmdClassID": 0}}, "cmds null": {**good, "cmds": None},
+             "ty given": {**good, "ty": CLIENT_CMD}, "ri given": {**good, "ri": "x"}, "rn given": {**good, "rn": "cmd"},
+             "pi given": {**good, "pi": w.registration}, "et given": {**good, "et": FAR}, "lbl given": {**good, "lbl": ["x"]},
+             "unknown attribute": {**good, "zap": 1}, "attribute in other case": {**good, "CMST": 20},
+             "long name": {"cmdID": "1", "cmdStatus": 20}}
+    wrong |= {f"cmst {n}": {**good, "cmst": n} for n in (-1, 0, 1, 9, 10, 11, 12, 19, 21, 39, 43, 44, 99, 100, 201, 300, 306, 999, 1000)}
+    for name, body in wrong.items():
+        yield from both(w, f"mecc: {name}", 4000, update(path, {"sec:mecc": body}))
+    for name, body in {"wrong root": {"sec:mecr": good}, "no prefix": {"mecc": good}, "two roots": {"sec:mecc": good, "x": 1},
+                       "no root": good, "root is an array": {"sec:mecc": [good]}, "root is null": {"sec:mecc": None}}.items():
+        yield from both(w, f"mecc: {name}", 4000, update(path, body))
+    yield from both(w, "mecc: update without content", 4000, Primitive("PUT", path))
+    yield from both(w, "mecc: retrieve with a query", 4000, Primitive("GET", path, query=("zz=1",)))
+    yield from both(w, "mecc: create below it", 4108, create({"sec:mecc": good}, CLIENT_CMD, path))
+    yield from both(w, "mecc: create at the base", 4108, create({"sec:mecc": good}, CLIENT_CMD))
+    yield from both(w, "mecc: delete", 4005, Primitive("DELETE", path))
+    for cmi in ("0", "2", "01", " 1", "1x", "x", "99999999999999999999"):
+        yield from both(w, f"mecc: of another id {cmi}", 2004, update(path, {"sec:mecc": {"cmi": cmi, "cmst": 20}}))
+    for name, primitive in {"retrieve": Primitive("GET", path), "update": update(path, {"sec:mecc": good}),
+                            "delete": Primitive("DELETE", path)}.items():
+        yield from both(w, f"mecc: {name} of another's", 4103, primitive, "other")
+    for nothing in (f"mef/{w.registration}/cm", f"mef/{w.registration}/cmd/x", f"mef/{w.registration}/x/cmd",
+                    f"mef/{w.registration}/CMD", f"mef/{w.registration}cmd", f"mef/{w.own}/cmd", f"mef/{'0' * 32}/cmd", "mef/cmd"):
+        yield from both(w, f"mecc: not at {nothing}", 4004, Primitive("GET", nothing))
 
 
 def rows(w):
-    for table in (parameters, forms, registrations, keys):
+    for table in (parameters, base, forms, registrations, commands, keys):
         yield from table(w)

@@ -28,6 +28,7 @@ from engine import Engine  # noqa: E402
 from stack import ADMIN, AE_ID, Stack, install_code, ipv6, random_eui64, set_option, write_private  # noqa: E402
 
 OTHER_AE = "//example.org/in-cse/Cother"
+MALFORMED = 50  # requests for each resource by each binding
 ROOMS = (coap_rows, mmef_rows, rest_rows, http_rows, eg_rows, dtls_rows)
 
 
@@ -36,6 +37,7 @@ class World:
 
     admin, origin, other_origin = ADMIN, AE_ID.encode(), OTHER_AE.encode()
     primitive = [(FR, AE_ID.encode()), (RQI, b"1"), (RVI, b"3")]
+    origins = {"ae": AE_ID.encode(), "other": OTHER_AE.encode()}
 
     def __init__(self, build: Path, folder: Path):
         s = self.stack = Stack(build, folder)
@@ -84,6 +86,7 @@ class World:
                               b'{"sec:skr":{"et":"20500101T000000","adfq":"%s","suid":24,'
                               b'"tgis":["%s"],"kv":"AAECAwQFBgcICQoLDA0ODw=="}}' % (ADMIN.encode(), OTHER_AE.encode()),
                               origin=AE_ID)
+        client.request(1, f"mef/{self.registration}/cmd", origin=AE_ID)  # its command 1: NO_MORE_COMMANDS
         self.own = re.search(rb'"ri":"([0-9a-f]+)"', made.payload)[1].decode()
         client.close()
 
@@ -149,11 +152,17 @@ def main() -> int:
         rows = [row for room in ROOMS for row in room.rows(world)]
         names = Counter(row.name for row in rows)
         check(max(names.values()) == 1, f"a name twice: {names.most_common(3)}")
+        for resource in mmef_rows.RESOURCES:
+            for binding in ("coap:", "primitive:"):
+                n = sum(row.name.startswith(resource) and row.transport.startswith(binding) for row in rows)
+                check(n >= MALFORMED, f"{n} malformed requests for {resource} by {binding}, not {MALFORMED}")
         for host in ("127.0.0.1", "::1") if ipv6() else ("127.0.0.1",):
             began, engine = time.monotonic(), Engine(world, host)
             for number, row in enumerate(row for row in rows if wanted.search(row.name)):
                 said = engine.answer(row)
                 check(said == row.expect, f"{host} {row.transport:<10} {row.name}: {said}, not {row.expect}")
+                if said == row.expect:
+                    print(f"ok      {host} {row.transport:<10} {row.name}", flush=True)
                 if number % 50 == 49:
                     check(all(p.running() for p in (stack.mefd, stack.ipe, stack.gateway)),
                           f"a process ended before {row.name}")
