@@ -37,6 +37,19 @@
 #define MEF_LN_CMD_ARGS "cmdArgs"
 #define MEF_LN_NO_MORE_ARGS "noMoreCmdArgs"
 #define MEF_LN_RETRY_DURATION "retryDuration"
+#define MEF_LN_TARGET_ID "targetID"
+#define MEF_LN_CERT_PROV_ARGS "certProvCmdArgs"
+#define MEF_LN_CERT_PROV_PROTOCOL "certProvProtocolID"
+#define MEF_LN_URI "URI"
+#define MEF_LN_CERT_SUBJECT_TYPE "certSubjectType"
+#define MEF_LN_CERT_SUBJECT_ID "certSubjectID"
+#define MEF_LN_DEV_CFG_ARGS "devCfgCmdArgs"
+#define MEF_LN_DEVICE_CONFIG_URI "deviceConfigURI"
+#define MEF_LN_MO_NODE_ARGS "MONodeCmdArgs"
+#define MEF_LN_OBJECT_PATH "objectPath"
+#define MEF_LN_OBJECT_TYPE "objectTypeID"
+#define MEF_LN_OBJECT_TYPE_ARGS "objectTypeSpecifcArgs" /* sic */
+#define MEF_LN_SUID "SUID"
 
 /* Labels of a Zigbee key registration (ours). */
 #define MEF_LABEL_EUI64 "eui64:"       /* 16 lower-case hex digits follow */

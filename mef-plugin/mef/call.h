@@ -60,5 +60,7 @@ struct res_type {
 };
 #define MAX_ATTRS 16
 extern const struct res_type clientreg_type, clientcmd_type, keyreg_type;
+/* A stakeholder's client registration; NULL: there is none with this id. */
+struct res *clientreg_find(const struct mef *m, const char *admin, const char *id);
 /* May the principal know of this resource? (discovery) */
 bool res_visible(struct mef *m, const struct res *r, const struct mef_principal *who);

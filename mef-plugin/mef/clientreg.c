@@ -1,5 +1,6 @@
 /* mefClientReg: one a client and administrating stakeholder (TS-0003 8.3.5.2.3 to 8.3.5.2.6). */
 #include "mef-plugin/mef/call.h"
+#include "mef-plugin/mef/when.h"
 
 #include <stdio.h>
 
@@ -115,3 +116,54 @@ const struct res_type clientreg_type = {
     .update = update,
     .remove = remove_it,
 };
+
+/* --- operator REST ------------------------------------------------------------------------------------------------ */
+
+struct res *clientreg_find(const struct mef *m, const char *admin, const char *id)
+{
+    struct res *r = res_find(m, id);
+    return r != NULL && r->ty == MEF_TY_CLIENT_REG && strcmp(r->admin, admin) == 0 ? r : NULL;
+}
+
+cJSON *mef_registration_get(struct mef *m, const char *admin, const char *id)
+{
+    char when[WHEN_TEXT];
+    const struct res *r = clientreg_find(m, admin, id);
+    cJSON *o = r == NULL ? NULL : cJSON_CreateObject();
+    if (o == NULL)
+        return NULL;
+    cJSON_AddStringToObject(o, "id", r->ri);
+    cJSON_AddStringToObject(o, "client", r->owner);
+    cJSON_AddItemToObject(o, "labels", strings_json(&r->labels));
+    when_print_rfc3339(r->created, when);
+    cJSON_AddStringToObject(o, "createdAt", when);
+    when_print_rfc3339(r->expires, when);
+    cJSON_AddStringToObject(o, "expiresAt", when);
+    return o;
+}
+
+struct listing {
+    const struct mef *m;
+    const char *admin;
+    struct page page;
+};
+
+static bool offer(void *user, const struct res *r)
+{
+    struct listing *l = user;
+    if (clientreg_find(l->m, l->admin, r->ri) != NULL)
+        page_offer(&l->page, r->ri);
+    return true;
+}
+
+cJSON *mef_registration_list(struct mef *m, const char *admin, const char *after, unsigned limit)
+{
+    struct listing l = {.m = m, .admin = admin};
+    cJSON *list = page_open(&l.page, after, limit) ? cJSON_CreateArray() : NULL;
+    if (list != NULL)
+        res_each(m, &(struct strings){0}, offer, &l);
+    for (size_t i = 0; i < l.page.n; i++)
+        cJSON_AddItemToArray(list, mef_registration_get(m, admin, l.page.v[i]));
+    page_close(&l.page);
+    return list;
+}

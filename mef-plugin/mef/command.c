@@ -1,12 +1,13 @@
 #include "mef-plugin/mef/command.h"
 
-/* Conformance: C-2 | TS-0003 8.3.9.2 | shown by: test_commands.py:test_registration_refers_to_its_commands */
+/* Conformance: C-2 | TS-0003 8.3.9.2 | shown by: test_commands.py:test_the_answer_to_an_update_is_the_next_command */
 /* Conformance: C-2 | TS-0003 8.3.9.2 | ours: cmdIDs are decimal numbers that rise within a registration */
-/* Conformance: C-3 C-4 | TS-0003 8.3.9 | missing: nobody can give the MEF a command to issue */
-/* Conformance: C-5 | TS-0003 8.3.9.3 | shown by: test_commands.py:test_no_more_commands */
+/* Conformance: C-3 | TS-0003 8.3.9.2 | shown by: test_commands.py:test_a_command_without_a_report_is_issued_again */
+/* Conformance: C-4 | TS-0003 8.3.9.3 | shown by: test_commands.py:test_the_answer_to_an_update_is_the_next_command */
+/* Conformance: C-5 | TS-0003 8.3.9.3 | shown by: test_commands.py:test_an_update_of_another_command */
 /* Conformance: C-5 | TS-0003 8.3.9.3 | ours: the next command is then the current one again */
 /* Conformance: C-7 | TS-0003 8.3.9 | shown by: test_commands.py:test_no_more_commands */
-/* Conformance: C-7 | TS-0003 8.3.9 | ours: it is told under the same cmdID and as ISSUED until there is a command */
+/* Conformance: C-7 | TS-0003 8.3.9 | ours: told again under its cmdID, as ISSUED, until there is a command */
 struct command_step command_step(struct command_state s, uint64_t waiting, uint64_t updated)
 {
     struct command_step o = {.next = s, .status = COMMAND_ISSUED, .accepted = updated != 0 && updated == s.current};
@@ -57,7 +58,8 @@ static unsigned reported_by(int64_t status)
     return 0;
 }
 
-/* Conformance: C-8 | TS-0003 12.3.2.4 | missing: commands of which it could be reported */
+/* Conformance: C-8 | TS-0003 12.3.2.4 | shown by: test_commands.py:test_each_status_code */
+/* Conformance: C-8 | TS-0003 12.3.2.4 | ours: one that does not go with the command's class is a BAD_REQUEST */
 bool command_may_report(enum command_class class, int64_t status)
 {
     return (reported_by(status) & CLASS(class)) != 0;

@@ -4,6 +4,8 @@
 #pragma once
 #include "mef-plugin/mef/attrs.h"
 
+struct mef;
+
 enum command_class { COMMAND_NO_MORE, COMMAND_CERT_PROV, COMMAND_DEV_CFG, COMMAND_MO_NODE, COMMAND_CLASSES };
 
 /* cmdStatusCodes of the MEF, and the client's word that all is well. */
@@ -31,3 +33,11 @@ struct command_step command_step(struct command_state s, uint64_t waiting, uint6
 bool command_may_report(enum command_class class, int64_t status);
 /* ..of any class? */
 bool command_is_report(int64_t status);
+
+#define COMMAND_MAX_TEXT 1024 /* bytes of a description in JSON */
+
+/* Is this a cmdDescription (TS-0003 12.3) that the MEF may issue: of a class other than NO_MORE_COMMANDS, its arguments
+ * whole and of sense, its URIs at this MEF's own FQDN? False: r says why not. */
+MUST_USE bool command_check(const struct mef *m, const cJSON *in, enum command_class *class, struct mef_result *r);
+/* The class of a description that was checked once; COMMAND_NO_MORE: it is none. */
+enum command_class command_class_of(const cJSON *description);

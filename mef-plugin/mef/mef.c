@@ -19,6 +19,7 @@ const struct conf_option mef_options[] = {
      "longest life of a client registration, seconds"},
     {"mef", "max-registrations", CONF_INT, "1000000", 1, 100000000, "client and key registrations together"},
     {"mef", "max-keys-per-client", CONF_INT, "10000", 1, 100000000, "key registrations of one client"},
+    {"mef", "max-commands-per-client", CONF_INT, "16", 1, 32, "commands that wait for one client"},
     {"mef", "retry-duration", CONF_INT, "3600", 1, 31536000,
      "a client for which there is no command asks again after so many seconds"},
     {"mef", "max-credentials", CONF_INT, "1000000", 1, 100000000, "credentials of clients and gateways"},
@@ -82,6 +83,7 @@ static bool read_options(struct mef *m, char *err, size_t errlen)
     m->max_registration_ms = conf_int(c, "mef", "max-registration-lifetime") * 1000;
     m->max_resources = (size_t)conf_int(c, "mef", "max-registrations");
     m->max_client_keys = (size_t)conf_int(c, "mef", "max-keys-per-client");
+    m->max_client_commands = (size_t)conf_int(c, "mef", "max-commands-per-client");
     m->retry_s = conf_int(c, "mef", "retry-duration");
     m->max_credentials = (size_t)conf_int(c, "mef", "max-credentials");
     m->max_applications = (size_t)conf_int(c, "mef", "max-applications");

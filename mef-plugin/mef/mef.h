@@ -81,6 +81,17 @@ enum mef_scope mef_application_scope(struct mef *m, const char *admin, const cha
 /* Life of a key made for the application, seconds; 0: none set. */
 uint64_t mef_application_lifetime(struct mef *m, const char *admin, const char *name);
 
+/* --- registrations and their commands (admin REST) --- */
+/* Client registrations of the stakeholder, by id; at most `limit` above `after`. */
+cJSON *mef_registration_list(struct mef *m, const char *admin, const char *after, unsigned limit);
+cJSON *mef_registration_get(struct mef *m, const char *admin, const char *id); /* NULL: none */
+/* The commands of one: the last done, the one issued, those that wait. NULL: no such registration. */
+cJSON *mef_command_list(struct mef *m, const char *admin, const char *id);
+/* `in` is a cmdDescription (TS-0003 12.3), for the client to do after those that wait. */
+void mef_command_create(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *id, const cJSON *in, struct mef_result *r);
+/* Withdraw one that is not done yet. */
+void mef_command_delete(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *id, const char *command, struct mef_result *r);
+
 /* --- key registrations made by the EG ----------------------------------------------------------------------------- */
 struct mef_keyreg_new {
     const char *admin;

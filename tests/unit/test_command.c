@@ -2,6 +2,7 @@
  * to; and which status goes with which class. A changed rule shows as a changed line of golden/mef-command.txt. To accept a
  * change, write the output of `test_command --print` there. */
 #include "mef-plugin/mef/command.h"
+#include "mef-plugin/mef/internal.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -125,6 +126,110 @@ static void every_command_is_done_once(void **state)
     assert_true(lost > 1000);
 }
 
+/* Arguments, with single quotes; what is said of them, and of which member. */
+#define C1(args) "{'cmdClassID':1,'cmdArgs':{'certProvCmdArgs':{" args "}}}"
+#define C2(uri) "{'cmdClassID':2,'cmdArgs':{'devCfgCmdArgs':{'deviceConfigURI':'" uri "'}}}"
+#define C3(args) "{'cmdClassID':3,'cmdArgs':{'MONodeCmdArgs':{" args "}}}"
+#define CERT(protocol, uri, type, id)                                                                                  \
+    C1("'certProvProtocolID':" protocol ",'URI':'" uri "','certSubjectType':" type ",'certSubjectID':'" id "'")
+#define NODE(path, type, more) C3("'objectPath':'" path "','objectTypeID':" type more)
+#define EST "https://mef.example.com/est"
+#define SUID(n) ",'objectTypeSpecifcArgs':{'SUID':" n "}"
+static const struct {
+    const char *text, *code, *field; /* code NULL: good */
+} descriptions[] = {
+    {CERT("1", EST, "1", "node-7"), NULL, NULL},
+    {CERT("2", EST, "2", "/cse1"), NULL, NULL},
+    {CERT("1", EST, "2", "//other.example.com/cse1"), NULL, NULL},
+    {CERT("1", EST, "3", "C1"), NULL, NULL},
+    {CERT("1", EST, "3", "S1"), NULL, NULL},
+    {CERT("1", EST, "3", "//sp.example.com/S1"), NULL, NULL},
+    {CERT("1", EST, "3", "/cse1/C1"), NULL, NULL},
+    {CERT("0", EST, "3", "C1"), "bad-value", "certProvProtocolID"},
+    {CERT("3", EST, "3", "C1"), "bad-value", "certProvProtocolID"},
+    {CERT("1.5", EST, "3", "C1"), "bad-value", "certProvProtocolID"},
+    {CERT("1", "https://other.example.com", "3", "C1"), "bad-value", "URI"},
+    {CERT("1", "", "3", "C1"), "bad-value", "URI"},
+    {CERT("1", EST, "0", "C1"), "bad-value", "certSubjectType"},
+    {CERT("1", EST, "4", "C1"), "bad-value", "certSubjectType"},
+    {CERT("1", EST, "1", "/cse1"), "bad-value", "certSubjectID"},
+    {CERT("1", EST, "1", "node 7"), "bad-value", "certSubjectID"},
+    {CERT("1", EST, "2", "C1"), "bad-value", "certSubjectID"},
+    {CERT("1", EST, "2", "//sp.example.com/cse1/C1"), "bad-value", "certSubjectID"},
+    {CERT("1", EST, "3", "/cse1"), "bad-value", "certSubjectID"},
+    {CERT("1", EST, "3", "x"), "bad-value", "certSubjectID"},
+    {C1("'URI':'" EST "'"), "missing", "certProvProtocolID"},
+    {C1("'zap':1"), "unknown-member", "zap"},
+    {C2("1:" EST), NULL, NULL},
+    {C2("4:" EST), NULL, NULL},
+    {C2("0:" EST), "bad-value", "deviceConfigURI"},
+    {C2("5:" EST), "bad-value", "deviceConfigURI"},
+    {C2("11:" EST), "bad-value", "deviceConfigURI"},
+    {C2(EST), "bad-value", "deviceConfigURI"},
+    {C2("1"), "bad-value", "deviceConfigURI"},
+    {C2("1:"), "bad-value", "deviceConfigURI"},
+    {C2("1:http://server.dmprovider.com"), "bad-value", "deviceConfigURI"},
+    {NODE("./a", "1", SUID("11")), NULL, NULL},
+    {NODE("./a", "1", SUID("43")), NULL, NULL},
+    {NODE("./a", "2", ""), NULL, NULL},
+    {NODE("./a", "3", ""), NULL, NULL},
+    {NODE("./a b", "3", ""), "bad-value", "objectPath"},
+    {NODE("", "3", ""), "bad-value", "objectPath"},
+    {NODE("./a", "0", ""), "bad-value", "objectTypeID"},
+    {NODE("./a", "4", ""), "bad-value", "objectTypeID"},
+    {NODE("./a", "1", ""), "bad-value", "objectTypeSpecifcArgs"},
+    {NODE("./a", "2", SUID("22")), "bad-value", "objectTypeSpecifcArgs"},
+    {NODE("./a", "1", ",'objectTypeSpecifcArgs':{}"), "missing", "SUID"},
+    {NODE("./a", "1", ",'objectTypeSpecifcArgs':22"), "bad-value", "objectTypeSpecifcArgs"},
+    {NODE("./a", "1", SUID("10")), "bad-value", "SUID"},
+    {NODE("./a", "1", SUID("14")), "bad-value", "SUID"},
+    {NODE("./a", "1", SUID("24")), "bad-value", "SUID"},
+    {NODE("./a", "1", SUID("51")), "bad-value", "SUID"},
+    {"{'cmdClassID':0,'cmdArgs':{'noMoreCmdArgs':{'retryDuration':'PT1S'}}}", "bad-value", "cmdClassID"},
+    {"{'cmdClassID':4,'cmdArgs':{}}", "bad-value", "cmdClassID"},
+    {"{'cmdClassID':'1','cmdArgs':{}}", "bad-value", "cmdClassID"},
+    {"{'cmdArgs':{}}", "missing", "cmdClassID"},
+    {"{'cmdClassID':1}", "missing", "cmdArgs"},
+    {"{'cmdClassID':1,'cmdArgs':[]}", "bad-value", "cmdArgs"},
+    {"{'cmdClassID':1,'cmdArgs':{}}", "missing", "certProvCmdArgs"},
+    {"{'cmdClassID':1,'cmdArgs':{'certProvCmdArgs':1}}", "bad-value", "certProvCmdArgs"},
+    {"{'cmdClassID':1,'cmdArgs':{'devCfgCmdArgs':{'deviceConfigURI':'1:" EST "'}}}", "unknown-member", "devCfgCmdArgs"},
+    {"{'cmdClassID':2,'cmdArgs':{'devCfgCmdArgs':{'deviceConfigURI':'1:" EST "'}},'targetID':'C1'}", NULL, NULL},
+    {"{'cmdClassID':2,'cmdArgs':{'devCfgCmdArgs':{'deviceConfigURI':'1:" EST "'}},'targetID':'maf.example.com'}",
+     "bad-value", "targetID"},
+    {"{'cmdClassID':2,'cmdArgs':{'devCfgCmdArgs':{'deviceConfigURI':'1:" EST "'},'MONodeCmdArgs':{}}}",
+     "unknown-member", "MONodeCmdArgs"},
+    {"[]", "bad-type", NULL},
+};
+
+static void arguments(void **state)
+{
+    (void)state;
+    static struct mef m = {.fqdn = "mef.example.com", .sp_id = "//sp.example.com", .cse_id = "/in-cse"};
+    for (size_t i = 0; i < sizeof descriptions / sizeof *descriptions; i++) {
+        char text[512];
+        snprintf(text, sizeof text, "%s", descriptions[i].text);
+        for (char *p = text; *p != '\0'; p++)
+            if (*p == '\'')
+                *p = '"';
+        cJSON *in = cJSON_Parse(text);
+        assert_non_null(in);
+        struct mef_result r = {0};
+        enum command_class class = COMMAND_NO_MORE;
+        bool good = command_check(&m, in, &class, &r);
+        if (good != (descriptions[i].code == NULL))
+            fail_msg("%s: %s", text, good ? "good" : r.field);
+        if (good) {
+            assert_int_equal(class, command_class_of(in));
+        } else {
+            assert_int_equal(r.st, ST_BAD_REQUEST);
+            assert_string_equal(r.code, descriptions[i].code);
+            assert_true(r.field == descriptions[i].field || strcmp(r.field, descriptions[i].field) == 0);
+        }
+        cJSON_Delete(in);
+    }
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 2 && strcmp(argv[1], "--print") == 0) {
@@ -134,6 +239,7 @@ int main(int argc, char **argv)
     const char *given = getenv("MEF_SEED");
     seed = given == NULL ? 1 : strtoull(given, NULL, 10);
     printf("seed %" PRIu64 "\n", seed);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(golden), cmocka_unit_test(every_command_is_done_once)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(golden), cmocka_unit_test(every_command_is_done_once),
+                                       cmocka_unit_test(arguments)};
     return cmocka_run_group_tests_name("mef command", tests, NULL, NULL);
 }

@@ -871,6 +871,74 @@ static enum st report(struct world *w, const struct who *who, const char *uri, c
     return ask(w, who, CSE_UPDATE, uri, -1, body, NULL, 0);
 }
 
+#define DEV_CFG "{'cmdClassID':2,'cmdArgs':{'devCfgCmdArgs':{'deviceConfigURI':'1:https://mef.example.com/%d'}}}"
+
+static enum st order(struct world *w, const char *uri, int n)
+{
+    char ri[33], text[128];
+    struct mef_result r = {0};
+    snprintf(ri, sizeof ri, "%.32s", uri + strlen("mef/"));
+    snprintf(text, sizeof text, DEV_CFG, n);
+    cJSON *in = json(text);
+    WITH_TXN(w, mef_command_create(w->mef, t, ADMIN, "operator:test", ri, in, &r));
+    cJSON_Delete(in);
+    cJSON_Delete(r.body);
+    return r.st;
+}
+
+static void assert_told(const struct world *w, const char *cmd, int status)
+{
+    assert_string_equal(text_of(attrs(w), "cmi"), cmd);
+    assert_int_equal(member(attrs(w), "cmst")->valueint, status);
+}
+
+/* What was told is on disk before it is told, whatever ends the process. */
+static void test_commands(void **state)
+{
+    struct world w = {0};
+    struct people p;
+    char uri[128];
+    world_open(&w, *state);
+    meet(&w, &p);
+    enrol(&w, &p.a);
+    commands_of(&w, uri);
+    for (int i = 1; i <= 3; i++)
+        assert_int_equal(order(&w, uri, i), ST_CREATED);
+    for (int restarted = 0; restarted < 3; restarted++) {
+        assert_int_equal(get(&w, &p.a, uri), ST_OK);
+        assert_told(&w, "1", restarted == 0 ? 10 : 11);
+        world_close(&w);
+        world_open(&w, *state);
+    }
+    assert_int_equal(report(&w, &p.a, uri, "1", 201), ST_UPDATED);
+    assert_told(&w, "2", 10);
+    world_close(&w);
+    world_open(&w, *state);
+    assert_int_equal(report(&w, &p.a, uri, "1", 201), ST_UPDATED);
+    assert_told(&w, "2", 11);
+    const char *uri_of_2 = "1:https://mef.example.com/2";
+    const cJSON *args = member(member(member(attrs(&w), "cmds"), "cmdArgs"), "devCfgCmdArgs");
+    assert_string_equal(text_of(args, "deviceConfigURI"), uri_of_2);
+    for (int i = 4; i < 19; i++)
+        assert_int_equal(order(&w, uri, i), i < 18 ? ST_CREATED : ST_TOO_MANY); /* 2 to 17 wait or are issued */
+    for (int i = 2; i <= 17; i++) {
+        char cmd[8], next[8];
+        snprintf(cmd, sizeof cmd, "%d", i);
+        snprintf(next, sizeof next, "%d", i + 1);
+        assert_int_equal(report(&w, &p.a, uri, cmd, 20), ST_UPDATED);
+        assert_told(&w, next, 10); /* the last: NO_MORE_COMMANDS */
+    }
+    world_close(&w);
+    world_open(&w, *state);
+    assert_int_equal(order(&w, uri, 19), ST_CREATED);
+    assert_int_equal(get(&w, &p.a, uri), ST_OK);
+    assert_told(&w, "19", 10);
+    *strrchr(uri, '/') = '\0';
+    assert_int_equal(ask(&w, &p.a, CSE_DELETE, uri, -1, NULL, NULL, 0), ST_DELETED);
+    assert_int_equal(rows_of(w.store, STORE_CLIENT_CMD), 0);
+    world_close(&w);
+}
+
 static void test_no_more_commands(void **state)
 {
     struct world w = {0};
@@ -917,7 +985,7 @@ int main(void)
         T(test_identity), T(test_strangers_do_not_fill_the_trail),  T(test_credentials), T(test_certificate_credentials), T(test_credential_refusals), T(test_registration), T(test_expiry), T(test_expired_unswept), T(test_durable_first),
         T(test_malformed), T(test_key),         T(test_key_refusals),        T(test_export),       T(test_published), T(test_share_of_one_client),
         T(test_discovery), T(test_result_content), T(test_trail),            T(test_ids),          T(test_times),
-        T(test_no_more_commands), T(test_options),
+        T(test_no_more_commands), T(test_commands), T(test_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
