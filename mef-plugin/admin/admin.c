@@ -140,6 +140,19 @@ static void command_delete(struct ask *q)
     mef_command_delete(q->a->d.mef, q->t, q->who->admin, q->actor, q->id, q->item, &q->r);
 }
 
+static void configuration_get(struct ask *q)
+{
+    found(q, mef_configuration_get(q->a->d.mef, q->who->admin, q->id));
+}
+static void configuration_put(struct ask *q)
+{
+    mef_configuration_put(q->a->d.mef, q->t, q->who->admin, q->actor, q->id, q->req->pc, &q->r);
+}
+static void configuration_delete(struct ask *q)
+{
+    mef_configuration_delete(q->a->d.mef, q->t, q->who->admin, q->actor, q->id, &q->r);
+}
+
 static void audit_list(struct ask *q)
 {
     cJSON *page = audit_page(q->a->d.audit, q->who->admin, q->before, q->limit), *row;
@@ -193,6 +206,9 @@ static const struct route {
     {CSE_RETRIEVE, "v1/registrations/{id}/commands", READS, 0, NULL, commands_list},
     {CSE_CREATE, "v1/registrations/{id}/commands", ADMIN, 0, "id", command_create},
     {CSE_DELETE, "v1/registrations/{id}/commands/{item}", ADMIN, 0, NULL, command_delete},
+    {CSE_RETRIEVE, "v1/registrations/{id}/configuration", READS, 0, NULL, configuration_get},
+    {CSE_UPDATE, "v1/registrations/{id}/configuration", ADMIN, 0, NULL, configuration_put},
+    {CSE_DELETE, "v1/registrations/{id}/configuration", ADMIN, 0, NULL, configuration_delete},
     {CSE_RETRIEVE, "v1/audit", READS, Q_BEFORE | Q_LIMIT, NULL, audit_list},
     {CSE_RETRIEVE, "v1/events", READS, 0, NULL, events},
 };

@@ -55,11 +55,13 @@ struct res_type {
     size_t nattrs;
     void (*create)(struct call *c, const struct attr_value *v); /* NULL: the MEF makes them */
     void (*retrieve)(struct call *c, struct res *r);
-    void (*update)(struct call *c, struct res *r, const struct attr_value *v);
-    void (*remove)(struct call *c, struct res *r);
+    void (*update)(struct call *c, struct res *r, const struct attr_value *v); /* NULL: clients do not */
+    void (*remove)(struct call *c, struct res *r);                             /* the same */
 };
 #define MAX_ATTRS 16
-extern const struct res_type clientreg_type, clientcmd_type, keyreg_type;
+extern const struct res_type clientreg_type, clientcmd_type, clientcfg_type, keyreg_type;
+/* The attributes of a resource below a mefClientReg: ty, ri, rn, pi, ct, lt, et. NULL: out of memory. */
+cJSON *child_json(const struct res *r, const struct res_type *t, int64_t modified);
 /* A stakeholder's client registration; NULL: there is none with this id. */
 struct res *clientreg_find(const struct mef *m, const char *admin, const char *id);
 /* May the principal know of this resource? (discovery) */

@@ -158,11 +158,7 @@ struct commands *commands_decode(struct span val)
 
 static bool load_row(void *user, struct span key, struct span val)
 {
-    char ri[MEF_RELKEYID] = "";
-    if (key.n >= sizeof ri)
-        return false;
-    memcpy(ri, key.p, key.n);
-    struct res *r = res_at(user, ri);
+    struct res *r = res_at(user, key);
     if (r == NULL || r->ty != MEF_TY_CLIENT_REG)
         return false;
     r->commands = commands_decode(val);
@@ -217,21 +213,10 @@ static cJSON *current_description(const struct mef *m, const struct commands *s)
 static cJSON *to_json(const struct mef *m, const struct res *r, int status)
 {
     const struct commands *s = r->commands;
-    char text[MEF_RELKEYID + sizeof MEF_RN_CLIENT_CMD];
-    cJSON *o = cJSON_CreateObject();
-    cJSON_AddNumberToObject(o, M2M_SN_RESOURCE_TYPE, MEF_TY_CLIENT_CMD);
-    snprintf(text, sizeof text, "%s-" MEF_RN_CLIENT_CMD, r->ri);
-    cJSON_AddStringToObject(o, M2M_SN_RESOURCE_ID, text);
-    cJSON_AddStringToObject(o, M2M_SN_RESOURCE_NAME, MEF_RN_CLIENT_CMD);
-    cJSON_AddStringToObject(o, M2M_SN_PARENT_ID, r->ri);
-    when_print_m2m(r->created, text);
-    cJSON_AddStringToObject(o, M2M_SN_CREATION_TIME, text);
-    when_print_m2m(s->modified, text);
-    cJSON_AddStringToObject(o, M2M_SN_LAST_MODIFIED, text);
-    when_print_m2m(r->expires, text);
-    cJSON_AddStringToObject(o, M2M_SN_EXPIRATION, text);
-    snprintf(text, sizeof text, "%llu", (unsigned long long)s->state.current);
-    cJSON_AddStringToObject(o, MEF_SN_CMD_ID, text);
+    char id[24];
+    cJSON *o = child_json(r, &clientcmd_type, s->modified);
+    snprintf(id, sizeof id, "%llu", (unsigned long long)s->state.current);
+    cJSON_AddStringToObject(o, MEF_SN_CMD_ID, id);
     cJSON_AddItemToObject(o, MEF_SN_CMD_DESCRIPTION, current_description(m, s));
     cJSON_AddNumberToObject(o, MEF_SN_CMD_STATUS, status);
     return o;
@@ -319,8 +304,7 @@ static void step(struct call *c, struct res *r, uint64_t updated, int result)
 
 static void retrieve(struct call *c, struct res *r)
 {
-    if (call_owner(c, r))
-        step(c, r, 0, 0);
+    step(c, r, 0, 0);
 }
 
 /* cmdIDs are decimal numbers (ours); 0: no id of ours, so no command's. */
@@ -337,18 +321,10 @@ static uint64_t id_of(const char *text)
 /* Conformance: C-6 | TS-0003 8.3.9.3 | shown by: test_commands.py:test_update_that_is_none */
 static void update(struct call *c, struct res *r, const struct attr_value *v)
 {
-    if (!call_owner(c, r))
-        return;
     if (command_is_report(v[CMST].number))
         step(c, r, id_of(v[CMI].text), (int)v[CMST].number);
     else
         call_fail(c, ST_BAD_REQUEST, "bad-value", MEF_SN_CMD_STATUS, "this is no status that a client reports");
-}
-
-static void remove_it(struct call *c, struct res *r)
-{
-    if (call_owner(c, r))
-        call_fail(c, ST_NOT_ALLOWED, "not-allowed", NULL, "the MEF keeps the commands; they end with the registration");
 }
 
 _Static_assert(sizeof attrs / sizeof *attrs <= MAX_ATTRS, "room for the values");
@@ -361,7 +337,6 @@ const struct res_type clientcmd_type = {
     .nattrs = sizeof attrs / sizeof *attrs,
     .retrieve = retrieve,
     .update = update,
-    .remove = remove_it,
 };
 
 /* --- operator REST ------------------------------------------------------------------------------------------------ */

@@ -18,18 +18,43 @@ static const struct attr attrs[] = {
     {MEF_SN_SOURCE_ID, ATTR_TEXT, ATTR_NP, ATTR_NP, 0},
 };
 
+cJSON *child_json(const struct res *r, const struct res_type *t, int64_t modified)
+{
+    char text[MEF_RELKEYID + 8];
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddNumberToObject(o, M2M_SN_RESOURCE_TYPE, t->ty);
+    snprintf(text, sizeof text, "%s-%s", r->ri, t->child);
+    cJSON_AddStringToObject(o, M2M_SN_RESOURCE_ID, text);
+    cJSON_AddStringToObject(o, M2M_SN_RESOURCE_NAME, t->child);
+    cJSON_AddStringToObject(o, M2M_SN_PARENT_ID, r->ri);
+    when_print_m2m(r->created, text);
+    cJSON_AddStringToObject(o, M2M_SN_CREATION_TIME, text);
+    when_print_m2m(modified, text);
+    cJSON_AddStringToObject(o, M2M_SN_LAST_MODIFIED, text);
+    when_print_m2m(r->expires, text);
+    cJSON_AddStringToObject(o, M2M_SN_EXPIRATION, text);
+    return o;
+}
+
+static void refer(const struct mef *m, const struct res *r, const struct res_type *t, cJSON *list)
+{
+    char uri[MEF_ID + MEF_RELKEYID + 8];
+    cJSON *child = cJSON_CreateObject();
+    snprintf(uri, sizeof uri, "%s/%s/%s", m->base, r->ri, t->child);
+    cJSON_AddStringToObject(child, M2M_SN_CHILD_NAME, t->child);
+    cJSON_AddNumberToObject(child, M2M_SN_CHILD_TYPE, t->ty);
+    cJSON_AddStringToObject(child, M2M_SN_CHILD_URI, uri);
+    cJSON_AddItemToArray(list, child);
+}
+
+/* There is always a command, and be it NO_MORE_COMMANDS (TS-0003 8.3.4.6). */
 /* Conformance: C-1 | TS-0003 8.3.4.6 | shown by: test_commands.py:test_registration_refers_to_its_commands */
-/* A registration shows where its commands are: there is always one, and be it NO_MORE_COMMANDS (TS-0003 8.3.4.6). */
 static cJSON *to_json(const struct mef *m, const struct res *r)
 {
-    char uri[MEF_ID + MEF_RELKEYID + sizeof MEF_RN_CLIENT_CMD];
-    cJSON *o = res_json(m, r);
-    cJSON *child = cJSON_CreateObject();
-    snprintf(uri, sizeof uri, "%s/%s/" MEF_RN_CLIENT_CMD, m->base, r->ri);
-    cJSON_AddStringToObject(child, M2M_SN_CHILD_NAME, MEF_RN_CLIENT_CMD);
-    cJSON_AddNumberToObject(child, M2M_SN_CHILD_TYPE, MEF_TY_CLIENT_CMD);
-    cJSON_AddStringToObject(child, M2M_SN_CHILD_URI, uri);
-    cJSON_AddItemToArray(cJSON_AddArrayToObject(o, M2M_SN_CHILD), child);
+    cJSON *o = res_json(m, r), *list = cJSON_AddArrayToObject(o, M2M_SN_CHILD);
+    refer(m, r, &clientcmd_type, list);
+    if (r->configuration != NULL)
+        refer(m, r, &clientcfg_type, list);
     return o;
 }
 
@@ -77,7 +102,6 @@ static void create(struct call *c, const struct attr_value *v)
         call_location(c, ri);
 }
 
-/* Conformance: R-7 | TS-0003 8.3.5.2.4 | missing: the configuration of a client */
 static void retrieve(struct call *c, struct res *r)
 {
     if (call_owner(c, r))

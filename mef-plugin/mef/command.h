@@ -1,4 +1,4 @@
-/* What a client is told to do, and in which order (TS-0003 8.3.4.6, 8.3.9, 12.3): pure functions, without store or clock.
+/* What a client is told to do, and in which order (TS-0003 8.3.4.6, 8.3.9, 12): pure functions, without store or clock.
  * A client registration has commands with rising ids: those that are done, at most one that is issued and has no Update
  * yet, and those that wait. When none waits the MEF issues NO_MORE_COMMANDS, which has an id of its own. */
 #pragma once
@@ -36,7 +36,7 @@ bool command_is_report(int64_t status);
 
 #define COMMAND_MAX_TEXT 1024 /* bytes of a description in JSON */
 
-/* Is this a cmdDescription (TS-0003 12.3) that the MEF may issue: of a class other than NO_MORE_COMMANDS, its arguments
+/* Is this a cmdDescription (TS-0003 12) that the MEF may issue: of a class other than NO_MORE_COMMANDS, its arguments
  * whole and of sense, its URIs at this MEF's own FQDN? False: r says why not. */
 MUST_USE bool command_check(const struct mef *m, const cJSON *in, enum command_class *class, struct mef_result *r);
 /* The class of a description that was checked once; COMMAND_NO_MORE: it is none. */

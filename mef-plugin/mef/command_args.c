@@ -1,4 +1,4 @@
-/* The descriptions of commands (TS-0003 8.3.9.4 to 8.3.9.9, 12.3). */
+/* The descriptions of commands (TS-0003 8.3.9.4 to 8.3.9.9, 12). */
 #include "mef-plugin/mef/command.h"
 #include "mef-plugin/mef/internal.h"
 

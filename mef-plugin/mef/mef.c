@@ -27,7 +27,7 @@ const struct conf_option mef_options[] = {
     {NULL, NULL, CONF_STRING, NULL, 0, 0, NULL},
 };
 
-static const struct res_type *const types[] = {&clientreg_type, &clientcmd_type, &keyreg_type, NULL};
+static const struct res_type *const types[] = {&clientreg_type, &clientcmd_type, &clientcfg_type, &keyreg_type, NULL};
 
 /* --- opening ------------------------------------------------------------------------------------------------------ */
 
@@ -108,8 +108,9 @@ struct mef *mef_open(const struct mef_deps *d, char *err, size_t errlen)
         mef_close(m);
         return NULL;
     }
-    if (!credentials_load(m) || !applications_load(m) || !resources_open(m) || !commands_load(m)) {
-        snprintf(err, errlen, "mef: a stored credential, application, registration or command can not be read");
+    if (!credentials_load(m) || !applications_load(m) || !resources_open(m) || !commands_load(m) ||
+        !configurations_load(m)) {
+        snprintf(err, errlen, "mef: a stored credential, application or registration, or what belongs to one, can not be read");
         mef_close(m);
         return NULL;
     }
@@ -210,6 +211,12 @@ static const struct res_type *type_of(int ty)
     return *t;
 }
 
+static bool is_child(int ty)
+{
+    const struct res_type *t = type_of(ty);
+    return t != NULL && t->child != NULL;
+}
+
 /* What has this name below a mefClientReg. */
 static const struct res_type *child_of(const struct res *r, const char *name)
 {
@@ -254,7 +261,7 @@ static void create(struct call *c)
         call_fail(c, ST_BAD_REQUEST, "type-missing", M2M_SN_RESOURCE_TYPE, "a create needs a resource type");
     else if (c->req->ty == MEF_TY_BASE)
         call_fail(c, ST_NOT_ALLOWED, "not-allowed", M2M_SN_RESOURCE_TYPE, "the MEFBase is made by the operator");
-    else if ((t == NULL && c->req->ty < MEF_TY_BASE) || (t != NULL && t->child != NULL))
+    else if ((t == NULL && c->req->ty < MEF_TY_BASE) || is_child(c->req->ty))
         call_fail(c, ST_INVALID_CHILD, "invalid-child", M2M_SN_RESOURCE_TYPE,
                   "this resource type does not belong below the MEFBase");
     else if (t == NULL)
@@ -388,22 +395,22 @@ static void handle_resource(struct call *c, const char *ri, const char *child)
         call_fail(c, ST_NOT_FOUND, "not-found", NULL, "there is no such resource");
         return;
     }
-    if (!read_params(c))
-        return;
     c->seq = mef_settle(c->m, &r->seq);
+    if (!read_params(c) || (child != NULL && !call_owner(c, r)))
+        return;
     if (c->req->op == CSE_RETRIEVE)
         t->retrieve(c, r);
-    else if (c->req->op == CSE_UPDATE)
+    else if (c->req->op == CSE_UPDATE && t->update != NULL)
         update(c, t, r);
-    else if (c->req->op == CSE_DELETE)
+    else if (c->req->op == CSE_DELETE && t->remove != NULL)
         t->remove(c, r);
-    else if (c->req->op == CSE_CREATE && c->req->ty == MEF_TY_CLIENT_CMD && t == &clientreg_type)
-        call_fail(c, ST_NOT_ALLOWED, "not-allowed", M2M_SN_RESOURCE_TYPE, "the MEF makes the commands");
+    else if (c->req->op == CSE_CREATE && t == &clientreg_type && is_child(c->req->ty))
+        call_fail(c, ST_NOT_ALLOWED, "not-allowed", M2M_SN_RESOURCE_TYPE, "the MEF makes these");
     else if (c->req->op == CSE_CREATE)
         call_fail(c, ST_INVALID_CHILD, "invalid-child", M2M_SN_RESOURCE_TYPE,
                   "this resource has no children of that type");
     else
-        call_fail(c, ST_NOT_ALLOWED, "not-allowed", NULL, "this resource is not notified");
+        call_fail(c, ST_NOT_ALLOWED, "not-allowed", NULL, "this resource does not take this operation");
 }
 
 /* The id behind "base/", in lower case (hexBinary is compared without regard to case), and the child behind that: of the

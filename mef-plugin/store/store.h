@@ -28,6 +28,7 @@ enum store_table {
     STORE_AUDIT,           /* audit: sequence -> event */
     STORE_DOMAIN,          /* eg: gateway EUI-64 || scope || application -> key domain */
     STORE_CLIENT_CMD,      /* mef: resourceID of a mefClientReg -> its commands */
+    STORE_CLIENT_CFG,      /* mef: resourceID of a mefClientReg -> its MEFClientCfg */
     STORE_TABLES
 };
 

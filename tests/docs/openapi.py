@@ -370,6 +370,7 @@ def registrations(w: Walk):
                          (examples["certificate"]["value"], 400), (examples["device configuration"]["value"], 400),
                          ({}, 400), ({**config, "cmdClassID": 0}, 400), ({**config, "cmdClassID": 1}, 400), ({**config, "zap": 1}, 400)):
         w.ask("POST", commands, body, status)
+    w.ask("POST", commands, config, 404, token=w.tokens["rival"])
     w.ask("GET", commands, want=200)
     first = client.ask("GET", f"mef/{ri}/cmd").pc["cmi"]
     client.ask("PUT", f"mef/{ri}/cmd", content={"sec:mecc": {"cmi": first, "cmst": 304}})
@@ -377,6 +378,14 @@ def registrations(w: Walk):
     assert states == ["done", "issued", "waiting"], states
     for command, status in (("2", 204), ("2", 404), ("1", 404), ("x", 404)):
         w.ask("DELETE", f"{commands}/{command}", want=status)
+    given = {"fqdn": FQDN, "adminFQDN": "sp.example.com", "labels": ["x"], "expirationTime": "20400101T000000", "coapPort": 5684}
+    w.ask("GET", one + "/configuration", want=404)
+    for body, status in ((given, 201), (given, 200), ({}, 400), ({**given, "fqdn": "x"}, 400), ({**given, "httpPort": 0}, 400)):
+        w.ask("PUT", one + "/configuration", body, status)
+    w.ask("PUT", one + "/configuration", given, 404, token=w.tokens["rival"])
+    w.ask("GET", one + "/configuration", want=200)
+    for status in (204, 404):
+        w.ask("DELETE", one + "/configuration", want=status)
     for _ in range(15):
         w.ask("POST", commands, config, 201)
     w.ask("POST", commands, config, 429)

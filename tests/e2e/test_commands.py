@@ -3,7 +3,7 @@ import unittest
 
 import common
 from coapclient import CBOR, JSON
-from mmef import TY_CLIENT_CMD, TY_CLIENT_REG
+from mmef import TY_CLIENT_CFG, TY_CLIENT_CMD, TY_CLIENT_REG
 from stack import ADMIN, set_option
 from test_procedures import SECOND, Clients
 
@@ -254,6 +254,44 @@ class Commands(Clients):
         again = self.opened(c.id, self.proof(self.way[1], c.id, ADMIN))
         after = self.told(again.ask("GET", uri), 2000, None, NO_MORE, ISSUED)
         self.assertGreater(int(after), int(one))
+
+    # --- configuration ------------------------------------------------------------------------------------------------
+
+    def test_configuration(self):
+        c = self.client()
+        made = self.said(c.register(), 2001)
+        uri, rest = made.location + "/cfg", f"/v1/registrations/{made.pc['ri']}/configuration"
+        absent = self.said(c.ask("GET", uri), 4004)
+        self.assertEqual(absent.body, c.ask("GET", "mef/nothing").body)
+        self.assertEqual(self.stack.rest("GET", rest)[0], 404)
+        given = {"expirationTime": "20400101T000000", "labels": ["room:1"], "fqdn": "mef.example.org", "adminFQDN": ADMIN,
+                 "httpPort": 8443, "coapPort": 5684}
+        for body, status in ((given, 201), ({**given, "coapPort": 65535}, 200)):
+            self.assertEqual(self.stack.rest("PUT", rest, body), (status, body))
+            got = self.said(c.ask("GET", uri), 2000).pc
+            self.assertEqual(set(got), {"ty", "ri", "rn", "pi", "ct", "lt", "et", "ccfg"})
+            self.assertEqual((got["ty"], got["rn"], got["ccfg"]), (TY_CLIENT_CFG, "cfg", body))
+            self.assertEqual(self.said(c.ask("GET", "mef/" + got["ri"]), 2000).pc, got)
+        for status, header in ((404, self.second), (200, None)):
+            self.assertEqual(self.stack.rest("GET", rest, None, header)[0], status)
+        shown = self.said(c.ask("GET", made.location), 2000).pc["ch"]
+        self.assertEqual([(ref["nm"], ref["typ"]) for ref in shown], [("cmd", TY_CLIENT_CMD), ("cfg", TY_CLIENT_CFG)])
+        near, far = self.client(registered=True), self.client(admin=SECOND, registered=True)
+        for other, rsc in ((near, 4103), (far, 4004)):
+            self.assertNotIn(b"room:1", self.said(other.ask("GET", uri), rsc).body)
+        content = {"sec:mecf": {"ccfg": given}}
+        for answer in (c.ask("PUT", uri, content=content), c.ask("DELETE", uri),
+                       c.ask("POST", made.location, ty=TY_CLIENT_CFG, content=content)):
+            self.said(answer, 4005)
+        self.said(c.ask("GET", uri), 2000)
+        for status in (204, 404):
+            self.assertEqual(self.stack.rest("DELETE", rest)[0], status)
+        self.said(c.ask("GET", uri), 4004)
+        self.assertEqual(self.stack.rest("PUT", rest, given)[0], 201)
+        self.said(c.ask("DELETE", made.location), 2002)
+        self.assertEqual(self.stack.rest("GET", rest)[0], 404)
+        again = self.said(c.register(), 2001).location
+        self.said(c.ask("GET", again + "/cfg"), 4004)
 
 
 class CoapsByPsk(Commands, common.StackTest):

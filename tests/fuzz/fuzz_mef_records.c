@@ -22,6 +22,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     case 4:
         commands_free(commands_decode(rd_rest(&r)));
         break;
+    case 5:
+        configuration_free(configuration_decode(rd_rest(&r)));
+        break;
     default:
         res_free(res_decode(which % 8 == 2 ? MEF_TY_CLIENT_REG : MEF_TY_KEY_REG, key, rd_rest(&r)));
     }

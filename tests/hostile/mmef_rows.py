@@ -56,7 +56,7 @@ def base(w):
     body = json.dumps({"sec:mecr": {"et": FAR, "adfq": w.admin}}).encode()
     asked = {}
     for ty, rsc in ((0, 4108), (1, 4108), (2, 4108), (3, 4108), (4, 4108), (9, 4108), (14, 4108), (16, 4108), (23, 4108),
-                    (BASE, 4005), (CLIENT_CMD, 4108), (60005, 5001), (65535, 5001)):
+                    (BASE, 4005), (CLIENT_CMD, 4108), (60005, 4108), (60006, 5001), (65535, 5001)):
         asked[f"create of type {ty}"] = rsc, create(body, ty)
     asked |= {
         "create without a type, which is a notification": (4005, create(body, None)),
@@ -229,6 +229,12 @@ def commands(w):
     yield from both(w, "mecc: create below it", 4108, create({"sec:mecc": good}, CLIENT_CMD, path))
     yield from both(w, "mecc: create at the base", 4108, create({"sec:mecc": good}, CLIENT_CMD))
     yield from both(w, "mecc: delete", 4005, Primitive("DELETE", path))
+    cfg = path[:-3] + "cfg"
+    yield from both(w, "mecf: retrieve of none", 4004, Primitive("GET", cfg))
+    yield from both(w, "mecf: update", 4005, update(cfg, {"sec:mecf": {"ccfg": {}}}))
+    yield from both(w, "mecf: delete", 4005, Primitive("DELETE", cfg))
+    yield from both(w, "mecf: create", 4005, create({"sec:mecf": {"ccfg": {}}}, 60005, path[:-4]))
+    yield from both(w, "mecf: retrieve of another's", 4103, Primitive("GET", cfg), "other")
     for cmi in ("0", "2", "01", " 1", "1x", "x", "99999999999999999999"):
         yield from both(w, f"mecc: of another id {cmi}", 2004, update(path, {"sec:mecc": {"cmi": cmi, "cmst": 20}}))
     for name, primitive in {"retrieve": Primitive("GET", path), "update": update(path, {"sec:mecc": good}),

@@ -36,7 +36,9 @@ def operators(w):
                ("PUT", "/v1/applications/x", {}),
                ("DELETE", "/v1/applications/room", None), ("POST", "/v1/credentials", {}),
                ("DELETE", "/v1/credentials/x", None), ("POST", f"/v1/registrations/{w.registration}/commands", {}),
-               ("DELETE", f"/v1/registrations/{w.registration}/commands/2", None)]
+               ("DELETE", f"/v1/registrations/{w.registration}/commands/2", None),
+               ("PUT", f"/v1/registrations/{w.registration}/configuration", {}),
+               ("DELETE", f"/v1/registrations/{w.registration}/configuration", None)]
     installs = [("PUT", f"/v1/install-codes/{EUI}", {}), ("DELETE", f"/v1/install-codes/{w.eui}", None),
                 ("POST", "/v1/install-codes", {}),
                 ("POST", f"/v1/devices/{w.eui}/revoke", None), ("POST", f"/v1/devices/{w.eui}/rearm", None)]
@@ -72,7 +74,7 @@ ROUTES = {"install-codes": "GET POST", "install-codes/{eui}": "GET PUT DELETE", 
           "devices/{eui}": "GET", "devices/{eui}/revoke": "POST", "applications": "GET",
           "applications/room": "GET PUT DELETE", "credentials": "GET POST",
           "credentials/{kpm}": "GET DELETE", "registrations": "GET", "registrations/{ri}": "GET",
-          "registrations/{ri}/commands": "GET POST", "registrations/{ri}/commands/1": "DELETE", "audit": "GET", "events": "GET"}
+          "registrations/{ri}/commands": "GET POST", "registrations/{ri}/commands/1": "DELETE", "registrations/{ri}/configuration": "GET PUT DELETE", "audit": "GET", "events": "GET"}
 
 
 def routes(w):
@@ -272,6 +274,21 @@ def commands(w):
                                ("unknown member", {**DEV_CFG, "zap": 1}, "400 unknown-member zap"),
                                ("an array", [DEV_CFG], "400 bad-type"), ("twice a member", b'{"cmdClassID":2,"cmdClassID":2}', "400")):
         yield row(name, body, expect)
+    cfg = {"fqdn": "mef.example.org", "adminFQDN": "sp.example.org"}
+    for name, change, expect in (("empty", None, "400 missing fqdn"), ("no FQDN", {"fqdn": "x"}, "400 bad-value fqdn"),
+                                 ("a URI", {"fqdn": "https://mef.example.org"}, "400 bad-value fqdn"),
+                                 ("FQDN null", {"fqdn": None}, "400 bad-value fqdn"),
+                                 ("no stakeholder", {"adminFQDN": "a b.c"}, "400 bad-value adminFQDN"),
+                                 ("time in RFC 3339", {"expirationTime": "2040-01-01T00:00:00Z"}, "400 bad-value expirationTime"),
+                                 ("labels as text", {"labels": "x"}, "400 bad-value labels"),
+                                 ("17 labels", {"labels": ["x"] * 17}, "400 bad-value labels"),
+                                 *((f"{port} {n}", {port: n}, f"400 bad-value {port}") for port in ("httpPort", "coapPort", "websocketPort")
+                                   for n in (0, -1, 65536, 1.5, "443")), ("unknown member", {"zap": 1}, "400 unknown-member zap")):
+        body = {} if change is None else {**cfg, **change}
+        yield row(f"configuration, {name}", body, expect, "PUT", f"registrations/{w.registration}/configuration")
+    yield row("configuration of no registration", cfg, "404 not-found", "PUT", f"registrations/{w.own}/configuration")
+    yield row("configuration that is none", None, "404 not-found", "GET", f"registrations/{w.registration}/configuration")
+    yield row("delete of no configuration", None, "404 not-found", "DELETE", f"registrations/{w.registration}/configuration")
     yield row("no body", None, "400 body-missing")
     yield row("for no registration", DEV_CFG, "404 not-found", at=f"registrations/{'0' * 32}/commands")
     yield row("for a key", DEV_CFG, "404 not-found", at=f"registrations/{w.own}/commands")
