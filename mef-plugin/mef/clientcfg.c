@@ -1,5 +1,6 @@
-/* MEFClientCfg: what the stakeholder wants a client to be configured with, for it to retrieve (TS-0003 8.3.5.2.4). The public
- * texts have no type of that name; it is a clientRegCfg here, which they have for a MEF client's configuration. */
+/* MEFClientCfg: what the stakeholder wants a client to be configured with, for it to retrieve (TS-0003 8.3.5.2.4). The
+ * public texts have no type of that name; it is a clientRegCfg here, which they have for a MEF client's configuration.
+ */
 #include "mef-plugin/mef/call.h"
 #include "mef-plugin/mef/when.h"
 

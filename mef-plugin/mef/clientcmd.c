@@ -1,5 +1,5 @@
-/* mefClientCmd: what a client is to do next. One below each mefClientReg, made by the MEF and gone with it; the client asks
- * by a Retrieve, reports by an Update, whose answer tells the next (TS-0003 8.3.4.6, 8.3.9). */
+/* mefClientCmd: what a client is to do next. One below each mefClientReg, made by the MEF and gone with it; the client
+ * asks by a Retrieve, reports by an Update, whose answer tells the next (TS-0003 8.3.4.6, 8.3.9). */
 #include "mef-plugin/mef/call.h"
 #include "mef-plugin/mef/command.h"
 #include "mef-plugin/mef/when.h"
@@ -210,14 +210,19 @@ static cJSON *current_description(const struct mef *m, const struct commands *s)
     return s->state.no_more ? no_more(m) : cJSON_Parse(first(s, COMMAND_ISSUED)->text);
 }
 
+/* NULL: out of memory; the command is told again when it is asked for. */
 static cJSON *to_json(const struct mef *m, const struct res *r, int status)
 {
     const struct commands *s = r->commands;
     char id[24];
-    cJSON *o = child_json(r, &clientcmd_type, s->modified);
+    cJSON *o = child_json(r, &clientcmd_type, s->modified), *description = current_description(m, s);
     snprintf(id, sizeof id, "%llu", (unsigned long long)s->state.current);
-    cJSON_AddStringToObject(o, MEF_SN_CMD_ID, id);
-    cJSON_AddItemToObject(o, MEF_SN_CMD_DESCRIPTION, current_description(m, s));
+    if (description == NULL || cJSON_AddStringToObject(o, MEF_SN_CMD_ID, id) == NULL ||
+        !cJSON_AddItemToObject(o, MEF_SN_CMD_DESCRIPTION, description)) {
+        cJSON_Delete(description);
+        cJSON_Delete(o);
+        return NULL;
+    }
     cJSON_AddNumberToObject(o, MEF_SN_CMD_STATUS, status);
     return o;
 }
@@ -347,7 +352,10 @@ static cJSON *command_json(const struct command *c)
     cJSON *o = cJSON_CreateObject();
     snprintf(text, sizeof text, "%llu", (unsigned long long)c->id);
     cJSON_AddStringToObject(o, "id", text);
-    cJSON_AddStringToObject(o, "state", c->status == WAITING ? "waiting" : c->status == COMMAND_ISSUED ? "issued" : "done");
+    cJSON_AddStringToObject(o, "state",
+                            c->status == WAITING          ? "waiting"
+                            : c->status == COMMAND_ISSUED ? "issued"
+                                                          : "done");
     if (c->status > COMMAND_ISSUED)
         cJSON_AddNumberToObject(o, "result", c->status);
     when_print_rfc3339(c->since, text);

@@ -13,8 +13,8 @@ struct command_step command_step(struct command_state s, uint64_t waiting, uint6
     struct command_step o = {.next = s, .status = COMMAND_ISSUED, .accepted = updated != 0 && updated == s.current};
     bool open = s.current != 0 && !o.accepted;
     if (open && !s.no_more) {
-        /* No word came of it: this one again, and nothing else until then. A report on another command (an Update that is
-         * sent again because its answer was lost) counts as none. */
+        /* No word came of it: this one again, and nothing else until then. A report on another command (an Update that
+         * is sent again because its answer was lost) counts as none. */
         o.status = COMMAND_REISSUED;
     } else if (waiting != 0) {
         o.next.current = waiting;
@@ -34,20 +34,20 @@ static const struct {
     unsigned classes;
 } reports[] = {
     {COMMAND_OK, ANY},
-    {40, ANY},                         /* REPEATED_CMD_ID */
-    {41, ANY},                         /* CLASS_NOT_SUPPORTED */
-    {42, ANY},                         /* BAD_ARGUMENTS */
+    {40, ANY},                           /* REPEATED_CMD_ID */
+    {41, ANY},                           /* CLASS_NOT_SUPPORTED */
+    {42, ANY},                           /* BAD_ARGUMENTS */
     {43, ANY & ~CLASS(COMMAND_NO_MORE)}, /* UNACCEPTABLE_ARGUMENTS */
-    {100, CLASS(COMMAND_CERT_PROV)},   /* CERT_PROV_SERVER_ERROR */
-    {101, CLASS(COMMAND_CERT_PROV)},   /* CERT_PROV_CLIENT_ERROR */
-    {201, CLASS(COMMAND_DEV_CFG)},     /* DEV_CFG_SERVER_ERROR */
-    {202, CLASS(COMMAND_DEV_CFG)},     /* DEV_CFG_CLIENT_ERROR */
-    {300, CLASS(COMMAND_MO_NODE)},     /* MO_NODE_NOT_FOUND */
-    {301, CLASS(COMMAND_MO_NODE)},     /* MO_NODE_TYPE_CONFLICT */
-    {302, CLASS(COMMAND_MO_NODE)},     /* MO_NODE_BAD_ARGS */
-    {303, CLASS(COMMAND_MO_NODE)},     /* MO_NODE_UNACCEPTABLE_ARGS */
-    {304, CLASS(COMMAND_MO_NODE)},     /* MO_NODE_INCONSISTENT_CONFIG */
-    {305, CLASS(COMMAND_MO_NODE)},     /* MO_NODE_EXECUTION_ERROR */
+    {100, CLASS(COMMAND_CERT_PROV)},     /* CERT_PROV_SERVER_ERROR */
+    {101, CLASS(COMMAND_CERT_PROV)},     /* CERT_PROV_CLIENT_ERROR */
+    {201, CLASS(COMMAND_DEV_CFG)},       /* DEV_CFG_SERVER_ERROR */
+    {202, CLASS(COMMAND_DEV_CFG)},       /* DEV_CFG_CLIENT_ERROR */
+    {300, CLASS(COMMAND_MO_NODE)},       /* MO_NODE_NOT_FOUND */
+    {301, CLASS(COMMAND_MO_NODE)},       /* MO_NODE_TYPE_CONFLICT */
+    {302, CLASS(COMMAND_MO_NODE)},       /* MO_NODE_BAD_ARGS */
+    {303, CLASS(COMMAND_MO_NODE)},       /* MO_NODE_UNACCEPTABLE_ARGS */
+    {304, CLASS(COMMAND_MO_NODE)},       /* MO_NODE_INCONSISTENT_CONFIG */
+    {305, CLASS(COMMAND_MO_NODE)},       /* MO_NODE_EXECUTION_ERROR */
 };
 
 static unsigned reported_by(int64_t status)

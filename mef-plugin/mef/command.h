@@ -20,13 +20,14 @@ struct command_state {
 };
 
 struct command_step {
-    struct command_state next; /* its `current` is what the client is told; differs from before if this has to be stored */
-    int status;                /* ..and how: COMMAND_ISSUED or COMMAND_REISSUED */
-    bool accepted;             /* the Update was for the current one: its result counts */
+    struct command_state
+        next;      /* its `current` is what the client is told; differs from before if this has to be stored */
+    int status;    /* ..and how: COMMAND_ISSUED or COMMAND_REISSUED */
+    bool accepted; /* the Update was for the current one: its result counts */
 };
 
-/* The client asks by a Retrieve (updated 0), or reports on a command by an Update and so asks for the next. waiting: the
- * first id that waits, 0: none does. */
+/* The client asks by a Retrieve (updated 0), or reports on a command by an Update and so asks for the next. waiting:
+ * the first id that waits, 0: none does. */
 struct command_step command_step(struct command_state s, uint64_t waiting, uint64_t updated);
 
 /* May a client report this of a command of this class? */

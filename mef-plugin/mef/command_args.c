@@ -147,7 +147,8 @@ enum { CLASS_ID, CMD_ARGS, TARGET_ID, MEMBERS };
 static const struct attr members[MEMBERS] = {
     [CLASS_ID] = {MEF_LN_CMD_CLASS, ATTR_NUMBER, ATTR_MAN, ATTR_NP, COMMAND_CLASSES - 1},
     [CMD_ARGS] = {MEF_LN_CMD_ARGS, ATTR_OBJECT, ATTR_MAN, ATTR_NP, 0},
-    [TARGET_ID] = {MEF_LN_TARGET_ID, ATTR_TEXT, ATTR_OPT, ATTR_NP, MEF_MAX_ID}, /* when a node is the client: for whom */
+    [TARGET_ID] = {MEF_LN_TARGET_ID, ATTR_TEXT, ATTR_OPT, ATTR_NP,
+                   MEF_MAX_ID}, /* when a node is the client: for whom */
 };
 
 bool command_check(const struct mef *m, const cJSON *in, enum command_class *class, struct mef_result *r)
@@ -171,6 +172,6 @@ enum command_class command_class_of(const cJSON *description)
 {
     const cJSON *class = cJSON_GetObjectItemCaseSensitive(description, MEF_LN_CMD_CLASS);
     return cJSON_IsNumber(class) && class->valueint > 0 && class->valueint < COMMAND_CLASSES
-               ? (enum command_class)class->valueint
+               ? (enum command_class) class->valueint
                : COMMAND_NO_MORE;
 }
