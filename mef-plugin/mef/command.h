@@ -19,10 +19,10 @@ struct command_state {
     bool no_more;     /* that one is a NO_MORE_COMMANDS */
 };
 
+/* What the client is told is next.current, as this status. It has to be stored before, if it differs from what was. */
 struct command_step {
-    struct command_state
-        next;      /* its `current` is what the client is told; differs from before if this has to be stored */
-    int status;    /* ..and how: COMMAND_ISSUED or COMMAND_REISSUED */
+    struct command_state next;
+    int status;    /* COMMAND_ISSUED or COMMAND_REISSUED */
     bool accepted; /* the Update was for the current one: its result counts */
 };
 
