@@ -79,6 +79,16 @@ void call_location(struct call *c, const char *ri)
     c->rsp.location = c->location;
 }
 
+/* Conformance: R-6 | TS-0003 8.3.5.2.4 | shown by: test_procedures.py:test_another_clients_registration */
+/* Conformance: R-6 | TS-0003 8.3.5.2.4 | shown by: mmef_rows.py:mecr: retrieve of another's */
+bool call_owner(struct call *c, const struct res *r)
+{
+    if (strcmp(r->owner, c->who.id) == 0)
+        return true;
+    call_refused(c, "registration.access", r->ri, "not-owner");
+    return call_fail(c, ST_NO_PRIVILEGE, "not-owner", NULL, "the registration is another client's");
+}
+
 /* Conformance: R-2 | TS-0003 8.3.5.1 | shown by: test_procedures.py:test_two_stakeholders */
 bool call_stakeholder(struct call *c, const char *admin)
 {

@@ -1,7 +1,7 @@
 /* Credentials: what a peer proves in the handshake, and whom it then is. A KpmID names one pre-shared key (Kpm); the
  * key itself is in the vault. A subjectAltName (SAN) is proved by a certificate; whose word is good for that, says the
  * host's configuration. */
-#include "mef-plugin/mef/internal.h"
+#include "mef-plugin/mef/resource.h"
 #include "mef-plugin/mef/when.h"
 
 #include <openssl/crypto.h>
@@ -462,6 +462,15 @@ void mef_credential_create(struct mef *m, struct store_txn *t, const char *admin
     OPENSSL_cleanse(kpm, sizeof kpm);
 }
 
+/* Does the stakeholder know this client by another credential? */
+static bool is_known(const struct mef *m, const char *admin, const char *id)
+{
+    for (const struct credential *c = m->credentials; c != NULL; c = c->hh.next)
+        if (strcmp(c->id, id) == 0 && strcmp(c->admin, admin) == 0)
+            return true;
+    return false;
+}
+
 void mef_credential_delete(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *name,
                            struct mef_result *r)
 {
@@ -477,8 +486,9 @@ void mef_credential_delete(struct mef *m, struct store_txn *t, const char *admin
     else
         vault_delete(m->d.vault, t, c->key);
     HASH_DEL(m->credentials, c);
+    bool withdrawn = is_known(m, c->admin, c->id) || commands_withdraw(m, t, c->admin, c->id);
     credential_free(c);
-    r->st = ST_DELETED;
+    r->st = withdrawn ? ST_DELETED : ST_INTERNAL;
 }
 
 cJSON *mef_credential_get(struct mef *m, const char *admin, const char *name)

@@ -29,7 +29,8 @@ struct mef {
     char *sp_id;  /* "//sp.example.com" */
     char *cse_id; /* "/in-cse": completes AE-IDs that begin with 'C' */
     int64_t max_key_ms, max_registration_ms;
-    size_t max_resources, max_client_keys, max_credentials, max_applications, max_policies;
+    size_t max_resources, max_client_keys, max_credentials, max_applications, max_policies, max_client_commands;
+    int64_t retry_s; /* a client without commands asks again after so long */
     int64_t started;
     struct credential *credentials;   /* by name; of a PSK its KpmID */
     struct proof *proofs;             /* those of them that are proved by certificate, by SAN */

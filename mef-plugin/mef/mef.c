@@ -19,13 +19,16 @@ const struct conf_option mef_options[] = {
      "longest life of a client registration, seconds"},
     {"mef", "max-registrations", CONF_INT, "1000000", 1, 100000000, "client and key registrations together"},
     {"mef", "max-keys-per-client", CONF_INT, "10000", 1, 100000000, "key registrations of one client"},
+    {"mef", "max-commands-per-client", CONF_INT, "16", 1, 32, "commands that wait for one client"},
+    {"mef", "retry-duration", CONF_INT, "3600", 1, 31536000,
+     "a client for which there is no command asks again after so many seconds"},
     {"mef", "max-credentials", CONF_INT, "1000000", 1, 100000000, "credentials of clients and gateways"},
     {"mef", "max-applications", CONF_INT, "100000", 1, 10000000, "applications"},
     {"mef", "max-policies", CONF_INT, "200", 1, 10000, "policy rules of one stakeholder"},
     {NULL, NULL, CONF_STRING, NULL, 0, 0, NULL},
 };
 
-static const struct res_type *const types[] = {&clientreg_type, &keyreg_type, NULL};
+static const struct res_type *const types[] = {&clientreg_type, &clientcmd_type, &clientcfg_type, &keyreg_type, NULL};
 
 /* --- opening ------------------------------------------------------------------------------------------------------ */
 
@@ -81,6 +84,8 @@ static bool read_options(struct mef *m, char *err, size_t errlen)
     m->max_registration_ms = conf_int(c, "mef", "max-registration-lifetime") * 1000;
     m->max_resources = (size_t)conf_int(c, "mef", "max-registrations");
     m->max_client_keys = (size_t)conf_int(c, "mef", "max-keys-per-client");
+    m->max_client_commands = (size_t)conf_int(c, "mef", "max-commands-per-client");
+    m->retry_s = conf_int(c, "mef", "retry-duration");
     m->max_credentials = (size_t)conf_int(c, "mef", "max-credentials");
     m->max_applications = (size_t)conf_int(c, "mef", "max-applications");
     m->max_policies = (size_t)conf_int(c, "mef", "max-policies");
@@ -105,8 +110,10 @@ struct mef *mef_open(const struct mef_deps *d, char *err, size_t errlen)
         mef_close(m);
         return NULL;
     }
-    if (!credentials_load(m) || !applications_load(m) || !rules_load(m) || !resources_open(m)) {
-        snprintf(err, errlen, "mef: a stored credential, application, rule or registration can not be read");
+    if (!credentials_load(m) || !applications_load(m) || !rules_load(m) || !resources_open(m) || !commands_load(m) ||
+        !configurations_load(m)) {
+        snprintf(err, errlen,
+                 "mef: a stored credential, application, rule or registration, or what belongs to one, can not be read");
         mef_close(m);
         return NULL;
     }
@@ -215,6 +222,21 @@ static const struct res_type *type_of(int ty)
     return *t;
 }
 
+static bool is_child(int ty)
+{
+    const struct res_type *t = type_of(ty);
+    return t != NULL && t->child != NULL;
+}
+
+/* What has this name below a mefClientReg. */
+static const struct res_type *child_of(const struct res *r, const char *name)
+{
+    const struct res_type *const *t = types;
+    while (*t != NULL && ((*t)->child == NULL || strcmp((*t)->child, name) != 0))
+        t++;
+    return r->ty == MEF_TY_CLIENT_REG ? *t : NULL;
+}
+
 /* The primitive content of a create or update: one root member of the type's name. */
 static bool read_content(struct call *c, const struct res_type *t, struct attr_value v[MAX_ATTRS])
 {
@@ -250,7 +272,7 @@ static void create(struct call *c)
         call_fail(c, ST_BAD_REQUEST, "type-missing", M2M_SN_RESOURCE_TYPE, "a create needs a resource type");
     else if (c->req->ty == MEF_TY_BASE)
         call_fail(c, ST_NOT_ALLOWED, "not-allowed", M2M_SN_RESOURCE_TYPE, "the MEFBase is made by the operator");
-    else if (t == NULL && c->req->ty < MEF_TY_BASE)
+    else if ((t == NULL && c->req->ty < MEF_TY_BASE) || is_child(c->req->ty))
         call_fail(c, ST_INVALID_CHILD, "invalid-child", M2M_SN_RESOURCE_TYPE,
                   "this resource type does not belong below the MEFBase");
     else if (t == NULL)
@@ -384,41 +406,44 @@ static void update(struct call *c, const struct res_type *t, struct res *r)
     call_fail(c, ST_BAD_REQUEST, "empty", NULL, "an update needs at least one attribute");
 }
 
-/* Conformance: C-1 C-2 C-3 C-4 C-5 C-6 C-7 C-8 C-9 | TS-0003 8.3.4.6, 8.3.9 | missing: client commands */
-static void handle_resource(struct call *c, const char *ri)
+/* child: what is asked for below it, NULL: nothing. */
+static void handle_resource(struct call *c, const char *ri, const char *child)
 {
     struct res *r = res_find(c->m, ri);
+    const struct res_type *t = NULL;
     struct mef_principal who = {.role = MEF_ROLE_NONE};
-    if (r != NULL)
+    if (r != NULL) {
+        t = child == NULL ? type_of(r->ty) : child_of(r, child);
         who = mef_principal_of(c->m, &c->req->peer, r->admin, c->who.id);
+    }
     /* The object of a stakeholder who does not know this client does not exist for it. */
-    if (who.role == MEF_ROLE_NONE) {
+    if (t == NULL || who.role == MEF_ROLE_NONE) {
         c->seq = store_last(c->m->d.store);
         call_fail(c, ST_NOT_FOUND, "not-found", NULL, "there is no such resource");
         return;
     }
     c->who = who;
-    const struct res_type *t = type_of(r->ty);
-    if (!read_params(c))
-        return;
     c->seq = mef_settle(c->m, &r->seq);
+    if (!read_params(c) || (child != NULL && !call_owner(c, r)))
+        return;
     if (c->req->op == CSE_RETRIEVE)
         t->retrieve(c, r);
-    else if (c->req->op == CSE_UPDATE)
+    else if (c->req->op == CSE_UPDATE && t->update != NULL)
         update(c, t, r);
-    else if (c->req->op == CSE_DELETE)
+    else if (c->req->op == CSE_DELETE && t->remove != NULL)
         t->remove(c, r);
-    else if (c->req->op == CSE_CREATE && c->req->ty == MEF_TY_CLIENT_CMD && r->ty == MEF_TY_CLIENT_REG)
-        call_fail(c, ST_NOT_IMPLEMENTED, "not-implemented", M2M_SN_RESOURCE_TYPE, "commands are not served");
+    else if (c->req->op == CSE_CREATE && t == &clientreg_type && is_child(c->req->ty))
+        call_fail(c, ST_NOT_ALLOWED, "not-allowed", M2M_SN_RESOURCE_TYPE, "the MEF makes these");
     else if (c->req->op == CSE_CREATE)
         call_fail(c, ST_INVALID_CHILD, "invalid-child", M2M_SN_RESOURCE_TYPE,
                   "this resource has no children of that type");
     else
-        call_fail(c, ST_NOT_ALLOWED, "not-allowed", NULL, "this resource is not notified");
+        call_fail(c, ST_NOT_ALLOWED, "not-allowed", NULL, "this resource does not take this operation");
 }
 
-/* The id behind "base/", in lower case (hexBinary is compared without regard to case); false: too long or deeper. */
-static bool resource_id(const struct mef *m, const char *path, char ri[MEF_RELKEYID])
+/* The id behind "base/", in lower case (hexBinary is compared without regard to case), and the child behind that: of the
+ * resource by its name, "id/child", or by its own id, "id-child". False: neither. */
+static bool resource_id(const struct mef *m, const char *path, char ri[MEF_RELKEYID], const char **child)
 {
     size_t n = strlen(m->base);
     if (strncmp(path, m->base, n) != 0 || path[n] != '/')
@@ -427,7 +452,8 @@ static bool resource_id(const struct mef *m, const char *path, char ri[MEF_RELKE
     for (n = 0; path[n] != '\0' && path[n] != '/' && n < MEF_RELKEYID - 1; n++)
         ri[n] = path[n] >= 'A' && path[n] <= 'Z' ? (char)(path[n] - 'A' + 'a') : path[n];
     ri[n] = '\0';
-    return n > 0 && path[n] == '\0';
+    *child = path[n] == '\0' ? NULL : path + n + 1;
+    return n > 0 && (path[n] == '\0' || path[n] == '/' || path[n] == '-');
 }
 
 /* Conformance: K-11 | TS-0008 6, TS-0009 6 | shown by: test_procedures.py:test_the_other_binding */
@@ -436,11 +462,12 @@ void mef_handle(struct mef *m, struct cse_request *req)
 {
     struct call c = {.m = m, .req = req, .rsp = {.status = ST_INTERNAL}};
     char ri[MEF_RELKEYID];
+    const char *child;
     if (authenticated(&c)) {
         if (strcmp(req->path, m->base) == 0)
             handle_base(&c);
-        else if (resource_id(m, req->path, ri))
-            handle_resource(&c, ri);
+        else if (resource_id(m, req->path, ri, &child))
+            handle_resource(&c, ri, child);
         else
             call_fail(&c, ST_NOT_FOUND, "not-found", NULL, "there is no such resource");
     }

@@ -93,6 +93,21 @@ cJSON *mef_policy_list(struct mef *m, const char *admin, const char *after, unsi
 /* May this client take counters for a device at this gateway (0: at none), as far as the rules go? */
 bool mef_policy_ticket(struct mef *m, const struct mef_principal *p, const struct cse_peer *peer, eui64_t gateway);
 
+/* --- registrations and their commands (admin REST) --- */
+/* Client registrations of the stakeholder, by id; at most `limit` above `after`. */
+cJSON *mef_registration_list(struct mef *m, const char *admin, const char *after, unsigned limit);
+cJSON *mef_registration_get(struct mef *m, const char *admin, const char *id); /* NULL: none */
+/* The commands of one: the last done, the one issued, those that wait. NULL: no such registration. */
+cJSON *mef_command_list(struct mef *m, const char *admin, const char *id);
+/* `in` is a cmdDescription (TS-0003 12), for the client to do after those that wait. */
+void mef_command_create(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *id, const cJSON *in, struct mef_result *r);
+/* What the client is to be configured with: a clientRegCfg (TS-0003 12). NULL: none. */
+cJSON *mef_configuration_get(struct mef *m, const char *admin, const char *id);
+void mef_configuration_put(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *id, const cJSON *in, struct mef_result *r);
+void mef_configuration_delete(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *id, struct mef_result *r);
+/* Withdraw one that is not done yet. */
+void mef_command_delete(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *id, const char *command, struct mef_result *r);
+
 /* --- key registrations made by the EG ----------------------------------------------------------------------------- */
 struct mef_keyreg_new {
     const char *admin;

@@ -281,6 +281,8 @@ void res_free(struct res *r)
 {
     if (r == NULL)
         return;
+    commands_free(r->commands);
+    configuration_free(r->configuration);
     strings_free(&r->labels);
     strings_free(&r->targets);
     free(r->application);
@@ -322,6 +324,8 @@ bool res_changed(struct mef *m, struct store_txn *t, struct res *r, struct strin
 void res_drop(struct mef *m, struct store_txn *t, struct res *r)
 {
     store_del(t, table_of(r), span_str(r->ri));
+    commands_drop(t, r);
+    configuration_drop(t, r);
     /* A key that the MEF itself published belongs to the device it was made for. */
     if (r->ty == MEF_TY_KEY_REG && strcmp(r->owner, m->fqdn) != 0)
         vault_delete(m->d.vault, t, r->key);
@@ -353,12 +357,18 @@ static void sweep(void *user)
 
 /* --- finding ------------------------------------------------------------------------------------------------------ */
 
+struct res *res_at(const struct mef *m, struct span ri)
+{
+    struct res *r = NULL;
+    HASH_FIND(hh, m->resources->by_id, ri.p, ri.n, r);
+    return r;
+}
+
 /* Conformance: R-5 | TS-0003 8.3.5.2.3 | shown by: test_procedures.py:test_expired */
 /* Conformance: K-6 | TS-0003 8.3.5.2.8 | shown by: test_procedures.py:test_expired */
 struct res *res_find(const struct mef *m, const char *ri)
 {
-    struct res *r = NULL;
-    HASH_FIND_STR(m->resources->by_id, ri, r);
+    struct res *r = res_at(m, span_str(ri));
     return r != NULL && r->expires > mef_now(m) ? r : NULL;
 }
 

@@ -17,6 +17,7 @@ import jsonschema
 import yaml
 
 from common import DOCS, ROOT, main
+from mmef import Client
 from stack import AE_ID, FQDN, Stack, install_code, random_eui64, write_private
 
 METHODS = ["get", "put", "post", "delete", "patch"]
@@ -380,6 +381,43 @@ def credentials(w: Walk):
     w.ask("DELETE", one, want=404)
 
 
+def registrations(w: Walk):
+    ae = w.stack.ae
+    client = Client(w.stack, ("https", "psk"), AE_ID, FQDN, ("-psk_identity", ae["kpmId"], "-psk", ae["kpm"]))
+    ri = client.register(lbl=["x"]).pc["ri"]
+    for query, status in (("", 200), (f"?limit=1&after={'0' * 32}", 200), ("?limit=x", 400)):
+        w.ask("GET", "/v1/registrations" + query, want=status)
+    one, commands = f"/v1/registrations/{ri}", f"/v1/registrations/{ri}/commands"
+    w.ask("GET", one, want=200)
+    w.ask("GET", one, want=404, token=w.tokens["rival"])
+    config = {"cmdClassID": 2, "cmdArgs": {"devCfgCmdArgs": {"deviceConfigURI": f"3:coaps://{FQDN}/dm"}}}
+    examples = w.doc.tree["paths"]["/v1/registrations/{id}/commands"]["post"]["requestBody"]["content"]["application/json"]["examples"]
+    for body, status in ((examples["object"]["value"], 201), (config, 201), ({**config, "targetID": "C1"}, 201),
+                         (examples["certificate"]["value"], 400), (examples["device configuration"]["value"], 400),
+                         ({}, 400), ({**config, "cmdClassID": 0}, 400), ({**config, "cmdClassID": 1}, 400), ({**config, "zap": 1}, 400)):
+        w.ask("POST", commands, body, status)
+    w.ask("POST", commands, config, 404, token=w.tokens["rival"])
+    w.ask("GET", commands, want=200)
+    first = client.ask("GET", f"mef/{ri}/cmd").pc["cmi"]
+    client.ask("PUT", f"mef/{ri}/cmd", content={"sec:mecc": {"cmi": first, "cmst": 304}})
+    states = [row["state"] for row in w.ask("GET", commands, want=200)]
+    assert states == ["done", "issued", "waiting"], states
+    for command, status in (("2", 204), ("2", 404), ("1", 404), ("x", 404)):
+        w.ask("DELETE", f"{commands}/{command}", want=status)
+    given = {"fqdn": FQDN, "adminFQDN": "sp.example.com", "labels": ["x"], "expirationTime": "20400101T000000", "coapPort": 5684}
+    w.ask("GET", one + "/configuration", want=404)
+    for body, status in ((given, 201), (given, 200), ({}, 400), ({**given, "fqdn": "x"}, 400), ({**given, "httpPort": 0}, 400)):
+        w.ask("PUT", one + "/configuration", body, status)
+    w.ask("PUT", one + "/configuration", given, 404, token=w.tokens["rival"])
+    w.ask("GET", one + "/configuration", want=200)
+    for status in (204, 404):
+        w.ask("DELETE", one + "/configuration", want=status)
+    for _ in range(15):
+        w.ask("POST", commands, config, 201)
+    w.ask("POST", commands, config, 429)
+    client.close()
+
+
 def everywhere(w: Walk):
     """What holds for every operation: tokens, roles, unknown parameters; methods and paths that are not there."""
     for path, method, op in list(w.doc.operations()):
@@ -456,7 +494,8 @@ def walk_all(c, doc, build, folder) -> list:
         stack.wait_state(eui, "enrolled", 30)
         joiner.stop(signal.SIGKILL)
         w = new_walk(doc, stack)
-        for part in (install_codes, gateways, lambda w: devices(w, eui), applications, policies, credentials, everywhere, audit):
+        for part in (install_codes, gateways, lambda w: devices(w, eui), applications, policies, credentials, registrations, everywhere,
+                     audit):
             part(w)
         w.report(c, "operator REST")
         s = new_walk(doc, stack)

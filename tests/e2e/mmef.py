@@ -13,7 +13,7 @@ from coapclient import (ACCEPT, BLOCK1, BLOCK2, CBOR, CONTENT_FORMAT, DELETE, GE
                         HandshakeRefused, cbor, uint)
 
 LOCATION_PATH, BLOCK = 8, 512  # of both sides: 2^(5 + 4)
-TY_CLIENT_REG, TY_CLIENT_CMD, TY_KEY_REG = 60002, 60003, 60004
+TY_CLIENT_REG, TY_CLIENT_CMD, TY_KEY_REG, TY_CLIENT_CFG = 60002, 60003, 60004, 60005
 SUITES = {("coaps", "psk"): "PSK-AES128-CCM8:@SECLEVEL=0", ("coaps", "certificate"): "ECDHE-ECDSA-AES128-CCM8:@SECLEVEL=0",
           ("https", "psk"): "PSK-AES128-CBC-SHA256", ("https", "certificate"): "ECDHE-ECDSA-AES128-SHA256"}
 MEDIA = {JSON: "application/vnd.onem2m-res+json", CBOR: "application/vnd.onem2m-res+cbor"}

@@ -98,7 +98,7 @@ class Procedures(Clients):
     def test_registration(self):
         c = self.client()
         made = self.said(c.register(lbl=["room:1"]), 2001)
-        self.assertEqual(set(made.pc), {"ty", "ri", "rn", "pi", "ct", "lt", "et", "lbl", "adfq", "srci"})
+        self.assertEqual(set(made.pc), {"ty", "ri", "rn", "pi", "ct", "lt", "et", "lbl", "adfq", "srci", "ch"})
         self.assertEqual((made.pc["ty"], made.pc["srci"], made.pc["adfq"], made.pc["lbl"]), (TY_CLIENT_REG, c.id, ADMIN, ["room:1"]))
         self.assertLess(made.pc["et"], "20991231T235959")  # no longer than the MEF allows
         self.assertEqual(made.location, "mef/" + made.pc["ri"])

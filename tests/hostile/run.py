@@ -86,6 +86,7 @@ class World:
                               b'{"sec:skr":{"et":"20500101T000000","adfq":"%s","suid":24,'
                               b'"tgis":["%s"],"kv":"AAECAwQFBgcICQoLDA0ODw=="}}' % (ADMIN.encode(), OTHER_AE.encode()),
                               origin=AE_ID)
+        client.request(1, f"mef/{self.registration}/cmd", origin=AE_ID)  # its command 1: NO_MORE_COMMANDS
         self.own = re.search(rb'"ri":"([0-9a-f]+)"', made.payload)[1].decode()
         client.close()
 

@@ -391,7 +391,7 @@ static void test_registration(void **state)
     assert_int_equal(ask(&w, &p.a, CSE_UPDATE, path, -1, "{'sec:mecr':{'lbl':null}}", NULL, 0), ST_UPDATED);
     assert_int_equal(ask(&w, &p.a, CSE_UPDATE, path, -1, "{'sec:mecr':{}}", NULL, 0), ST_BAD_REQUEST);
     assert_int_equal(ask(&w, &p.b, CSE_UPDATE, path, -1, "{'sec:mecr':{'et':'20270201T000000'}}", NULL, 0), ST_NO_PRIVILEGE);
-    assert_int_equal(ask(&w, &p.a, CSE_CREATE, path, MEF_TY_CLIENT_CMD, "{'sec:mecc':{}}", NULL, 0), ST_NOT_IMPLEMENTED);
+    assert_int_equal(ask(&w, &p.a, CSE_CREATE, path, MEF_TY_CLIENT_CMD, "{'sec:mecc':{}}", NULL, 0), ST_NOT_ALLOWED);
     assert_int_equal(ask(&w, &p.a, CSE_CREATE, path, MEF_TY_KEY_REG, "{'sec:skr':{}}", NULL, 0), ST_INVALID_CHILD);
     world_close(&w);
     world_open(&w, *state); /* it is durable */
@@ -485,7 +485,7 @@ static void test_malformed(void **state)
     } rows[] = {
         {CSE_CREATE, "mef", -1, "{'sec:mecr':{'et':'" LATER "','adfq':'sp.example.com'}}", ST_BAD_REQUEST},
         {CSE_CREATE, "mef", MEF_TY_BASE, "{}", ST_NOT_ALLOWED},
-        {CSE_CREATE, "mef", MEF_TY_CLIENT_CMD, "{'sec:mecc':{}}", ST_NOT_IMPLEMENTED},
+        {CSE_CREATE, "mef", MEF_TY_CLIENT_CMD, "{'sec:mecc':{}}", ST_INVALID_CHILD},
         {CSE_CREATE, "mef", 3, "{'m2m:cnt':{}}", ST_INVALID_CHILD},
         {CSE_CREATE, "mef", 60009, "{'x':{}}", ST_NOT_IMPLEMENTED},
         {CSE_UPDATE, "mef", -1, "{'sec:MEFB':{'lbl':[]}}", ST_NOT_ALLOWED},
@@ -979,6 +979,130 @@ static void test_options(void **state)
     world_close(&w);
 }
 
+/* --- commands ----------------------------------------------------------------------------------------------------- */
+
+static const char *commands_of(const struct world *w, char uri[128])
+{
+    const cJSON *child = cJSON_GetArrayItem(member(attrs(w), "ch"), 0);
+    assert_int_equal(member(child, "typ")->valueint, MEF_TY_CLIENT_CMD);
+    snprintf(uri, 128, "%.120s", text_of(child, "val"));
+    return uri;
+}
+
+static enum st report(struct world *w, const struct who *who, const char *uri, const char *cmd, int status)
+{
+    char body[200];
+    snprintf(body, sizeof body, "{'sec:mecc':{'cmi':'%s','cmst':%d}}", cmd, status);
+    return ask(w, who, CSE_UPDATE, uri, -1, body, NULL, 0);
+}
+
+#define DEV_CFG "{'cmdClassID':2,'cmdArgs':{'devCfgCmdArgs':{'deviceConfigURI':'1:https://mef.example.com/%d'}}}"
+
+static enum st order(struct world *w, const char *uri, int n)
+{
+    char ri[33], text[128];
+    struct mef_result r = {0};
+    snprintf(ri, sizeof ri, "%.32s", uri + strlen("mef/"));
+    snprintf(text, sizeof text, DEV_CFG, n);
+    cJSON *in = json(text);
+    WITH_TXN(w, mef_command_create(w->mef, t, ADMIN, "operator:test", ri, in, &r));
+    cJSON_Delete(in);
+    cJSON_Delete(r.body);
+    return r.st;
+}
+
+static void assert_told(const struct world *w, const char *cmd, int status)
+{
+    assert_string_equal(text_of(attrs(w), "cmi"), cmd);
+    assert_int_equal(member(attrs(w), "cmst")->valueint, status);
+}
+
+/* What was told is on disk before it is told, whatever ends the process. */
+static void test_commands(void **state)
+{
+    struct world w = {0};
+    struct people p;
+    char uri[128];
+    world_open(&w, *state);
+    meet(&w, &p);
+    enrol(&w, &p.a);
+    commands_of(&w, uri);
+    for (int i = 1; i <= 3; i++)
+        assert_int_equal(order(&w, uri, i), ST_CREATED);
+    for (int restarted = 0; restarted < 3; restarted++) {
+        assert_int_equal(get(&w, &p.a, uri), ST_OK);
+        assert_told(&w, "1", restarted == 0 ? 10 : 11);
+        world_close(&w);
+        world_open(&w, *state);
+    }
+    assert_int_equal(report(&w, &p.a, uri, "1", 201), ST_UPDATED);
+    assert_told(&w, "2", 10);
+    world_close(&w);
+    world_open(&w, *state);
+    assert_int_equal(report(&w, &p.a, uri, "1", 201), ST_UPDATED);
+    assert_told(&w, "2", 11);
+    const char *uri_of_2 = "1:https://mef.example.com/2";
+    const cJSON *args = member(member(member(attrs(&w), "cmds"), "cmdArgs"), "devCfgCmdArgs");
+    assert_string_equal(text_of(args, "deviceConfigURI"), uri_of_2);
+    for (int i = 4; i < 19; i++)
+        assert_int_equal(order(&w, uri, i), i < 18 ? ST_CREATED : ST_TOO_MANY); /* 2 to 17 wait or are issued */
+    for (int i = 2; i <= 17; i++) {
+        char cmd[8], next[8];
+        snprintf(cmd, sizeof cmd, "%d", i);
+        snprintf(next, sizeof next, "%d", i + 1);
+        assert_int_equal(report(&w, &p.a, uri, cmd, 20), ST_UPDATED);
+        assert_told(&w, next, 10); /* the last: NO_MORE_COMMANDS */
+    }
+    world_close(&w);
+    world_open(&w, *state);
+    assert_int_equal(order(&w, uri, 19), ST_CREATED);
+    assert_int_equal(get(&w, &p.a, uri), ST_OK);
+    assert_told(&w, "19", 10);
+    *strrchr(uri, '/') = '\0';
+    assert_int_equal(ask(&w, &p.a, CSE_DELETE, uri, -1, NULL, NULL, 0), ST_DELETED);
+    assert_int_equal(rows_of(w.store, STORE_CLIENT_CMD), 0);
+    world_close(&w);
+}
+
+static void test_no_more_commands(void **state)
+{
+    struct world w = {0};
+    struct people p;
+    char uri[128];
+    world_open(&w, *state);
+    meet(&w, &p);
+    enrol(&w, &p.a);
+    commands_of(&w, uri);
+    assert_int_equal(rows_of(w.store, STORE_CLIENT_CMD), 0); /* until it is asked for */
+    for (int restarted = 0; restarted < 2; restarted++) {
+        for (int i = 0; i < 3; i++) {
+            assert_int_equal(get(&w, &p.a, uri), ST_OK);
+            assert_string_equal(text_of(attrs(&w), "cmi"), "1");
+            assert_int_equal(member(attrs(&w), "cmst")->valueint, 10);
+            const cJSON *args = member(member(member(attrs(&w), "cmds"), "cmdArgs"), "noMoreCmdArgs");
+            assert_string_equal(text_of(args, "retryDuration"), "PT3600S");
+        }
+        assert_int_equal(rows_of(w.store, STORE_CLIENT_CMD), 1);
+        world_close(&w);
+        world_open(&w, *state);
+    }
+    static const char *const others[] = {"0", "01", "1 ", "+1", "-1", "1x", "2", "99999999999999999999999999", "x"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        assert_int_equal(report(&w, &p.a, uri, others[i], 20), ST_UPDATED);
+        assert_string_equal(text_of(attrs(&w), "cmi"), "1");
+    }
+    assert_int_equal(report(&w, &p.a, uri, "1", 43), ST_BAD_REQUEST);
+    assert_int_equal(report(&w, &p.b, uri, "1", 20), ST_NO_PRIVILEGE);
+    assert_int_equal(report(&w, &p.x, uri, "1", 20), ST_NOT_FOUND);
+    assert_int_equal(report(&w, &p.a, uri, "1", 41), ST_UPDATED);
+    assert_string_equal(text_of(attrs(&w), "cmi"), "2");
+    pass(&w.host, (int64_t)400 * 86400000);
+    assert_int_equal(get(&w, &p.a, uri), ST_NOT_FOUND);
+    loop_drain(&w.host.f->loop);
+    assert_int_equal(rows_of(w.store, STORE_CLIENT_CMD), 0); /* swept with its registration */
+    world_close(&w);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 int main(void)
 {
@@ -986,7 +1110,7 @@ int main(void)
         T(test_identity), T(test_strangers_do_not_fill_the_trail),  T(test_credentials), T(test_certificate_credentials), T(test_a_client_of_two_stakeholders), T(test_rules), T(test_credential_refusals), T(test_registration), T(test_expiry), T(test_expired_unswept), T(test_durable_first),
         T(test_malformed), T(test_key),         T(test_key_refusals),        T(test_export),       T(test_published), T(test_share_of_one_client),
         T(test_discovery), T(test_result_content), T(test_trail),            T(test_ids),          T(test_times),
-        T(test_options),
+        T(test_no_more_commands), T(test_commands), T(test_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -355,6 +355,14 @@ static void versions_and_strangers(void **state)
     s = must_open(f);
     assert_int_equal(all(s, STORE_META).n, 1);
     store_close(s);
+    run_sql(f, "DROP TABLE client_cmd; DROP TABLE client_cfg; PRAGMA user_version=2"); /* of a release before commands and configurations */
+    s = must_open(f);
+    put_num(s, STORE_CLIENT_CMD, 1, 1, NULL, NULL);
+    store_close(s);
+    s = must_open(f);
+    assert_int_equal(all(s, STORE_META).n, 1);
+    assert_int_equal(all(s, STORE_CLIENT_CMD).n, 1);
+    store_close(s);
     unlink(f->path);
 
     run_sql(f, "CREATE TABLE theirs(x)");
