@@ -90,6 +90,7 @@ bool call_owner(struct call *c, const struct res *r)
 }
 
 /* Conformance: R-2 | TS-0003 8.3.5.1 | shown by: test_procedures.py:test_two_stakeholders */
+/* Conformance: R-2 | TS-0003 8.3.5.1 | shown by: test_stakeholders.py:test_aes */
 bool call_stakeholder(struct call *c, const char *admin)
 {
     char fqdn[MEF_ID];
@@ -106,7 +107,8 @@ bool call_stakeholder(struct call *c, const char *admin)
 }
 
 /* Conformance: R-8 | TS-0003 8.3.5.2.3 | shown by: test_procedures.py:test_registration */
-/* Conformance: R-8 | TS-0003 8.3.5.2.3 | missing: a stakeholder's rules; lifetimes are cut by the configuration only */
+/* Conformance: R-8 | TS-0003 8.3.5.2.3 | shown by: test_policies.py:test_lifetimes */
+/* Conformance: R-8 | TS-0003 8.3.5.2.3 | ours: rules refuse by labels, or shorten; labels stay as they were asked for */
 bool call_expiry(struct call *c, int64_t asked, int64_t max_ms, int64_t *expires)
 {
     int64_t now = mef_now(c->m);

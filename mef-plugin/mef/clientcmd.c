@@ -1,7 +1,7 @@
 /* mefClientCmd: what a client is to do next. One below each mefClientReg, made by the MEF and gone with it; the client
  * asks by a Retrieve, reports by an Update, whose answer tells the next (TS-0003 8.3.4.6, 8.3.9). */
-#include "mef-plugin/mef/call.h"
 #include "mef-plugin/mef/command.h"
+#include "mef-plugin/mef/rules.h"
 #include "mef-plugin/mef/when.h"
 
 #include <stdio.h>
@@ -292,6 +292,9 @@ static bool begin(struct res *r)
 /* updated: the command that the client reports on, with its result; 0: it only asks. */
 static void step(struct call *c, struct res *r, uint64_t updated, int result)
 {
+    struct policy_verdict rule;
+    if (!call_policy(c, POLICY_COMMAND, NULL, 0, "command.issue", &rule))
+        return;
     if (!begin(r)) {
         call_fail(c, ST_UNAVAILABLE, "no-memory", NULL, NULL);
         return;

@@ -386,6 +386,7 @@ static void keep(struct mef *m, struct store_txn *t, const char *actor, struct c
 
 /* Conformance: H-6 | TS-0003 8.1.2 | shown by: test_procedures.py:test_a_cse_is_its_domain_name */
 /* Conformance: H-6 | TS-0003 8.1.2 | missing: a CSE's domain name made of its CSE-ID; Node-IDs and hardware ids */
+/* Conformance: R-2 | TS-0003 8.3.5.1 | shown by: test_stakeholders.py:test_a_client_of_both */
 /* One name is one holder for each stakeholder. What others say of it is their affair (TS-0003 8.3.5.1: a client
  * registers for each) and not told. */
 static bool check_san(const struct mef *m, const char *admin, const struct attr_value *given, enum id_kind kind,

@@ -29,7 +29,7 @@ static const struct attr attrs[] = {
 };
 
 /* Conformance: K-7 | TS-0003 Table 8.3.5.1-1 | shown by: test_procedures.py:test_usages */
-/* Conformance: K-7 | TS-0003 8.3.5.2.7 | missing: a registration without targets, for a rule to give them */
+/* Conformance: K-7 | TS-0003 8.3.5.2.7 | shown by: test_policies.py:test_targets_of_the_stakeholder */
 /* Security usages whose key this MEF provisions, and how many targets each has (TS-0003 Table 8.3.5.1-1; TS-0004
  * Table 6.3.4.2.39-1). A MAF is named by its FQDN, AEs and CSEs by their absolute ids. */
 static const struct usage {

@@ -7,6 +7,7 @@ import common
 from coapclient import CONTENT_FORMAT, JSON, POST, CoapClient, uint
 from mmef import TY_KEY_REG
 from stack import ADMIN, AE_ID
+from test_commands import DEV_CFG
 from test_procedures import KV, SECOND, Clients, soon
 
 NAMES = ("register", "deposit", "retrieve", "command", "ticket")
@@ -118,6 +119,32 @@ class Policies(Rules):
     @staticmethod
     def ask_without_targets(c, suid: int):
         return c.ask("POST", ty=TY_KEY_REG, content={"sec:skr": {"et": "20991231T235959", "adfq": c.admin, "suid": suid, "kv": KV}})
+
+    def test_commands(self):
+        """Neither told nor reported on while the rule holds; what waited or was issued is told afterwards."""
+        c = self.client()
+        uri = self.said(c.register(), 2001).pc["ch"][0]["val"]
+        orders = f"/v1/registrations/{uri.split('/')[1]}/commands"
+        ids = [self.stack.must("POST", orders, DEV_CFG)["id"] for _ in range(2)]
+        report = lambda cmd: c.ask("PUT", uri, content={"sec:mecc": {"cmi": cmd, "cmst": 20}})
+        told = lambda answer, rsc: (lambda pc: (pc["cmi"], pc["cmst"]))(self.said(answer, rsc).pc)
+        states = lambda: [o["state"] for o in self.stack.must("GET", orders)]
+        rule = self.rule("deny", "command", ids=[c.id])
+        refused = c.ask("GET", uri)
+        self.no(refused)
+        self.assertNotIn(b"devCfgCmdArgs", refused.body)
+        self.assertEqual(states(), ["waiting", "waiting"])
+        self.stack.must("DELETE", rule)
+        self.assertEqual(told(c.ask("GET", uri), 2000), (ids[0], 10))
+        rule = self.rule("deny", "command", ids=[c.id])
+        self.no(report(ids[0]))
+        self.no(c.ask("GET", uri))
+        self.assertEqual(states(), ["issued", "waiting"])
+        last = self.stack.must("GET", "/v1/audit?limit=1")[0]
+        self.assertEqual((last["action"], last["outcome"], last["actor"]), ("command.issue", "policy", c.id))
+        self.said(c.ask("GET", uri.removesuffix("/cmd")), 2000)
+        self.stack.must("DELETE", rule)
+        self.assertEqual(told(report(ids[0]), 2004), (ids[1], 10))
 
     def test_networks(self):
         c = self.client(registered=True)

@@ -13,10 +13,12 @@ import common
 from coapclient import HELLO, JSON, OCTETS, CoapClient, POST, CONTENT_FORMAT, CBOR, eg_message, eg_request, uint
 from mmef import SUITES, TY_CLIENT_CMD, TY_CLIENT_REG, TY_KEY_REG, Https
 from stack import ADMIN, AE_ID, FQDN, StackError, install_code, random_eui64, set_option, write_private
+from test_commands import DEV_CFG
 from test_procedures import KV, SECOND, Clients
 
 WAYS = [(binding, kind) for binding in ("coaps", "https") for kind in ("psk", "certificate")]
 DESK, COUNTER = "desk.second.example.com", "counter.second.example.com"  # operators of the second, by certificate
+CONFIGURATION = {"fqdn": FQDN, "adminFQDN": ADMIN}
 OWN_OPTIONS = {279, 283}                                 # From, Request Identifier: of the request itself
 OWN_FIELDS = {"date", "x-m2m-ri", "x-m2m-origin"}
 MADE = re.compile(rb"[0-9a-f]{24,64}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ|\d{8}T\d{6}(,\d+)?")  # ids, keys and times
@@ -51,6 +53,8 @@ class Stakeholders(Clients, common.DevicesTest):
         self.ours = self.client(registered=True)
         self.key = self.said(self.ours.deposit([self.ours.id], kv=KV, lbl=[self.label]), 2001).location
         self.registration = next(uri for uri in self.ours.found() if uri != self.key)
+        s.must("POST", f"/v1/registrations/{self.registration[4:]}/commands", DEV_CFG)
+        s.must("PUT", f"/v1/registrations/{self.registration[4:]}/configuration", CONFIGURATION)
         self.app = "app" + secrets.token_hex(6)
         s.must("PUT", f"/v1/applications/{self.app}", {"members": [AE_ID]})
         self.eui, _, _ = self.enrol(registration={"application": self.app})
@@ -115,7 +119,10 @@ class Stakeholders(Clients, common.DevicesTest):
         asks += [("GET", p, {"query": (q,)}) for p in resources for q in ("rcn=1", "rcn=6", "fu=1", "x=1")]
         asks += [("PUT", p, {"content": c}) for p in resources for c in contents]
         asks += [("POST", p, {"ty": ty, "content": c}) for p in resources for c in contents for ty in (TY_CLIENT_CMD, TY_KEY_REG, 2)]
-        asks += [("GET", p + "/cmd", {}) for p in resources] + [("GET", p.upper()[:4].lower() + p[4:].upper(), {}) for p in resources]
+        children = [p + child for p in resources for child in ("/cmd", "-cmd", "/cfg", "-cfg", "/x")]
+        asks += [(method, p, {}) for p in children for method in ("GET", "DELETE")]
+        asks += [("PUT", p, {"content": c}) for p in children for c in ({}, {"sec:mecc": {"cmi": "1", "cmst": 20}})]
+        asks += [("GET", p.upper()[:4].lower() + p[4:].upper(), {}) for p in resources]
         for eui in (self.eui, self.waiting):
             asks += [("GET", f"mef/eg/{kind}/{eui}", {"accept": form}) for kind, form in (("devices", JSON), ("frames", OCTETS))]
             asks += [("POST", f"mef/eg/devices/{eui}/ticket", {"content": {"count": 1}}), ("DELETE", f"mef/eg/devices/{eui}", {}),
@@ -158,10 +165,12 @@ class Stakeholders(Clients, common.DevicesTest):
 
     def test_the_comparison_sees_differences(self):
         """The control for the others: to the first stakeholder's own AE its objects are not what nobody has."""
-        for path in (self.key, self.registration):
+        for path in (self.key, self.registration, self.registration + "/cmd", self.registration + "-cfg"):
             with self.assertRaises(AssertionError):
                 self.asked(self.ours, "GET", path, {}, self.names())
-        for path in (f"devices/{self.eui}", f"applications/{self.app}", f"credentials/{self.kpm}"):
+        for path in (f"devices/{self.eui}", f"applications/{self.app}", f"credentials/{self.kpm}",
+                     f"registrations/{self.registration[4:]}", f"registrations/{self.registration[4:]}/commands",
+                     f"registrations/{self.registration[4:]}/configuration"):
             operator = ("ours", Https(self.stack.https, ("-cipher", SUITES["https", "certificate"])),
                         {"Authorization": "Bearer " + self.stack.token()})
             self.addCleanup(operator[1].close)
@@ -176,13 +185,17 @@ class Stakeholders(Clients, common.DevicesTest):
         names |= {name: beside(name) for name in (own, self.stack.gw_credential["kpmId"])}
         asks = []
         for kind, some in (("install-codes", (self.eui, self.waiting)), ("devices", (self.eui, self.waiting)), ("gateways", (gw,)),
-                           ("applications", (self.app,)), ("policies", (self.rule,)), ("credentials", (self.credential, self.kpm))):
+                           ("applications", (self.app,)), ("policies", (self.rule,)), ("credentials", (self.credential, self.kpm)),
+                           ("registrations", (self.registration[4:],))):
             for name in some:
                 asks += [(method, f"/v1/{kind}/{name}", None) for method in ("GET", "DELETE", "POST", "PUT")]
                 asks += [("GET", f"/v1/{kind}/{name}?limit=1", None), ("GET", f"/v1/{kind}?after={name}", None),
                          ("GET", f"/v1/{kind}?limit=1000", None)]
         for eui in (self.eui, self.waiting):
             asks += [("POST", f"/v1/devices/{eui}/{act}", None) for act in ("rekey", "revoke", "rearm", "forget")]
+        ours = f"/v1/registrations/{self.registration[4:]}"
+        asks += [(method, ours + path, body) for method in ("GET", "PUT", "POST", "DELETE") for body in ({}, DEV_CFG, CONFIGURATION)
+                 for path in ("/commands", "/commands/1", "/configuration")]
         bad = ({}, {"installCode": code[:-1] + "x"}, {"installCode": code, "zap": 1}, {"identity": self.kpm})
         asks += [("PUT", f"/v1/{path}", body) for path in (f"install-codes/{self.eui}", f"install-codes/{self.waiting}", f"gateways/{gw}")
                  for body in bad]

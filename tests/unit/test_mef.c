@@ -1103,6 +1103,32 @@ static void test_no_more_commands(void **state)
     world_close(&w);
 }
 
+/* A rule keeps back commands, not the registration that they belong to, and no step of theirs is taken meanwhile. */
+static void test_commands_by_rule(void **state)
+{
+    struct world w = {0};
+    struct people p;
+    char uri[128];
+    world_open(&w, *state);
+    meet(&w, &p);
+    enrol(&w, &p.a);
+    commands_of(&w, uri);
+    assert_int_equal(order(&w, uri, 1), ST_CREATED);
+    for (int round = 0; round < 2; round++) {
+        assert_int_equal(put_rule(&w, ADMIN, "a", "{'effect':'deny','what':['command']}"), round == 0 ? ST_CREATED : ST_OK);
+        assert_int_equal(get(&w, &p.a, uri), ST_NO_PRIVILEGE);
+        assert_string_equal(w.host.code, "policy");
+        assert_int_equal(report(&w, &p.a, uri, "1", 20), ST_NO_PRIVILEGE);
+        assert_string_equal(w.host.code, "policy");
+        assert_int_equal(report(&w, &p.b, uri, "1", 20), ST_NO_PRIVILEGE);
+        assert_string_equal(w.host.code, "not-owner");
+        assert_int_equal(put_rule(&w, ADMIN, "a", "{'effect':'allow','what':['command']}"), ST_OK);
+        assert_int_equal(get(&w, &p.a, uri), ST_OK);
+        assert_told(&w, "1", round == 0 ? 10 : 11);
+    }
+    world_close(&w);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 int main(void)
 {
@@ -1110,7 +1136,7 @@ int main(void)
         T(test_identity), T(test_strangers_do_not_fill_the_trail),  T(test_credentials), T(test_certificate_credentials), T(test_a_client_of_two_stakeholders), T(test_rules), T(test_credential_refusals), T(test_registration), T(test_expiry), T(test_expired_unswept), T(test_durable_first),
         T(test_malformed), T(test_key),         T(test_key_refusals),        T(test_export),       T(test_published), T(test_share_of_one_client),
         T(test_discovery), T(test_result_content), T(test_trail),            T(test_ids),          T(test_times),
-        T(test_no_more_commands), T(test_commands), T(test_options),
+        T(test_no_more_commands), T(test_commands), T(test_commands_by_rule), T(test_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
