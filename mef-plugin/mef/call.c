@@ -121,6 +121,10 @@ void call_update(struct call *c, struct res *r, const struct update *u)
     int64_t expires = r->expires;
     if ((u->et->present && !call_expiry(c, u->et->number, u->max_ms, &expires)) || !call_labels(c, u->lbl, &labels))
         return;
+    /* Conformance: D-2 | TS-0003 10.7 | shown by: test_derived.py:test_nothing_outlives_its_credential */
+    /* Conformance: D-2 | TS-0003 10.7 | ours: Ke lives as long as the credential of the session that it comes from */
+    if (r->ke_expires != 0 && expires > r->ke_expires)
+        expires = r->ke_expires;
     struct store_txn *t = call_begin(c);
     if (t == NULL) {
         strings_free(&labels);

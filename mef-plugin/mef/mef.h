@@ -32,6 +32,7 @@ struct mef_principal {
     const char *id;         /* Absolute AE-ID / CSE-ID, or the node's id; valid until the loop returns */
     const char *credential; /* KpmID / SAN */
     const char *admin;      /* adminFQDN */
+    int64_t expires;        /* of the credential, ms since 1970; 0: never */
 };
 /* Who is this peer? MEF_ROLE_NONE if its credential is unknown, deleted or expired. */
 struct mef_principal mef_principal(struct mef *m, const struct cse_peer *peer);

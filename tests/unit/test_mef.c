@@ -578,6 +578,40 @@ static void test_export(void **state)
     world_close(&w);
 }
 
+/* What a session exports ends with the credential that the session is made of; what a client brings does not. A record
+ * of an exported key without that end is one of before there was one. */
+static void test_exported_key_ends_with_its_credential(void **state)
+{
+    struct world w = {0};
+    struct people p;
+    struct mef_result r = {0};
+    char id[128], exported[128];
+    world_open(&w, *state);
+    meet(&w, &p);
+    cJSON *in = json("{'for':'C-a','kind':'psk','expiresAt':'2026-12-15T03:04:05Z'}");
+    WITH_TXN(&w, mef_credential_create(w.mef, t, ADMIN, "operator:test", in, &r));
+    cJSON_Delete(in);
+    snprintf(id, sizeof id, "%s", text_of(r.body, "id"));
+    cJSON_Delete(r.body);
+    p.a = (struct who){id, "C-a", 9};
+    enrol(&w, &p.a);
+    assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, SKR("24", "['C-b']", ",'kv':'" KEY16 "'")), ST_CREATED);
+    assert_true(strcmp(text_of(attrs(&w), "et"), "20261215T030405") > 0);
+    assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, SKR("24", "['C-b']", "")), ST_CREATED);
+    location(&w, exported);
+    for (int restarted = 0; restarted < 2; restarted++) {
+        assert_int_equal(get(&w, &p.a, exported), ST_OK);
+        assert_string_equal(text_of(attrs(&w), "et"), "20261215T030405");
+        assert_int_equal(ask(&w, &p.a, CSE_UPDATE, exported, -1, "{'sec:skr':{'et':'20261201T000000'}}", NULL, 0), ST_UPDATED);
+        assert_string_equal(text_of(attrs(&w), "et"), "20261201T000000");
+        assert_int_equal(ask(&w, &p.a, CSE_UPDATE, exported, -1, "{'sec:skr':{'et':'" LATER "'}}", NULL, 0), ST_UPDATED);
+        assert_string_equal(text_of(attrs(&w), "et"), "20261215T030405");
+        world_close(&w);
+        world_open(&w, *state);
+    }
+    world_close(&w);
+}
+
 /* One client cannot use up what all share, also not by registering anew; a restart counts the same. */
 static void test_share_of_one_client(void **state)
 {
@@ -638,9 +672,9 @@ static void test_published(void **state)
     assert_int_equal(r.st, ST_CREATED);
     cJSON_Delete(r.body);
     assert_int_equal(get(&w, &p.b, path), ST_OK);
-    assert_true(mef_keyreg_allows(w.mef, relkey, &(struct mef_principal){MEF_ROLE_CLIENT, "//sp.example.com/in-cse/C-b", "", ADMIN}));
-    assert_false(mef_keyreg_allows(w.mef, relkey, &(struct mef_principal){MEF_ROLE_CLIENT, "//sp.example.com/in-cse/C-b", "", OTHER_ADMIN}));
-    assert_false(mef_keyreg_allows(w.mef, relkey, &(struct mef_principal){MEF_ROLE_GATEWAY, "//sp.example.com/in-cse/C-b", "", ADMIN}));
+    assert_true(mef_keyreg_allows(w.mef, relkey, &(struct mef_principal){.role = MEF_ROLE_CLIENT, .id = "//sp.example.com/in-cse/C-b", .admin = ADMIN}));
+    assert_false(mef_keyreg_allows(w.mef, relkey, &(struct mef_principal){.role = MEF_ROLE_CLIENT, .id = "//sp.example.com/in-cse/C-b", .admin = OTHER_ADMIN}));
+    assert_false(mef_keyreg_allows(w.mef, relkey, &(struct mef_principal){.role = MEF_ROLE_GATEWAY, .id = "//sp.example.com/in-cse/C-b", .admin = ADMIN}));
     assert_int_equal(ask(&w, &p.a, CSE_DELETE, path, -1, NULL, NULL, 0), ST_NO_PRIVILEGE);
     assert_int_equal(ask(&w, &p.a, CSE_UPDATE, path, -1, "{'sec:skr':{'lbl':null}}", NULL, 0), ST_NO_PRIVILEGE);
     WITH_TXN(&w, mef_application_delete(w.mef, t, ADMIN, "operator:test", "lights", &r));
@@ -859,7 +893,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(test_identity), T(test_strangers_do_not_fill_the_trail),  T(test_credentials), T(test_certificate_credentials), T(test_credential_refusals), T(test_registration), T(test_expiry), T(test_expired_unswept), T(test_durable_first),
-        T(test_malformed), T(test_key),         T(test_key_refusals),        T(test_export),       T(test_published), T(test_share_of_one_client),
+        T(test_malformed), T(test_key),         T(test_key_refusals),        T(test_export), T(test_exported_key_ends_with_its_credential),       T(test_published), T(test_share_of_one_client),
         T(test_discovery), T(test_result_content), T(test_trail),            T(test_ids),          T(test_times),
         T(test_options),
     };
