@@ -85,11 +85,14 @@ bool call_stakeholder(struct call *c, const char *admin)
     char fqdn[MEF_ID];
     if (!mef_fqdn_parse(admin, fqdn))
         return call_fail(c, ST_BAD_REQUEST, "bad-value", MEF_SN_ADMIN_FQDN, "this is no FQDN");
-    if (strcmp(fqdn, c->who.admin) == 0)
+    struct mef_principal who = mef_principal_of(c->m, &c->req->peer, fqdn, c->who.id);
+    if (who.role != MEF_ROLE_NONE) {
+        c->who = who;
         return true;
+    }
     call_refused(c, "registration.create", fqdn, "other-stakeholder");
     return call_fail(c, ST_NO_PRIVILEGE, "other-stakeholder", MEF_SN_ADMIN_FQDN,
-                     "the credential belongs to another administrating stakeholder");
+                     "the credential is not one of this administrating stakeholder");
 }
 
 /* Conformance: R-8 | TS-0003 8.3.5.2.3 | shown by: test_procedures.py:test_registration */

@@ -30,7 +30,8 @@ void call_commit(struct call *c, struct store_txn *t, const char *action, const 
 /* Memory ran out after memory and transaction began to differ: ends the process. */
 void call_broken(struct call *c, struct store_txn *t);
 
-/* Checks that set the failure: the adminFQDN is that of the credential; the expirationTime is to come (and is cut to
+/* Checks that set the failure: the adminFQDN is one that the credential is known to, and the call is then made as its
+ * client; the expirationTime is to come (and is cut to
  * the longest life); the labels as a list that the caller owns. */
 MUST_USE bool call_stakeholder(struct call *c, const char *admin);
 MUST_USE bool call_expiry(struct call *c, int64_t asked, int64_t max_ms, int64_t *expires);

@@ -7,6 +7,7 @@
 #include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <utlist.h>
 
 enum { RECORD_PSK = 1, RECORD_CERTIFICATE = 2 }; /* version and kind of a record in one */
 #define KPM_BYTES 32
@@ -21,7 +22,15 @@ struct credential {
     bool gateway;
     vault_id key;             /* of a PSK */
     int64_t created, expires; /* expires 0: never */
-    UT_hash_handle hh, hh_san;
+    struct credential *next;  /* of the same SAN */
+    UT_hash_handle hh;
+};
+
+/* What stakeholders say of one name that certificates prove: each its own, the oldest word first. */
+struct proof {
+    char *san;
+    struct credential *first;
+    UT_hash_handle hh;
 };
 
 static void credential_free(struct credential *c)
@@ -82,16 +91,65 @@ bool credential_decode(struct span key, struct span val)
     return c != NULL;
 }
 
+static struct proof *find_proof(const struct mef *m, const char *san)
+{
+    struct proof *p = NULL;
+    HASH_FIND_STR(m->proofs, san, p);
+    return p;
+}
+
+static struct proof *get_proof(struct mef *m, const char *san)
+{
+    struct proof *p = find_proof(m, san);
+    if (p != NULL || (p = calloc(1, sizeof *p)) == NULL)
+        return p;
+    if ((p->san = strdup(san)) != NULL) {
+        HASH_ADD_KEYPTR(hh, m->proofs, p->san, strlen(p->san), p);
+        if (HASH_ADDED(hh, p))
+            return p;
+    }
+    free(p->san);
+    free(p);
+    return NULL;
+}
+
+static bool older(const struct credential *a, const struct credential *b)
+{
+    return a->created != b->created ? a->created < b->created : strcmp(a->name, b->name) < 0;
+}
+
+static bool bind_san(struct mef *m, struct credential *c)
+{
+    struct proof *p = get_proof(m, c->san);
+    if (p == NULL)
+        return false;
+    struct credential **at = &p->first;
+    while (*at != NULL && older(*at, c))
+        at = &(*at)->next;
+    c->next = *at;
+    *at = c;
+    return true;
+}
+
+static void unbind_san(struct mef *m, struct credential *c)
+{
+    struct proof *p = find_proof(m, c->san);
+    LL_DELETE(p->first, c);
+    if (p->first != NULL)
+        return;
+    HASH_DEL(m->proofs, p); /* NOLINT(clang-analyzer-*): uthash's macros */
+    free(p->san);
+    free(p);
+}
+
 /* By its names into memory; false: there is none left. */
 static bool add(struct mef *m, struct credential *c)
 {
     HASH_ADD_KEYPTR(hh, m->credentials, c->name, strlen(c->name), c);
-    if (!HASH_ADDED(hh, c) || c->san == NULL)
+    if (!HASH_ADDED(hh, c) || c->san == NULL || bind_san(m, c))
         return HASH_ADDED(hh, c);
-    HASH_ADD_KEYPTR(hh_san, m->certificates, c->san, strlen(c->san), c);
-    if (!HASH_ADDED(hh_san, c))
-        HASH_DELETE(hh, m->credentials, c);
-    return HASH_ADDED(hh_san, c);
+    HASH_DEL(m->credentials, c);
+    return false;
 }
 
 static bool load_row(void *user, struct span key, struct span val)
@@ -111,11 +169,12 @@ bool credentials_load(struct mef *m)
 
 void credentials_free(struct mef *m)
 {
-    struct credential *c = m->credentials, *next;
-    HASH_CLEAR(hh_san, m->certificates);
-    HASH_CLEAR(hh, m->credentials);
-    for (; c != NULL; c = next) {
-        next = c->hh.next;
+    struct credential *c, *next;
+    HASH_ITER(hh, m->credentials, c, next)
+    {
+        if (c->san != NULL)
+            unbind_san(m, c);
+        HASH_DEL(m->credentials, c); /* NOLINT(clang-analyzer-*) */
         credential_free(c);
     }
 }
@@ -129,11 +188,20 @@ static struct credential *find(const struct mef *m, const char *name)
     return c;
 }
 
-static struct credential *find_certificate(const struct mef *m, const char *san)
+/* The stakeholder's word on a name. */
+static struct credential *find_certificate(const struct mef *m, const char *admin, const char *san)
 {
-    struct credential *c = NULL;
-    HASH_FIND(hh_san, m->certificates, san, strlen(san), c);
+    const struct proof *p = find_proof(m, san);
+    struct credential *c = p != NULL ? p->first : NULL;
+    while (c != NULL && strcmp(c->admin, admin) != 0)
+        c = c->next;
     return c;
+}
+
+static struct credential *find_of(const struct mef *m, const char *admin, const char *name)
+{
+    struct credential *c = find(m, name);
+    return c != NULL && strcmp(c->admin, admin) == 0 ? c : NULL;
 }
 
 static struct credential *find_psk(const struct mef *m, const char *kpm_id)
@@ -153,21 +221,47 @@ static bool expired(const struct mef *m, const struct credential *c)
     return c->expires != 0 && c->expires <= mef_now(m);
 }
 
-/* Conformance: H-7 | TS-0003 8.3.9.4 | missing: a credential is of one client; none acts for others */
-struct mef_principal mef_principal(struct mef *m, const struct cse_peer *peer)
+/* All that this peer is: linked by `next`. */
+static const struct credential *proved_by(const struct mef *m, const struct cse_peer *peer)
 {
-    const struct credential *c = NULL;
     if (peer->identity != NULL && peer->cred == CSE_CRED_PSK)
-        c = find_psk(m, peer->identity);
-    else if (peer->identity != NULL && peer->cred == CSE_CRED_CERT)
-        c = find_certificate(m, peer->identity);
-    if (c == NULL || expired(m, c))
+        return find_psk(m, peer->identity);
+    const struct proof *p =
+        peer->identity != NULL && peer->cred == CSE_CRED_CERT ? find_proof(m, peer->identity) : NULL;
+    return p != NULL ? p->first : NULL;
+}
+
+static bool fits(const char *wanted, const char *is)
+{
+    return wanted == NULL || strcmp(wanted, is) == 0;
+}
+
+/* Conformance: H-7 | TS-0003 8.3.9.4 | missing: a credential is of one client; none acts for others */
+struct mef_principal mef_principal_of(struct mef *m, const struct cse_peer *peer, const char *admin, const char *id)
+{
+    const struct credential *c = proved_by(m, peer);
+    while (c != NULL && (expired(m, c) || !fits(admin, c->admin) || !fits(id, c->id)))
+        c = c->next;
+    if (c == NULL)
         return (struct mef_principal){.role = MEF_ROLE_NONE};
     return (struct mef_principal){.role = c->gateway ? MEF_ROLE_GATEWAY : MEF_ROLE_CLIENT,
                                   .id = c->id,
                                   .credential = identity_of(c),
                                   .admin = c->admin,
                                   .expires = c->expires};
+}
+
+struct mef_principal mef_principal(struct mef *m, const struct cse_peer *peer)
+{
+    return mef_principal_of(m, peer, NULL, NULL);
+}
+
+bool mef_has_several(struct mef *m, const struct cse_peer *peer, const char *id)
+{
+    unsigned n = 0;
+    for (const struct credential *c = proved_by(m, peer); c != NULL; c = c->next)
+        n += !expired(m, c) && strcmp(c->id, id) == 0;
+    return n > 1;
 }
 
 /* Conformance: H-1 | TS-0003 8.3.5.2.2 | shown by: test_procedures.py:test_wrong_keys */
@@ -181,9 +275,9 @@ size_t mef_psk(struct mef *m, const char *identity, uint8_t *key, size_t cap)
 enum mef_role mef_credential_role(struct mef *m, const char *admin, const char *identity)
 {
     const struct credential *c = find_psk(m, identity);
-    if (c == NULL)
-        c = find_certificate(m, identity);
-    if (c == NULL || strcmp(c->admin, admin) != 0 || expired(m, c))
+    if (c == NULL || strcmp(c->admin, admin) != 0)
+        c = find_certificate(m, admin, identity);
+    if (c == NULL || expired(m, c))
         return MEF_ROLE_NONE;
     return c->gateway ? MEF_ROLE_GATEWAY : MEF_ROLE_CLIENT;
 }
@@ -293,10 +387,10 @@ static void keep(struct mef *m, struct store_txn *t, const char *actor, struct c
 
 /* Conformance: H-6 | TS-0003 8.1.2 | shown by: test_procedures.py:test_a_cse_is_its_domain_name */
 /* Conformance: H-6 | TS-0003 8.1.2 | missing: a CSE's domain name made of its CSE-ID; Node-IDs and hardware ids */
-/* Conformance: R-2 | TS-0003 8.3.5.1 | missing: a client with a certificate has one stakeholder, not several */
-/* One name, one holder, whoever registered it: what a handshake proves must say who it is. It is not told whose it is. */
-static bool check_san(const struct mef *m, const struct attr_value *given, enum id_kind kind, const char *id,
-                      const char **san, struct mef_result *r)
+/* One name is one holder for each stakeholder. What others say of it is their affair (TS-0003 8.3.5.1: a client registers
+ * for each) and not told. */
+static bool check_san(const struct mef *m, const char *admin, const struct attr_value *given, enum id_kind kind,
+                      const char *id, const char **san, struct mef_result *r)
 {
     *san = given->present ? given->text : id; /* TS-0003 10.1: certificates of AEs bear the AE-ID, those of MAFs the FQDN */
     if (!given->present && kind == ID_GATEWAY)
@@ -305,7 +399,7 @@ static bool check_san(const struct mef *m, const struct attr_value *given, enum 
         if (*p <= ' ' || *p > '~' || *p == '*' || *p == '"')
             return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "san", "an exact URI or DNS name, without wildcard");
     return (**san != '\0' || mef_refuse(r, ST_BAD_REQUEST, "bad-value", "san", "an exact URI or DNS name")) &&
-           ((find_certificate(m, *san) == NULL && find(m, *san) == NULL) ||
+           ((find_certificate(m, admin, *san) == NULL && find_of(m, admin, *san) == NULL) ||
             mef_refuse(r, ST_EXISTS, "exists", "san", "this name is bound already"));
 }
 
@@ -330,7 +424,7 @@ static struct credential *make_certificate(struct mef *m, const char *admin, con
                                            const struct attr_value *given, struct mef_result *r)
 {
     const char *san;
-    if (!check_san(m, given, kind, id, &san, r))
+    if (!check_san(m, admin, given, kind, id, &san, r))
         return NULL;
     struct credential *c = credential_new(m, admin, id, san);
     if (c == NULL)
@@ -369,12 +463,6 @@ void mef_credential_create(struct mef *m, struct store_txn *t, const char *admin
     OPENSSL_cleanse(kpm, sizeof kpm);
 }
 
-static struct credential *find_of(const struct mef *m, const char *admin, const char *name)
-{
-    struct credential *c = find(m, name);
-    return c != NULL && strcmp(c->admin, admin) == 0 ? c : NULL;
-}
-
 void mef_credential_delete(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *name,
                            struct mef_result *r)
 {
@@ -386,7 +474,7 @@ void mef_credential_delete(struct mef *m, struct store_txn *t, const char *admin
     mef_audit(m, t, admin, actor, "credential.delete", c->name);
     store_del(t, STORE_CREDENTIAL, span_str(c->name));
     if (c->san != NULL)
-        HASH_DELETE(hh_san, m->certificates, c);
+        unbind_san(m, c);
     else
         vault_delete(m->d.vault, t, c->key);
     HASH_DEL(m->credentials, c);

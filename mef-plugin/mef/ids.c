@@ -107,9 +107,3 @@ enum id_kind mef_id(const struct mef *m, const char *id, char out[MEF_ID])
         return ID_ENTITY;
     return mef_fqdn_parse(id, out) ? ID_FQDN : ID_NONE;
 }
-
-bool mef_is_from(struct mef *m, const struct mef_principal *p, const char *from)
-{
-    char id[MEF_ID];
-    return p->role != MEF_ROLE_NONE && from != NULL && mef_id(m, from, id) != ID_NONE && strcmp(id, p->id) == 0;
-}

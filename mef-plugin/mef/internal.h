@@ -31,7 +31,7 @@ struct mef {
     size_t max_resources, max_client_keys, max_credentials, max_applications;
     int64_t started;
     struct credential *credentials;   /* by name; of a PSK its KpmID */
-    struct credential *certificates;  /* those of them that are proved by certificate, by SAN */
+    struct proof *proofs;             /* those of them that are proved by certificate, by SAN */
     struct application *applications; /* by "adminFQDN/name" */
     struct res_index *resources;
     struct map64 *exported; /* sessions whose exporter output became a key */

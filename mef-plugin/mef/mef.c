@@ -189,11 +189,16 @@ static bool authenticated(struct call *c)
     }
     if (c->req->from == NULL || c->req->from[0] == '\0')
         return call_fail(c, ST_BAD_REQUEST, "from-missing", M2M_SN_FROM, "the originator is missing");
-    if (!mef_is_from(c->m, &c->who, c->req->from)) {
+    char from[MEF_ID];
+    struct mef_principal who = {.role = MEF_ROLE_NONE};
+    if (mef_id(c->m, c->req->from, from) != ID_NONE)
+        who = mef_principal_of(c->m, &c->req->peer, NULL, from);
+    if (who.role == MEF_ROLE_NONE) {
         call_refused(c, "mef.request", c->req->path, "from-mismatch");
         return call_fail(c, ST_NOT_AUTHENTICATED, "from-mismatch", M2M_SN_FROM,
                          "the originator is not the authenticated identity");
     }
+    c->who = who;
     return true;
 }
 
@@ -264,8 +269,10 @@ static cJSON *base_json(const struct call *c)
     cJSON_AddStringToObject(o, M2M_SN_CREATION_TIME, when);
     cJSON_AddStringToObject(o, M2M_SN_LAST_MODIFIED, when);
     cJSON_AddStringToObject(o, MEF_SN_FQDN, m->fqdn);
-    /* The stakeholder whose credential this client holds: what it will register for. */
-    cJSON_AddStringToObject(o, MEF_SN_ADMIN_FQDN, c->who.admin);
+    /* The stakeholder whose credential this client holds: what it will register for. One who has several has to know
+     * for which it acts: none may speak first. */
+    if (!mef_has_several(c->m, &c->req->peer, c->who.id))
+        cJSON_AddStringToObject(o, MEF_SN_ADMIN_FQDN, c->who.admin);
     return o;
 }
 
@@ -275,14 +282,24 @@ struct found {
     int left;
     int64_t now;
     bool published; /* look for what the MEF published itself, else for what clients deposited */
+    bool several;   /* stakeholders know this client */
 };
+
+static bool may_know(const struct found *f, const struct res *r)
+{
+    const struct call *c = f->c;
+    if (!f->several)
+        return res_visible(c->m, r, &c->who);
+    struct mef_principal who = mef_principal_of(c->m, &c->req->peer, r->admin, c->who.id);
+    return res_visible(c->m, r, &who);
+}
 
 static bool found_one(void *user, const struct res *r)
 {
     struct found *f = user;
     char uri[MEF_ID + MEF_RELKEYID];
     bool published = strcmp(r->owner, f->c->m->fqdn) == 0;
-    if (published != f->published || r->expires <= f->now || !res_visible(f->c->m, r, &f->c->who))
+    if (published != f->published || r->expires <= f->now || !may_know(f, r))
         return true;
     snprintf(uri, sizeof uri, "%s/%s", f->c->m->base, r->ri);
     cJSON_AddItemToArray(f->list, cJSON_CreateString(uri));
@@ -318,6 +335,7 @@ static void discover(struct call *c)
         ok = discovery_param(c, &c->req->params[i], &labels, &f.left);
     if (ok) {
         f.list = cJSON_CreateArray();
+        f.several = mef_has_several(c->m, &c->req->peer, c->who.id);
         /* The MEF's own come first: every client may label a key of his with a device that is not his. */
         f.published = true;
         res_each(c->m, &labels, found_one, &f);
@@ -365,12 +383,16 @@ static void update(struct call *c, const struct res_type *t, struct res *r)
 static void handle_resource(struct call *c, const char *ri)
 {
     struct res *r = res_find(c->m, ri);
-    /* Another stakeholder's object does not exist for this client. */
-    if (r == NULL || strcmp(r->admin, c->who.admin) != 0) {
+    struct mef_principal who = {.role = MEF_ROLE_NONE};
+    if (r != NULL)
+        who = mef_principal_of(c->m, &c->req->peer, r->admin, c->who.id);
+    /* The object of a stakeholder who does not know this client does not exist for it. */
+    if (who.role == MEF_ROLE_NONE) {
         c->seq = store_last(c->m->d.store);
         call_fail(c, ST_NOT_FOUND, "not-found", NULL, "there is no such resource");
         return;
     }
+    c->who = who;
     const struct res_type *t = type_of(r->ty);
     if (!read_params(c))
         return;

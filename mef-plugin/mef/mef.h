@@ -34,10 +34,13 @@ struct mef_principal {
     const char *admin;      /* adminFQDN */
     int64_t expires;        /* of the credential, ms since 1970; 0: never */
 };
-/* Who is this peer? MEF_ROLE_NONE if its credential is unknown, deleted or expired. */
+/* Who is this peer? MEF_ROLE_NONE if its credential is unknown, deleted or expired. A pre-shared key is one
+ * stakeholder's; the name in a certificate may be known to several, each of which says for itself whose it is: this is
+ * the one who did so first. */
 struct mef_principal mef_principal(struct mef *m, const struct cse_peer *peer);
-/* Is `from` (as sent) the principal's id, after completing short forms from the configured SP-ID and CSE-ID? */
-bool mef_is_from(struct mef *m, const struct mef_principal *p, const char *from);
+/* ..for this stakeholder, and with this id in its stored spelling; NULL: any. */
+struct mef_principal mef_principal_of(struct mef *m, const struct cse_peer *peer, const char *admin, const char *id);
+bool mef_has_several(struct mef *m, const struct cse_peer *peer, const char *id); /* stakeholders, who know it as that */
 /* Complete an AE-ID/CSE-ID to absolute form ("C1" -> "//sp/cse/C1"); false: not an M2M-ID. */
 bool mef_absolute(const struct mef *m, const char *id, char *out, size_t cap);
 /* Host name syntax (RFC 1123), at least one dot; written in lower case. out holds 256 characters. */

@@ -28,6 +28,13 @@ struct who {
     uint64_t session;
 };
 
+static enum cse_credential credential_of(const struct who *who)
+{
+    if (who->kpm_id == NULL)
+        return CSE_CRED_NONE;
+    return strchr(who->kpm_id, '@') != NULL ? CSE_CRED_PSK : CSE_CRED_CERT;
+}
+
 /* One primitive; the answer is in w->host. */
 static enum st ask(struct world *w, const struct who *who, enum cse_op op, const char *path, int ty, const char *body,
                    const struct cse_param *params, size_t nparams)
@@ -36,8 +43,7 @@ static enum st ask(struct world *w, const struct who *who, enum cse_op op, const
     struct cse_request req = {
         .mount = CSE_PRIMITIVE, .binding = CSE_COAP, .op = op, .path = path, .params = params, .nparams = nparams,
         .from = who->from, .ty = ty, .content_format = 50, .accept = CSE_NO_FORMAT, .pc = pc,
-        .peer = {who->session, who->kpm_id == NULL ? CSE_CRED_NONE : CSE_CRED_PSK,
-                 who->kpm_id == NULL ? "" : who->kpm_id, "[::1]:1"}};
+        .peer = {who->session, credential_of(who), who->kpm_id == NULL ? "" : who->kpm_id, "[::1]:1"}};
     host_forget(&w->host);
     unsigned before = w->host.respond_count;
     mef_handle(w->mef, &req);
@@ -199,10 +205,10 @@ static void test_certificate_credentials(void **state)
     assert_int_equal(certify(&w, ADMIN, "{'for':'C-a','kind':'certificate'}", ae), ST_CREATED);
     assert_int_equal(certify(&w, ADMIN, "{'for':'gateway:hall','kind':'certificate','san':'gw.example.com',"
                                         "'expiresAt':'2026-11-21T00:01:00Z'}", gw), ST_CREATED);
-    assert_int_equal(certify(&w, OTHER_ADMIN, "{'for':'C-x','kind':'certificate','san':'gw.example.com'}", psk), ST_EXISTS);
+    assert_int_equal(certify(&w, ADMIN, "{'for':'C-x','kind':'certificate','san':'gw.example.com'}", psk), ST_EXISTS);
     give_credential(&w, ADMIN, "C-p", psk);
     snprintf(body, sizeof body, "{'for':'C-x','kind':'certificate','san':'%s'}", psk);
-    assert_int_equal(certify(&w, OTHER_ADMIN, body, ae), ST_EXISTS);
+    assert_int_equal(certify(&w, ADMIN, body, ae), ST_EXISTS);
     for (int restarted = 0; restarted < 2; restarted++) {
         struct mef_principal p = proved(&w, CSE_CRED_CERT, "//sp.example.com/in-cse/C-a");
         assert_int_equal(p.role, MEF_ROLE_CLIENT);
@@ -235,6 +241,66 @@ static void test_certificate_credentials(void **state)
     assert_int_equal(r.st, ST_DELETED);
     assert_int_equal(certify(&w, OTHER_ADMIN, "{'for':'gateway:x','kind':'certificate','san':'gw.example.com'}", gw),
                      ST_CREATED); /* the name is free again */
+    world_close(&w);
+}
+
+#define REGISTER_FOR(admin) "{'sec:mecr':{'et':'" LATER "','adfq':'" admin "'}}"
+#define KEY_FOR(admin) "{'sec:skr':{'et':'" LATER "','adfq':'" admin "','suid':24,'tgis':['C-a'],'kv':'" KEY16 "'}}"
+
+/* Each stakeholder says for itself whom a certificate's name is of; the client acts for the one that it names, or whose
+ * the resource is. */
+static void test_a_client_of_two_stakeholders(void **state)
+{
+    struct world w = {0};
+    char first[128], second[128], ours[128], theirs[128], other[128], name[] = "//sp.example.com/in-cse/C-a";
+    struct who a = {name, "C-a", 1}, y = {name, "C-y", 1};
+    world_open(&w, *state);
+    assert_int_equal(certify(&w, ADMIN, "{'for':'C-a','kind':'certificate'}", first), ST_CREATED);
+    assert_int_equal(get(&w, &a, "mef"), ST_OK);
+    assert_string_equal(text_of(attrs(&w), "adfq"), ADMIN);
+    assert_int_equal(create(&w, &a, MEF_TY_CLIENT_REG, REGISTER_FOR(OTHER_ADMIN)), ST_NO_PRIVILEGE);
+    pass(&w.host, 1);
+    assert_int_equal(certify(&w, OTHER_ADMIN, "{'for':'C-a','kind':'certificate'}", second), ST_CREATED);
+    assert_int_equal(certify(&w, OTHER_ADMIN, "{'for':'C-y','kind':'certificate','san':'//sp.example.com/in-cse/C-a'}", other),
+                     ST_EXISTS);
+    for (int restarted = 0; restarted < 2; restarted++) {
+        assert_int_equal(get(&w, &a, "mef"), ST_OK);
+        assert_null(member(attrs(&w), "adfq")); /* of two it has to know which */
+        assert_int_equal(get(&w, &y, "mef"), ST_NOT_AUTHENTICATED);
+        assert_string_equal(proved(&w, CSE_CRED_CERT, name).admin, ADMIN); /* who said so first */
+        world_close(&w);
+        world_open(&w, *state);
+    }
+    assert_int_equal(create(&w, &a, MEF_TY_CLIENT_REG, REGISTER_FOR(ADMIN)), ST_CREATED);
+    assert_int_equal(create(&w, &a, MEF_TY_KEY_REG, KEY_FOR(OTHER_ADMIN)), ST_NO_PRIVILEGE); /* not registered there */
+    assert_int_equal(create(&w, &a, MEF_TY_CLIENT_REG, REGISTER_FOR(OTHER_ADMIN)), ST_CREATED);
+    assert_string_equal(text_of(attrs(&w), "adfq"), OTHER_ADMIN);
+    assert_int_equal(create(&w, &a, MEF_TY_CLIENT_REG, REGISTER_FOR(OTHER_ADMIN)), ST_ALREADY_REGISTERED);
+    assert_int_equal(create(&w, &a, MEF_TY_KEY_REG, KEY_FOR(ADMIN)), ST_CREATED);
+    location(&w, ours);
+    assert_int_equal(create(&w, &a, MEF_TY_KEY_REG, KEY_FOR(OTHER_ADMIN)), ST_CREATED);
+    location(&w, theirs);
+    const struct cse_param fu = {"fu", "1"};
+    assert_int_equal(ask(&w, &a, CSE_RETRIEVE, "mef", -1, NULL, &fu, 1), ST_OK);
+    assert_int_equal(cJSON_GetArraySize(attrs(&w)), 4);
+    assert_int_equal(get(&w, &a, ours), ST_OK);
+    assert_int_equal(get(&w, &a, theirs), ST_OK);
+    assert_string_equal(text_of(attrs(&w), "adfq"), OTHER_ADMIN);
+    /* what one takes back leaves the other's */
+    struct mef_result r = {0};
+    WITH_TXN(&w, mef_credential_delete(w.mef, t, ADMIN, "operator:x", first, &r));
+    assert_int_equal(r.st, ST_DELETED);
+    assert_int_equal(get(&w, &a, ours), ST_NOT_FOUND);
+    assert_int_equal(get(&w, &a, theirs), ST_OK);
+    assert_int_equal(ask(&w, &a, CSE_RETRIEVE, "mef", -1, NULL, &fu, 1), ST_OK);
+    assert_int_equal(cJSON_GetArraySize(attrs(&w)), 2);
+    /* one name, two ids: From says which */
+    assert_int_equal(certify(&w, ADMIN, "{'for':'C-y','kind':'certificate','san':'//sp.example.com/in-cse/C-a'}", first), ST_CREATED);
+    assert_int_equal(get(&w, &y, "mef"), ST_OK);
+    assert_string_equal(text_of(attrs(&w), "adfq"), ADMIN);
+    assert_int_equal(create(&w, &y, MEF_TY_CLIENT_REG, REGISTER_FOR(OTHER_ADMIN)), ST_NO_PRIVILEGE);
+    assert_int_equal(get(&w, &y, theirs), ST_NOT_FOUND);
+    assert_int_equal(get(&w, &a, theirs), ST_OK);
     world_close(&w);
 }
 
@@ -892,8 +958,8 @@ static void test_options(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_identity), T(test_strangers_do_not_fill_the_trail),  T(test_credentials), T(test_certificate_credentials), T(test_credential_refusals), T(test_registration), T(test_expiry), T(test_expired_unswept), T(test_durable_first),
-        T(test_malformed), T(test_key),         T(test_key_refusals),        T(test_export), T(test_exported_key_ends_with_its_credential),       T(test_published), T(test_share_of_one_client),
+        T(test_identity), T(test_strangers_do_not_fill_the_trail),  T(test_credentials), T(test_certificate_credentials), T(test_a_client_of_two_stakeholders), T(test_credential_refusals), T(test_registration), T(test_expiry), T(test_expired_unswept), T(test_durable_first),
+        T(test_malformed), T(test_key),         T(test_key_refusals),        T(test_export), T(test_exported_key_ends_with_its_credential), T(test_published), T(test_share_of_one_client),
         T(test_discovery), T(test_result_content), T(test_trail),            T(test_ids),          T(test_times),
         T(test_options),
     };
