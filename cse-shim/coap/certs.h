@@ -21,6 +21,6 @@ int certs_server(int ok, X509_STORE_CTX *chain);
 /* Server, after a reload: would this peer be let in now (or has it shown no certificate)? A handshake that has not come
  * so far is checked against `c` (NULL: nobody is trusted) when it does. */
 MUST_USE bool certs_recheck(const struct cep_certs *c, SSL *ssl);
-/* The name a certificate stands for: its first URI, else its first dNSName (subjectAltName). False: none that is
- * exact (printable, no wildcard, at most cap - 1 bytes). */
+/* The name a certificate stands for: its first URI, else its first dNSName, else its hardwareModuleName as "hwm:OID:HEX"
+ * (subjectAltName). False: none that is exact (printable, no wildcard, at most cap - 1 bytes). */
 MUST_USE bool certs_name(X509 *cert, char *out, size_t cap);

@@ -386,20 +386,35 @@ static void keep(struct mef *m, struct store_txn *t, const char *actor, struct c
 }
 
 /* Conformance: H-6 | TS-0003 8.1.2 | shown by: test_procedures.py:test_a_cse_is_its_domain_name */
-/* Conformance: H-6 | TS-0003 8.1.2 | missing: a CSE's domain name made of its CSE-ID; Node-IDs and hardware ids */
+/* Conformance: H-6 | TS-0003 8.1.2 | shown by: test_derived.py:test_names_in_certificates */
+/* Conformance: H-6 | TS-0003 8.1.2 | ours: hwm:OID:SERIAL for a hardwareModuleName; a name stays as written, also in case */
+/* The name that a certificate for this holder bears (TS-0003 8.1.2): an AE's its AE-ID, a CSE's its public domain name, a
+ * MAF's its FQDN, a node's its Node-ID. False: it has none. */
+static bool own_name(enum id_kind kind, const char *id, char out[MEF_ID])
+{
+    if (mef_id_is_cse(id))
+        return mef_id_domain(id, out);
+    if (kind == ID_GATEWAY && strncmp(id, "node:", 5) != 0)
+        return false;
+    snprintf(out, MEF_ID, "%s", kind == ID_GATEWAY ? id + 5 : id);
+    return true;
+}
+
+/* Conformance: R-2 | TS-0003 8.3.5.1 | shown by: test_stakeholders.py:test_a_client_of_both */
 /* One name is one holder for each stakeholder. What others say of it is their affair (TS-0003 8.3.5.1: a client registers
  * for each) and not told. */
 static bool check_san(const struct mef *m, const char *admin, const struct attr_value *given, enum id_kind kind,
-                      const char *id, const char **san, struct mef_result *r)
+                      const char *id, char san[MEF_ID], struct mef_result *r)
 {
-    *san = given->present ? given->text : id; /* TS-0003 10.1: certificates of AEs bear the AE-ID, those of MAFs the FQDN */
-    if (!given->present && kind == ID_GATEWAY)
+    if (given->present)
+        snprintf(san, MEF_ID, "%s", given->text);
+    else if (!own_name(kind, id, san))
         return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "san", "a gateway has no name of its own: give the certificate's");
-    for (const char *p = *san; *p != '\0'; p++)
+    for (const char *p = san; *p != '\0'; p++)
         if (*p <= ' ' || *p > '~' || *p == '*' || *p == '"')
             return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "san", "an exact URI or DNS name, without wildcard");
-    return (**san != '\0' || mef_refuse(r, ST_BAD_REQUEST, "bad-value", "san", "an exact URI or DNS name")) &&
-           ((find_certificate(m, admin, *san) == NULL && find_of(m, admin, *san) == NULL) ||
+    return (*san != '\0' || mef_refuse(r, ST_BAD_REQUEST, "bad-value", "san", "an exact URI or DNS name")) &&
+           ((find_certificate(m, admin, san) == NULL && find_of(m, admin, san) == NULL) ||
             mef_refuse(r, ST_EXISTS, "exists", "san", "this name is bound already"));
 }
 
@@ -423,8 +438,8 @@ static struct credential *make_psk(struct mef *m, struct store_txn *t, const cha
 static struct credential *make_certificate(struct mef *m, const char *admin, const char *id, enum id_kind kind,
                                            const struct attr_value *given, struct mef_result *r)
 {
-    const char *san;
-    if (!check_san(m, admin, given, kind, id, &san, r))
+    char san[MEF_ID];
+    if (!check_san(m, admin, given, kind, id, san, r))
         return NULL;
     struct credential *c = credential_new(m, admin, id, san);
     if (c == NULL)

@@ -107,3 +107,27 @@ enum id_kind mef_id(const struct mef *m, const char *id, char out[MEF_ID])
         return ID_ENTITY;
     return mef_fqdn_parse(id, out) ? ID_FQDN : ID_NONE;
 }
+
+/* "//sp.example.com/cse": one segment. One that begins with 'S' is an AE-ID that the service provider assigned. */
+bool mef_id_is_cse(const char *id)
+{
+    const char *name = strncmp(id, "//", 2) == 0 ? strchr(id + 2, '/') : NULL;
+    return name != NULL && name[1] != 'S' && strchr(name + 1, '/') == NULL;
+}
+
+bool mef_id_domain(const char *id, char out[MEF_ID])
+{
+    if (strncmp(id, "//", 2) != 0)
+        return mef_fqdn_parse(id, out);
+    const char *host = id + 2, *at = id + strlen(id);
+    struct wr w = wr_of(out, MEF_ID);
+    while (at > host) {
+        const char *end = at;
+        while (at > host && at[-1] != '/')
+            at--;
+        wr_bytes(&w, at, (size_t)(end - at));
+        wr_u8(&w, at > host ? '.' : '\0');
+        at -= at > host; /* the slash */
+    }
+    return wr_ok(&w);
+}

@@ -67,6 +67,10 @@ enum id_kind {
 };
 /* The kind of an id and its one stored spelling (absolute, FQDNs in lower case, EUI-64s as 16 lower-case digits). */
 enum id_kind mef_id(const struct mef *m, const char *id, char out[MEF_ID]);
+/* Of an id in its stored spelling. Is it a CSE's, and not an AE's? The domain name that stands for it (TS-0001 6.5.1.1;
+ * docs/decisions.md, "Derived keys"); false: it has none. */
+bool mef_id_is_cse(const char *id);
+MUST_USE bool mef_id_domain(const char *id, char out[MEF_ID]);
 
 /* Visit a table's rows; false: it can not be read, or fn returned false. */
 MUST_USE bool mef_load(struct mef *m, enum store_table table, bool (*fn)(void *user, struct span key, struct span val));

@@ -96,6 +96,7 @@ static bool decode_base64(const char *text, struct key *k)
 
 /* Conformance: K-1 | TS-0003 10.3.1, 10.3.5 | shown by: test_mmef.py:test_exported_key_is_the_clients */
 /* Conformance: K-1 | TS-0003 10.3.1, 10.3.5 | shown by: test_procedures.py:test_exported_key */
+/* Conformance: K-1 | TS-0003 10.3.1, 10.3.5 | shown by: test_derived.py:test_exported_key_over_dtls */
 /* Conformance: K-1 | TS-0003 10.3.1, 10.3.5 | ours: the Bootstrap label, no context, the RelativeKeyID as exported */
 /* Conformance: K-9 | TS-0003 8.3.5.2.7 | shown by: test_procedures.py:test_a_key_id_is_never_used_again */
 /* Conformance: K-9 | TS-0003 8.3.5.2.7 | ours: a session exports once, then 4105 */

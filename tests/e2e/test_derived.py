@@ -1,9 +1,19 @@
-"""Keys of keys (TS-0003 10.3, 10.7), over both bindings and with both kinds of credential."""
+"""Keys of keys (TS-0003 10.3, 10.7) and who may have them, over both bindings and with both kinds of credential."""
+import base64
 import datetime
+import json
+import secrets
+import subprocess
+import time
 import unittest
 
 import common
+from coapclient import CONTENT_FORMAT, FR, JSON, POST, RQI, RVI, TY, URI_PATH, encode, uint
+from mmef import TY_CLIENT_REG, TY_KEY_REG, keying_material
+from stack import ADMIN
 from test_procedures import KV, Clients, soon
+
+HARDWARE = "1.3.6.1.5.5.7.8.4"  # id-on-hardwareModuleName (RFC 4108 5)
 
 
 class Derived(Clients):
@@ -22,11 +32,65 @@ class Derived(Clients):
         self.assertGreater(self.said(source.deposit([target.id], kv=KV), 2001).pc["et"], when)  # not derived
 
 
-class CoapsByPsk(Derived, common.StackTest):
+class ByCertificate:
+    def test_names_in_certificates(self):
+        """TS-0003 8.1.2: whom a certificate is for says which name it has to bear."""
+        tag = secrets.token_hex(3)
+        ae, cse, maf = f"//example.org/in-cse/C{tag}", f"//example.org/cse{tag}", f"maf{tag}.example.com"
+        for who, right, wrong in ((ae, {"uris": [ae]}, {"dns": [f"C{tag}.in-cse.example.org"]}),
+                                  (cse, {"dns": [f"cse{tag}.example.org"]}, {"uris": [cse]}),
+                                  (maf, {"dns": [maf]}, {"dns": ["x." + maf]})):
+            with self.subTest(who=who):
+                status, made = self.stack.rest("POST", "/v1/credentials", {"for": who, "kind": "certificate"})
+                self.assertEqual(status, 201, made)
+                self.assertIn([made["san"]], list(right.values()))
+                self.said(self.opened(who, self.shown(self.ca.issue(secrets.token_hex(4), **right))).ask("GET"), 2000)
+                self.said(self.opened(who, self.shown(self.ca.issue(secrets.token_hex(4), **wrong))).ask("GET"), 4107)
+
+    def test_devices_by_hardware_number(self):
+        serial = secrets.token_bytes(4)
+        der = b"\x30" + bytes([7 + len(serial)]) + b"\x06\x03\x2b\x06\x01\x04" + bytes([len(serial)]) + serial
+        who = "//example.org/in-cse/C" + serial.hex()
+        self.proof("certificate", who, ADMIN, san="hwm:1.3.6.1:" + serial.hex())
+        self.said(self.opened(who, self.shown(self.ca.issue("hw", others=[(HARDWARE, der)]))).register(), 2001)
+        oid, number = der[2:7], der[7:]
+        long = b"\x04\x41" + b"s" * 65
+        for other in [("1.3.6.1.5.5.7.8.5", der), (HARDWARE, b"\x05\0"), (HARDWARE, number)] + [
+                (HARDWARE, b"\x30" + bytes([len(inner)]) + inner) for inner in
+                (b"", oid, number, oid + oid, number + oid, oid + number + number, oid + b"\x04\0", oid + long, oid + b"\x04\x09s")]:
+            self.refused(self.shown(self.ca.issue(secrets.token_hex(4), others=[other])))
+
+
+class OverDtls:
+    def test_exported_key_over_dtls(self):
+        """openssl's own exporter says the same as the MEF."""
+        c, target = self.client(), self.client()
+        common_ones = {"et": "20991231T235959", "adfq": ADMIN}
+        with open(self.folder / "exporter.log", "w+b") as log:
+            child = subprocess.Popen(["openssl", "s_client", "-dtls1_2", "-nocommands", "-connect", f"127.0.0.1:{self.stack.coaps}",
+                                      *c.proof, "-keymatexport", "EXPORTER-oneM2M-Bootstrap", "-keymatexportlen", "48"],
+                                     stdin=subprocess.PIPE, stdout=log, stderr=subprocess.DEVNULL, bufsize=0)
+            self.addCleanup(child.communicate)
+            self.addCleanup(child.kill)
+            end = time.monotonic() + 20
+            while b"Keying material: " not in (said := (self.folder / "exporter.log").read_bytes()) and time.monotonic() < end:
+                time.sleep(0.1)
+            # Its answers are in the log, among its words; the requests only have to arrive.
+            for mid, (ty, content) in enumerate(((TY_CLIENT_REG, {"sec:mecr": common_ones}),
+                                                 (TY_KEY_REG, {"sec:skr": {**common_ones, "suid": 22, "tgis": [target.id]}})), 1):
+                options = [(URI_PATH, b"mef"), (FR, c.id.encode()), (RQI, b"1"), (RVI, b"3"), (TY, uint(ty)), (CONTENT_FORMAT, uint(JSON))]
+                child.stdin.write(encode(POST, mid, b"t", options, json.dumps(content).encode()))
+                time.sleep(0.5)
+            material = keying_material(said)
+            got = self.said(target.ask("GET", "mef/" + material[:16].hex()), 2000).pc
+            self.assertEqual(base64.b64decode(got["kv"]), material[16:])
+
+
+class CoapsByPsk(Derived, OverDtls, common.StackTest):
     way = ("coaps", "psk")
 
 
-class CoapsByCertificate(Derived, common.StackTest):
+class CoapsByCertificate(Derived, ByCertificate, OverDtls, common.StackTest):
     way = ("coaps", "certificate")
 
 
@@ -34,7 +98,7 @@ class HttpsByPsk(Derived, common.StackTest):
     way = ("https", "psk")
 
 
-class HttpsByCertificate(Derived, common.StackTest):
+class HttpsByCertificate(Derived, ByCertificate, common.StackTest):
     way = ("https", "certificate")
 
 

@@ -304,6 +304,25 @@ static void test_a_client_of_two_stakeholders(void **state)
     world_close(&w);
 }
 
+/* Without `san` a holder has the name that TS-0003 8.1.2 gives a certificate of its kind. */
+static void test_names_of_certificates(void **state)
+{
+    static const char *const rows[][2] = {{"C-a", "//sp.example.com/in-cse/C-a"}, {"/in-cse", "in-cse.sp.example.com"},
+                                          {"MAF.example.com", "maf.example.com"}, {"node:urn:gsma:imei:9", "urn:gsma:imei:9"}};
+    struct world w = {0};
+    char id[128], body[200];
+    world_open(&w, *state);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        snprintf(body, sizeof body, "{'for':'%s','kind':'certificate'}", rows[i][0]);
+        assert_int_equal(certify(&w, ADMIN, body, id), ST_CREATED);
+        cJSON *shown = mef_credential_get(w.mef, ADMIN, id);
+        assert_string_equal(text_of(shown, "san"), rows[i][1]);
+        cJSON_Delete(shown);
+        assert_int_equal(certify(&w, ADMIN, body, id), ST_EXISTS);
+    }
+    world_close(&w);
+}
+
 static void test_credential_refusals(void **state)
 {
     static const struct {
@@ -897,6 +916,20 @@ static void test_ids(void **state)
                  {"gateway:a b", ID_NONE}};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         assert_int_equal(mef_id(w.mef, kinds[i].id, out), kinds[i].kind);
+    static const struct {
+        const char *id, *domain;
+        bool cse;
+    } names[] = {{"//sp.example.com/cse1", "cse1.sp.example.com", true},
+                 {"//sp.example.com/cse1/C-7", "C-7.cse1.sp.example.com", false},
+                 {"//sp.example.com/S7", "S7.sp.example.com", false},
+                 {"//sp.example.com/Cse", "Cse.sp.example.com", true},
+                 {"maf.example.com", "maf.example.com", false},
+                 {"gateway:hall", NULL, false}};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        assert_int_equal(mef_id_domain(names[i].id, out), names[i].domain != NULL);
+        assert_true(names[i].domain == NULL || strcmp(out, names[i].domain) == 0);
+        assert_int_equal(mef_id_is_cse(names[i].id), names[i].cse);
+    }
     world_close(&w);
     struct fixture *f = *state; /* the default of sp-id */
     world_open_with(&w, f, "[mef]\nfqdn = mef.example.com\n");
@@ -958,7 +991,7 @@ static void test_options(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_identity), T(test_strangers_do_not_fill_the_trail),  T(test_credentials), T(test_certificate_credentials), T(test_a_client_of_two_stakeholders), T(test_credential_refusals), T(test_registration), T(test_expiry), T(test_expired_unswept), T(test_durable_first),
+        T(test_identity), T(test_strangers_do_not_fill_the_trail),  T(test_credentials), T(test_certificate_credentials), T(test_a_client_of_two_stakeholders), T(test_names_of_certificates), T(test_credential_refusals), T(test_registration), T(test_expiry), T(test_expired_unswept), T(test_durable_first),
         T(test_malformed), T(test_key),         T(test_key_refusals),        T(test_export), T(test_exported_key_ends_with_its_credential), T(test_published), T(test_share_of_one_client),
         T(test_discovery), T(test_result_content), T(test_trail),            T(test_ids),          T(test_times),
         T(test_options),
