@@ -48,16 +48,22 @@ struct store_txn *call_begin(struct call *c)
     return t;
 }
 
+/* In the trail stands who proved himself, not for whom he spoke. */
+static const char *actor_of(const struct mef_principal *who)
+{
+    return who->node != NULL ? who->node : who->id;
+}
+
 void call_commit(struct call *c, struct store_txn *t, const char *action, const char *object)
 {
-    mef_audit(c->m, t, c->who.admin, c->who.id, action, object);
+    mef_audit(c->m, t, c->who.admin, actor_of(&c->who), action, object);
     c->seq = store_commit(t, mef_committed, c->m);
 }
 
 void call_refused(struct call *c, const char *action, const char *object, const char *outcome)
 {
     const char *admin = c->who.role == MEF_ROLE_NONE ? "" : c->who.admin;
-    const char *actor = c->who.role == MEF_ROLE_NONE ? c->req->peer.identity : c->who.id;
+    const char *actor = c->who.role == MEF_ROLE_NONE ? c->req->peer.identity : actor_of(&c->who);
     audit_note(c->m->d.audit, &(struct audit_event){.admin = admin,
                                                     .actor = actor == NULL ? "" : actor,
                                                     .action = action,

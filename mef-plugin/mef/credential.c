@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <utlist.h>
 
-enum { RECORD_PSK = 1, RECORD_CERTIFICATE = 2 }; /* version and kind of a record in one */
+/* Version and kind of a record in one; a node's has the ids it acts for behind the rest. */
+enum { RECORD_PSK = 1, RECORD_CERTIFICATE = 2, RECORD_ACTS_FOR = 0x80 };
 #define KPM_BYTES 32
 #define KPM_MIN 16
 #define KPM_MAX 64
@@ -19,7 +20,8 @@ struct credential {
     char *san;   /* of a certificate; NULL: it is a PSK */
     char *admin; /* adminFQDN */
     char *id;    /* whom it authenticates, in stored spelling */
-    bool gateway;
+    bool gateway;            /* or node */
+    struct strings acts_for; /* absolute ids of the AEs and the CSE on a node */
     vault_id key;             /* of a PSK */
     int64_t created, expires; /* expires 0: never */
     struct credential *next;  /* of the same SAN */
@@ -37,6 +39,7 @@ static void credential_free(struct credential *c)
 {
     if (c == NULL)
         return;
+    strings_free(&c->acts_for);
     free(c->id);
     free(c->admin);
     free(c->san);
@@ -46,7 +49,8 @@ static void credential_free(struct credential *c)
 
 static void encode(struct wr *w, const struct credential *c)
 {
-    wr_u8(w, c->san != NULL ? RECORD_CERTIFICATE : RECORD_PSK);
+    int kind = c->san != NULL ? RECORD_CERTIFICATE : RECORD_PSK;
+    wr_u8(w, (uint8_t)(c->acts_for.n > 0 ? kind | RECORD_ACTS_FOR : kind));
     rec_text(w, c->admin);
     rec_text(w, c->id);
     wr_u8(w, c->gateway);
@@ -56,13 +60,20 @@ static void encode(struct wr *w, const struct credential *c)
         wr_be64(w, c->key);
     wr_be64(w, (uint64_t)c->created);
     wr_be64(w, (uint64_t)c->expires);
+    if (c->acts_for.n > 0)
+        rec_strings(w, &c->acts_for);
 }
 
 static bool decode_proof(struct rd *r, uint8_t kind, struct credential *c)
 {
-    if (kind == RECORD_CERTIFICATE)
+    if ((kind & ~RECORD_ACTS_FOR) == RECORD_CERTIFICATE)
         return rec_rd_text(r, &c->san);
-    return kind == RECORD_PSK && rd_be64(r, &c->key);
+    return (kind & ~RECORD_ACTS_FOR) == RECORD_PSK && rd_be64(r, &c->key);
+}
+
+static bool decode_acts_for(struct rd *r, uint8_t kind, struct credential *c)
+{
+    return (kind & RECORD_ACTS_FOR) == 0 || (rec_rd_strings(r, &c->acts_for) && c->acts_for.n > 0);
 }
 
 static struct credential *decode(struct span key, struct span val)
@@ -74,7 +85,7 @@ static struct credential *decode(struct span key, struct span val)
     if (c == NULL || key.n == 0 || key.n > MEF_MAX_ID || (c->name = strndup((const char *)key.p, key.n)) == NULL ||
         !rd_u8(&r, &kind) || !rec_rd_text(&r, &c->admin) || !rec_rd_text(&r, &c->id) || !rd_u8(&r, &gateway) ||
         gateway > 1 || !decode_proof(&r, kind, c) || !rd_be64(&r, &created) || !rd_be64(&r, &expires) ||
-        created > INT64_MAX || expires > INT64_MAX || !rd_end(&r)) {
+        created > INT64_MAX || expires > INT64_MAX || !decode_acts_for(&r, kind, c) || !rd_end(&r)) {
         credential_free(c);
         return NULL;
     }
@@ -236,19 +247,37 @@ static bool fits(const char *wanted, const char *is)
     return wanted == NULL || strcmp(wanted, is) == 0;
 }
 
-/* Conformance: H-7 | TS-0003 8.3.9.4 | missing: a credential is of one client; none acts for others */
+static bool speaks_for(const struct credential *c, const char *id)
+{
+    return fits(id, c->id) || strings_has(&c->acts_for, id);
+}
+
+static enum mef_role role_of(const struct credential *c)
+{
+    return c->acts_for.n > 0 ? MEF_ROLE_NODE : c->gateway ? MEF_ROLE_GATEWAY : MEF_ROLE_CLIENT;
+}
+
+/* Conformance: H-7 | TS-0003 8.3.9.4 | shown by: test_nodes.py:test_a_node_acts_for_its_aes */
+/* Conformance: H-7 | TS-0003 8.3.9.4 | shown by: test_nodes.py:test_nobody_elses_name */
+/* Conformance: H-7 | TS-0003 8.3.9.4 | ours: the operator lists whom a node acts for; the originator says for whom it asks */
 struct mef_principal mef_principal_of(struct mef *m, const struct cse_peer *peer, const char *admin, const char *id)
 {
     const struct credential *c = proved_by(m, peer);
-    while (c != NULL && (expired(m, c) || !fits(admin, c->admin) || !fits(id, c->id)))
+    while (c != NULL && (expired(m, c) || !fits(admin, c->admin) || !speaks_for(c, id)))
         c = c->next;
     if (c == NULL)
         return (struct mef_principal){.role = MEF_ROLE_NONE};
-    return (struct mef_principal){.role = c->gateway ? MEF_ROLE_GATEWAY : MEF_ROLE_CLIENT,
-                                  .id = c->id,
-                                  .credential = identity_of(c),
-                                  .admin = c->admin,
-                                  .expires = c->expires};
+    struct mef_principal p = {.role = role_of(c),
+                              .id = c->id,
+                              .credential = identity_of(c),
+                              .admin = c->admin,
+                              .expires = c->expires};
+    if (!fits(id, c->id)) {
+        p.role = MEF_ROLE_CLIENT;
+        p.id = strings_find(&c->acts_for, id);
+        p.node = c->id;
+    }
+    return p;
 }
 
 struct mef_principal mef_principal(struct mef *m, const struct cse_peer *peer)
@@ -260,7 +289,7 @@ bool mef_has_several(struct mef *m, const struct cse_peer *peer, const char *id)
 {
     unsigned n = 0;
     for (const struct credential *c = proved_by(m, peer); c != NULL; c = c->next)
-        n += !expired(m, c) && strcmp(c->id, id) == 0;
+        n += !expired(m, c) && speaks_for(c, id);
     return n > 1;
 }
 
@@ -279,7 +308,7 @@ enum mef_role mef_credential_role(struct mef *m, const char *admin, const char *
         c = find_certificate(m, admin, identity);
     if (c == NULL || expired(m, c))
         return MEF_ROLE_NONE;
-    return c->gateway ? MEF_ROLE_GATEWAY : MEF_ROLE_CLIENT;
+    return role_of(c);
 }
 
 /* --- operator REST ------------------------------------------------------------------------------------------------ */
@@ -292,7 +321,11 @@ static cJSON *to_json(const struct credential *c)
     cJSON_AddStringToObject(o, c->san != NULL ? "san" : "kpmId", identity_of(c));
     cJSON_AddStringToObject(o, "for", c->id);
     cJSON_AddStringToObject(o, "kind", c->san != NULL ? "certificate" : "psk");
-    cJSON_AddStringToObject(o, "role", c->gateway ? "gateway" : "client");
+    static const char *const roles[] = {
+        [MEF_ROLE_CLIENT] = "client", [MEF_ROLE_GATEWAY] = "gateway", [MEF_ROLE_NODE] = "node"};
+    cJSON_AddStringToObject(o, "role", roles[role_of(c)]);
+    if (c->acts_for.n > 0)
+        cJSON_AddItemToObject(o, "actsFor", strings_json(&c->acts_for));
     when_print_rfc3339(c->created, when);
     cJSON_AddStringToObject(o, "createdAt", when);
     when_print_rfc3339(c->expires, when);
@@ -301,13 +334,14 @@ static cJSON *to_json(const struct credential *c)
     return o;
 }
 
-enum { FOR, KIND, KPM, SAN, EXPIRES, MEMBERS };
+enum { FOR, KIND, KPM, SAN, EXPIRES, ACTS_FOR, MEMBERS };
 static const struct attr members[MEMBERS] = {
     [FOR] = {"for", ATTR_TEXT, ATTR_MAN, ATTR_NP, MEF_MAX_ID},
     [KIND] = {"kind", ATTR_TEXT, ATTR_MAN, ATTR_NP, 16},
     [KPM] = {"kpm", ATTR_TEXT, ATTR_OPT, ATTR_NP, 2 * KPM_MAX},
     [SAN] = {"san", ATTR_TEXT, ATTR_OPT, ATTR_NP, MEF_MAX_ID},
     [EXPIRES] = {"expiresAt", ATTR_DATE, ATTR_OPT, ATTR_NP, 0},
+    [ACTS_FOR] = {"actsFor", ATTR_TEXTS, ATTR_OPT, ATTR_NP, MEF_MAX_TARGETS},
 };
 
 static bool check_kind(const struct attr_value v[MEMBERS], bool *certificate, struct mef_result *r)
@@ -336,6 +370,9 @@ static bool check(struct mef *m, const cJSON *in, struct attr_value v[MEMBERS], 
     if (*kind == ID_NONE || strcmp(id, m->fqdn) == 0)
         return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "for",
                           "an AE-ID, a CSE-ID, a MAF's FQDN, gateway:NAME, node:ID or an EUI-64");
+    /* A gateway gets no key, in nobody's name: one credential is either a gateway's or that of a node with AEs. */
+    if (v[ACTS_FOR].present && strncmp(id, "node:", 5) != 0)
+        return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "actsFor", "only a node acts for others: node:ID");
     if (v[EXPIRES].present && v[EXPIRES].number <= mef_now(m))
         return mef_refuse(r, ST_BAD_REQUEST, "past", "expiresAt", "the time has passed");
     return HASH_COUNT(m->credentials) < m->max_credentials ||
@@ -359,6 +396,22 @@ static bool make_key(struct mef *m, struct store_txn *t, const struct attr_value
         st = vault_generate(m->d.vault, t, VAULT_PSK, KPM_BYTES, key);
     }
     return st == ST_OK || mef_refuse(r, st, "bad-value", "kpm", "the vault does not take this key");
+}
+
+/* The AEs and the CSE on a node, in stored spelling, as a list that the caller owns. */
+static bool read_acts_for(struct mef *m, const struct attr_value *v, struct strings *out, struct mef_result *r)
+{
+    char id[MEF_ID];
+    const cJSON *e;
+    cJSON_ArrayForEach(e, v->array)
+    {
+        if (mef_id(m, e->valuestring, id) != ID_ENTITY || !strings_add(out, id)) {
+            strings_free(out);
+            return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "actsFor", "AE-IDs, or the CSE-ID, of what is on the node");
+        }
+    }
+    return !v->present || out->n > 0 ||
+           mef_refuse(r, ST_BAD_REQUEST, "bad-value", "actsFor", "a node that acts for nobody needs no list");
 }
 
 static struct credential *credential_new(struct mef *m, const char *admin, const char *id, const char *san)
@@ -454,12 +507,16 @@ void mef_credential_create(struct mef *m, struct store_txn *t, const char *admin
     char id[MEF_ID] = "", kpm[2 * KPM_MAX + 1] = "";
     enum id_kind kind = ID_NONE;
     bool certificate = false;
-    if (!check(m, in, v, id, &kind, &certificate, r))
+    struct strings acts_for = {0};
+    if (!check(m, in, v, id, &kind, &certificate, r) || !read_acts_for(m, &v[ACTS_FOR], &acts_for, r))
         return;
     struct credential *c = certificate ? make_certificate(m, admin, id, kind, &v[SAN], r)
                                        : make_psk(m, t, admin, id, &v[KPM], kpm, r);
-    if (c == NULL)
+    if (c == NULL) {
+        strings_free(&acts_for);
         return;
+    }
+    c->acts_for = acts_for;
     c->gateway = kind == ID_GATEWAY;
     c->created = mef_now(m);
     c->expires = v[EXPIRES].number;

@@ -30,6 +30,12 @@ def parameters(w):
     for text in (b"0", b"6", b"9", b"3a", b"\xff"):
         yield Row(f"RVI {text!r}", "coap:ae", ask(fr, rqi, (RVI, text)),
                   "4.00 4000" if text == b"\xff" else "5.01 4001")
+    for name in (w.origin, w.origin[:-1], w.origin.upper(), b"node:2", f"gateway:{w.gateway}".encode()):
+        yield Row(f"a node in the name of {name[-12:]!r}, which is not on it", "coap:node", ask((FR, name), rqi, rvi), "4.03 4106")
+    yield Row("a node in its own name", "coap:node", ask((FR, b"node:1"), rqi, rvi, path="mef/" + w.key), "4.03 4103")
+    yield Row("a node for an AE that is no target", "coap:node", ask((FR, w.other_origin), rqi, rvi, path="mef/" + w.key), "4.03 4103")
+    yield Row("a node registers itself", "coap:node", ask((FR, b"node:1"), rqi, rvi, (TY, uint(CLIENT_REG)), code=POST,
+                                                          body=b'{"sec:mecr":{}}'), "4.03 4103")
     yield Row("a gateway's credential finds nothing", "coap:gw",
               ask((FR, f"gateway:{w.gateway}".encode()), rqi, rvi, path="mef/" + w.key),
               "4.03 4103")

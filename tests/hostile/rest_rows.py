@@ -217,6 +217,12 @@ def objects(w):
                                ("past", {"for": "C1", "kind": "psk", "expiresAt": "2001-01-01T00:00:00Z"},
                                 "400 past expiresAt"), ("kpmId chosen", {"for": "C1", "kind": "psk", "kpmId": "x"},
                                         "400 unknown-member kpmId"),
+                               ("an AE that acts for another", {"for": "C1", "kind": "psk", "actsFor": ["C2"]}, "400 bad-value actsFor"),
+                               ("a gateway that acts for AEs", {"for": "gateway:1", "kind": "psk", "actsFor": ["C2"]},
+                                "400 bad-value actsFor"),
+                               *((f"a node that acts for {str(ids)[:20]}", {"for": "node:1", "kind": "psk", "actsFor": ids},
+                                  "400 bad-value actsFor") for ids in
+                                 ("C2", [], [1], [""], ["C2", "node:2"], ["maf.example.org"], ["C" * 256], [f"C{n}" for n in range(65)])),
                                ("role chosen", {"for": "C1", "kind": "psk", "role": "gateway"},
                                 "400 unknown-member role"), ("twice", b'{"for":"C1","for":"C1","kind":"psk"}', "400")):
         yield row(f"credential: {name}", "credentials", body, expect, "POST")

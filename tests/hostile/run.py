@@ -54,7 +54,8 @@ class World:
         s.must("PUT", f"/v1/gateways/{self.gateway2}", {"identity": gw2["kpmId"]})
         s.must("PUT", "/v1/applications/room", {"members": ["C-room"]})
         self.credentials = {"ae": s.ae, "gw": s.gw_credential, "gw2": gw2,
-                            "other": s.must("POST", "/v1/credentials", {"for": OTHER_AE, "kind": "psk"})}
+                            "other": s.must("POST", "/v1/credentials", {"for": OTHER_AE, "kind": "psk"}),
+                            "node": s.must("POST", "/v1/credentials", {"for": "node:1", "kind": "psk", "actsFor": [OTHER_AE]})}
         s.start_gateway()
         self._enrol()
         self._deposit()

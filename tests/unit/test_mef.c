@@ -697,6 +697,73 @@ static void test_exported_key_ends_with_its_credential(void **state)
     world_close(&w);
 }
 
+/* A node asks in the name of an AE that the operator put on its list, and of no other; what it makes is the AE's. */
+static void test_node(void **state)
+{
+    static const struct {
+        const char *body, *field;
+    } wrong[] = {
+        {"{'for':'C-a','kind':'psk','actsFor':['C-b']}", "actsFor"},
+        {"{'for':'gateway:hall','kind':'psk','actsFor':['C-b']}", "actsFor"},
+        {"{'for':'00124b0001020304','kind':'psk','actsFor':['C-b']}", "actsFor"},
+        {"{'for':'node:1','kind':'psk','actsFor':[]}", "actsFor"},
+        {"{'for':'node:1','kind':'psk','actsFor':['maf.example.com']}", "actsFor"},
+        {"{'for':'node:1','kind':'psk','actsFor':['C-b','node:2']}", "actsFor"},
+        {"{'for':'node:1','kind':'psk','actsFor':'C-b'}", "actsFor"},
+        {"{'for':'node:1','kind':'psk','actsFor':[1]}", "actsFor"},
+    };
+    struct world w = {0};
+    struct people p;
+    struct mef_result r = {0};
+    char node[128], key[128];
+    world_open(&w, *state);
+    meet(&w, &p);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        cJSON *in = json(wrong[i].body);
+        r = (struct mef_result){0};
+        WITH_TXN(&w, mef_credential_create(w.mef, t, ADMIN, "operator:test", in, &r));
+        assert_int_equal(r.st, ST_BAD_REQUEST);
+        assert_string_equal(r.field, wrong[i].field);
+        cJSON_Delete(in);
+    }
+    cJSON *in = json("{'for':'node:1','kind':'psk','actsFor':['C-b','/in-cse/C-c','C-b','/in-cse']}");
+    r = (struct mef_result){0};
+    WITH_TXN(&w, mef_credential_create(w.mef, t, ADMIN, "operator:test", in, &r));
+    cJSON_Delete(in);
+    assert_int_equal(r.st, ST_CREATED);
+    assert_string_equal(text_of(r.body, "role"), "node");
+    assert_int_equal(cJSON_GetArraySize(member(r.body, "actsFor")), 3);
+    snprintf(node, sizeof node, "%s", text_of(r.body, "id"));
+    cJSON_Delete(r.body);
+    struct who b = {node, "C-b", 9}, c = {node, "//sp.example.com/in-cse/C-c", 9}, a = {node, "C-a", 9}, self = {node, "node:1", 9};
+    enrol(&w, &b);
+    assert_string_equal(text_of(attrs(&w), "srci"), "//sp.example.com/in-cse/C-b");
+    assert_int_equal(create(&w, &p.b, MEF_TY_CLIENT_REG, "{'sec:mecr':{'et':'" LATER "','adfq':'sp.example.com'}}"), ST_ALREADY_REGISTERED);
+    assert_int_equal(create(&w, &c, MEF_TY_KEY_REG, SKR("24", "['C-a']", ",'kv':'" KEY16 "'")), ST_NO_PRIVILEGE); /* not registered */
+    enrol(&w, &c);
+    assert_int_equal(create(&w, &b, MEF_TY_KEY_REG, SKR("24", "['C-c']", ",'kv':'" KEY16 "'")), ST_CREATED);
+    location(&w, key);
+    for (int restarted = 0; restarted < 2; restarted++) {
+        assert_int_equal(get(&w, &c, key), ST_OK);
+        assert_string_equal(text_of(attrs(&w), "kv"), KEY16);
+        assert_int_equal(get(&w, &b, key), ST_OK);
+        assert_null(member(attrs(&w), "kv"));
+        assert_int_equal(get(&w, &p.a, key), ST_NO_PRIVILEGE);
+        assert_int_equal(get(&w, &a, key), ST_NOT_AUTHENTICATED); /* a client, but not of this node */
+        assert_int_equal(get(&w, &self, "mef"), ST_OK);
+        assert_int_equal(get(&w, &self, key), ST_NO_PRIVILEGE); /* in its own name it is no target */
+        assert_int_equal(create(&w, &self, MEF_TY_CLIENT_REG, "{'sec:mecr':{'et':'" LATER "','adfq':'sp.example.com'}}"), ST_NO_PRIVILEGE);
+        assert_int_equal(mef_credential_role(w.mef, ADMIN, node), MEF_ROLE_NODE); /* no gateway */
+        world_close(&w);
+        world_open(&w, *state);
+    }
+    r = (struct mef_result){0};
+    WITH_TXN(&w, mef_credential_delete(w.mef, t, ADMIN, "operator:test", node, &r));
+    assert_int_equal(get(&w, &b, key), ST_ASSOCIATION_REQUIRED);
+    assert_int_equal(get(&w, &p.b, key), ST_OK);
+    world_close(&w);
+}
+
 /* One client cannot use up what all share, also not by registering anew; a restart counts the same. */
 static void test_share_of_one_client(void **state)
 {
@@ -992,7 +1059,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(test_identity), T(test_strangers_do_not_fill_the_trail),  T(test_credentials), T(test_certificate_credentials), T(test_a_client_of_two_stakeholders), T(test_names_of_certificates), T(test_credential_refusals), T(test_registration), T(test_expiry), T(test_expired_unswept), T(test_durable_first),
-        T(test_malformed), T(test_key),         T(test_key_refusals),        T(test_export), T(test_exported_key_ends_with_its_credential), T(test_published), T(test_share_of_one_client),
+        T(test_malformed), T(test_key),         T(test_key_refusals),        T(test_export), T(test_exported_key_ends_with_its_credential), T(test_node), T(test_published), T(test_share_of_one_client),
         T(test_discovery), T(test_result_content), T(test_trail),            T(test_ids),          T(test_times),
         T(test_options),
     };
