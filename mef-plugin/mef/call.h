@@ -46,6 +46,9 @@ struct update {
 void call_update(struct call *c, struct res *r, const struct update *u);
 void call_delete(struct call *c, struct res *r, const char *action);
 
+/* Answer a request for what is behind MEF_FETCH_PATH and its '/'. */
+void call_fetch(struct call *c, const char *path);
+
 /* What the operations on one resource type are. */
 struct res_type {
     int ty;

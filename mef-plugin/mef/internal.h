@@ -29,6 +29,7 @@ struct mef {
     char *cse_id; /* "/in-cse": completes AE-IDs that begin with 'C' */
     int64_t max_key_ms, max_registration_ms;
     size_t max_resources, max_client_keys, max_credentials, max_applications;
+    bool fetches;
     int64_t started;
     struct credential *credentials;   /* by name; of a PSK its KpmID */
     struct proof *proofs;             /* those of them that are proved by certificate, by SAN */

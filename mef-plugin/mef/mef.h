@@ -21,8 +21,10 @@ void mef_close(struct mef *m);
 const char *mef_base(const struct mef *m); /* the base path segment, default "mef" */
 const char *mef_fqdn(const struct mef *m);
 
-/* Handle a CSE_PRIMITIVE request at or below the base. Answers through ops->respond. */
+/* Handle a CSE_PRIMITIVE request at or below the base, or MEF_FETCH_PATH. Answers through ops->respond. */
 void mef_handle(struct mef *m, struct cse_request *req);
+/* Whether `[mef] fetch-credentials` asks for MEF_FETCH_PATH to be served, too. */
+bool mef_fetches(const struct mef *m);
 void mef_session_end(struct mef *m, uint64_t session);
 
 /* --- principals --------------------------------------------------------------------------------------------------- */

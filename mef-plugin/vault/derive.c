@@ -91,7 +91,6 @@ static bool hmac(const struct deriver *d, const struct key *key, const struct me
     return ok;
 }
 
-/* Conformance: D-1 | TS-0003 10.3.2 to 10.3.8 | missing: a request that derives */
 /* Conformance: D-1 | TS-0003 10.3.2 to 10.3.8 | ours: no exporter context, the SUID in decimal, the random values alone */
 enum st vault_derive(struct vault *v, struct store_txn *t, const struct vault_derivation *in, vault_id *id)
 {

@@ -4,19 +4,86 @@ import datetime
 import json
 import secrets
 import subprocess
+import sys
 import time
 import unittest
+from pathlib import Path
 
 import common
-from coapclient import CONTENT_FORMAT, FR, JSON, POST, RQI, RVI, TY, URI_PATH, encode, uint
+from coapclient import CBOR, CONTENT_FORMAT, FR, JSON, POST, RQI, RVI, TY, URI_PATH, encode, uint
 from mmef import TY_CLIENT_REG, TY_KEY_REG, keying_material
-from stack import ADMIN
-from test_procedures import KV, Clients, soon
+from stack import ADMIN, set_option
+from test_procedures import KV, SECOND, Clients, soon
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "vectors"))
+import onem2m  # noqa: E402
 
 HARDWARE = "1.3.6.1.5.5.7.8.4"  # id-on-hardwareModuleName (RFC 4108 5)
 
 
 class Derived(Clients):
+    @classmethod
+    def prepare(cls):
+        set_option(cls.stack.mefd_conf, "mef", "fetch-credentials", "yes")
+        super().prepare()
+
+    @staticmethod
+    def fetch(client, ri: str, suid: object = 24, fqdn: str = "mef.example.org", **more):
+        return client.ask("GET", f"fetchCredentials/{ri}@{fqdn}/{suid}", **more)
+
+    def test_fetched_credentials(self):
+        """TS-0003 8.3.2.1: each target has its own key, made of what the enrolee's session exported."""
+        tag = secrets.token_hex(4)
+        source, ae = self.client(registered=True), self.client(f"//example.org/cse{tag}/C1")
+        cse, other = self.client(f"//example.org/cse{tag}/C2"), self.client()
+        made = self.said(source.deposit([ae.id, cse.id]), 2001)
+        ri, ke = made.pc["ri"], base64.b64decode(self.said(ae.ask("GET", made.location), 2000).pc["kv"])
+        for client, name in ((ae, f"C1.cse{tag}.example.org"), (cse, f"C2.cse{tag}.example.org")):
+            got = json.loads(self.said(self.fetch(client, ri.upper()), 2000).body)
+            self.assertEqual(set(got), {"Status", "Credential", "EnroleeID", "Lifetime"})
+            self.assertEqual(base64.b64decode(got["Credential"]), onem2m.kuc(ke, 24, name))
+            self.assertEqual((got["Status"], got["EnroleeID"]), (True, source.id))
+            left = datetime.datetime.strptime(made.pc["et"], "%Y%m%dT%H%M%S") - datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
+            self.assertLessEqual(abs(left.total_seconds() - got["Lifetime"]), 5)
+        self.assertIn(b"Credential", self.said(self.fetch(ae, ri, accept=CBOR), 2000).body)
+        for answer, rsc in ((self.fetch(other, ri), 4103), (self.fetch(source, ri), 4103), (self.fetch(ae, ri, 25), 4103),
+                            (self.fetch(ae, ri, 26), 4000), (self.fetch(ae, ri, "x"), 4000), (self.fetch(ae, "0" * 32), 4004),
+                            (self.fetch(ae, ri, fqdn="mef2.example.org"), 4004), (self.fetch(ae, ri, origin=other.id), 4106)):
+            self.said(answer, rsc)
+            if rsc != 4106:
+                self.assertEqual(set(json.loads(answer.body)), {"Status", "ErrorString"})
+        for method in ("DELETE", "PUT"):
+            self.said(ae.ask(method, f"fetchCredentials/{ri}@mef.example.org/24", content={"x": 1} if method == "PUT" else None), 4005)
+        self.said(self.fetch(ae, self.said(source.deposit([ae.id], kv=KV), 2001).pc["ri"]), 4004)  # brought, not exported
+        self.said(source.update(made, "sec:skr", tgis=[cse.id]), 2004)
+        self.said(self.fetch(ae, ri), 4103)
+        self.said(source.ask("DELETE", made.location), 2002)
+        self.said(self.fetch(cse, ri), 4004)
+
+    def test_fetched_by_another_stakeholders_client(self):
+        """The same AE under another stakeholder learns not even that the key is there."""
+        who = f"//example.org/in-cse/C{secrets.token_hex(6)}"
+        source, theirs = self.client(registered=True), self.client(who, admin=SECOND)
+        made = self.said(source.deposit([who]), 2001)
+        there, absent = self.fetch(theirs, made.pc["ri"]), self.fetch(theirs, "0" * 32)
+        self.assertEqual((there.rsc, there.code, there.body), (4004, absent.code, absent.body))
+
+    def test_the_switch(self):
+        """Off, as it is by default, there is nothing."""
+        source = self.client(registered=True)
+        ri = self.said(source.deposit([source.id]), 2001).pc["ri"]
+        self.said(self.fetch(source, ri), 2000)
+        try:
+            set_option(self.stack.mefd_conf, "mef", "fetch-credentials", "no")
+            self.stack.restart_mefd()
+            source.reconnect()
+            answer = self.fetch(source, ri)
+            self.assertIn(answer.code, ("4.04", 404))
+            self.assertNotIn(b"Status", answer.body)
+        finally:
+            set_option(self.stack.mefd_conf, "mef", "fetch-credentials", "yes")
+            self.stack.restart_mefd()
+
     def test_nothing_outlives_its_credential(self):
         """What a session exports is Ke, and Ke ends with what the session was made of."""
         end = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0) + datetime.timedelta(hours=1)

@@ -13,6 +13,24 @@ def create(w, body, ty=CLIENT_REG, form=JSON, path="mef"):
     return coap(POST, path, [*w.primitive, (TY, uint(ty)), (CONTENT_FORMAT, uint(form))], payload)
 
 
+def fetches(w):
+    """/fetchCredentials/<KeID>/<security usage> (TS-0003 8.3.2.1)."""
+    def ask(path, code=GET, *options, body=b"", fr=w.origin):
+        return coap(code, "fetchCredentials" + path, [(FR, fr), (RQI, b"1"), (RVI, b"3"), *options], body)
+    nothing, here = "0" * 32, "@mef.example.org/24"
+    for number, path in enumerate(("", "/x", f"/{nothing}", f"/{nothing}/24", f"/{nothing[1:]}{here}", f"/{nothing}0{here}", f"/{nothing}{here}",
+                 f"/{nothing}{here}/24", f"/{nothing}@/24", f"/{nothing}@mef.example.com/24", f"/{nothing}@mef.example.org", f"/@{here}",
+                 f"/{'g' * 32}{here}", f"/{w.key}/24", f"/{w.key}{here}", f"/{w.own}{here}", "/" + "/".join("@" * 20), f"/{here}{here}")):
+        yield Row(f"fetch of {path[:12]} ({number})", "coap:ae", ask(path), "4.04 4004")
+    for usage in ("", "0", "2", "20", "26", "024", "24x", "-24", "24 ", "9" * 40):
+        yield Row(f"fetch for usage {usage[:9]!r}", "coap:ae", ask(f"/{w.own}@mef.example.org/{usage}"), "4.00 4000")
+    for code, name in ((PUT, "update"), (DELETE, "delete"), (POST, "notification")):
+        yield Row(f"fetch by {name}", "coap:ae", ask(f"/{w.own}{here}", code, body=b"" if code == DELETE else b"{}"), "4.05 4005")
+    yield Row("fetch with a parameter", "coap:ae", ask(f"/{w.own}{here}", GET, (URI_QUERY, b"rcn=1")), "4.00 4000")
+    yield Row("fetch in another's name", "coap:other", ask(f"/{w.own}{here}"), "4.03 4106")
+    yield Row("fetch by a gateway", "coap:gw", ask(f"/{w.own}{here}", fr=f"gateway:{w.gateway}".encode()), "4.04 4004")
+
+
 def parameters(w):
     """From, Request Identifier, Release Version, Resource Type, Result Content."""
     def ask(*options, code=GET, path="mef", body=b""):
@@ -193,5 +211,5 @@ def keys(w):
 
 
 def rows(w):
-    for table in (parameters, forms, registrations, keys):
+    for table in (parameters, fetches, forms, registrations, keys):
         yield from table(w)

@@ -47,6 +47,7 @@ class World:
             file = write_private(folder / f"{name}.token", self.tokens[name] + "\n")
             for key, value in (("file", file), ("admin-fqdn", admin), ("role", role)):
                 set_option(s.mefd_conf, f"token.{name}", key, str(value))
+        set_option(s.mefd_conf, "mef", "fetch-credentials", "yes")
         s.start_mefd()
         s.make_credentials()
         self.gateway, self.gateway2 = s.gateway_eui, random_eui64()

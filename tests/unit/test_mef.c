@@ -1055,11 +1055,75 @@ static void test_options(void **state)
 }
 
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+/* What a target fetches is derived from the exported key for it and its usage; its text is that of tests/vectors/onem2m.py. */
+static void test_fetch(void **state)
+{
+    static const struct {
+        const char *before;
+        int digits; /* of the key's id */
+        const char *after;
+        enum st st;
+    } rows[] = {
+        {"", 32, "@mef.example.com/24", ST_OK},
+        {"", 32, "@MEF.example.COM/24", ST_OK},
+        {"", 32, "@mef.example.com/25", ST_NO_PRIVILEGE},
+        {"", 32, "@mef.example.com/20", ST_BAD_REQUEST},
+        {"", 32, "@mef.example.com/26", ST_BAD_REQUEST},
+        {"", 32, "@mef.example.com/024", ST_BAD_REQUEST},
+        {"", 32, "@mef.example.com/240", ST_BAD_REQUEST},
+        {"", 32, "@mef.example.com/2", ST_BAD_REQUEST},
+        {"", 32, "@mef.example.com/", ST_BAD_REQUEST},
+        {"", 32, "@mef.example.com", ST_NOT_FOUND},
+        {"", 32, "@mef.example.com.au/24", ST_NOT_FOUND},
+        {"", 32, "@mef.example.co/24", ST_NOT_FOUND},
+        {"", 32, "@/24", ST_NOT_FOUND},
+        {"", 32, "/24", ST_NOT_FOUND},
+        {"", 32, "/24@mef.example.com", ST_NOT_FOUND},
+        {"", 32, "@mef.example.com/24/x", ST_NOT_FOUND},
+        {"", 31, "@mef.example.com/24", ST_NOT_FOUND},
+        {"0", 32, "@mef.example.com/24", ST_NOT_FOUND},
+        {"0", 31, "@mef.example.com/24", ST_NOT_FOUND},
+        {"", 0, "@mef.example.com/24", ST_NOT_FOUND},
+    };
+    struct world w = {0};
+    struct people p;
+    char id[128], path[256];
+    world_open_with(&w, *state, DEFAULT_CONF "fetch-credentials = yes\n");
+    meet(&w, &p);
+    enrol(&w, &p.a);
+    assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, SKR("24", "['C-b','C-x']", "")), ST_CREATED);
+    snprintf(id, sizeof id, "%s", text_of(attrs(&w), "ri"));
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        snprintf(path, sizeof path, "fetchCredentials/%s%.*s%s", rows[i].before, rows[i].digits, id, rows[i].after);
+        assert_int_equal(get(&w, &p.b, path), rows[i].st);
+        bool ok = rows[i].st == ST_OK;
+        assert_int_equal(cJSON_IsTrue(member(w.host.rsp.pc, "Status")), ok);
+        assert_int_equal(w.host.rsp.sensitive, ok);
+        assert_true((member(w.host.rsp.pc, "Credential") != NULL) == ok && (member(w.host.rsp.pc, "ErrorString") != NULL) == !ok);
+        if (ok) {
+            assert_string_equal(text_of(w.host.rsp.pc, "Credential"), "VpgZTZjmlHo+hhjCBZA9aw7nhkEwC24jmjrE0b9KRPE=");
+            assert_string_equal(text_of(w.host.rsp.pc, "EnroleeID"), "//sp.example.com/in-cse/C-a");
+        }
+    }
+    snprintf(path, sizeof path, "fetchCredentials/%s@mef.example.com/24", id);
+    assert_int_equal(get(&w, &p.a, path), ST_NO_PRIVILEGE); /* the enrolee itself */
+    assert_int_equal(get(&w, &p.x, path), ST_NOT_FOUND);    /* of another stakeholder, also as a target */
+    assert_int_equal(get(&w, &p.g, path), ST_NO_PRIVILEGE);
+    assert_int_equal(ask(&w, &p.b, CSE_DELETE, path, -1, NULL, NULL, 0), ST_NOT_ALLOWED);
+    const struct cse_param rcn = {"rcn", "1"};
+    assert_int_equal(ask(&w, &p.b, CSE_RETRIEVE, path, -1, NULL, &rcn, 1), ST_BAD_REQUEST);
+    assert_true(in_trail(&w, ADMIN, "key.fetched", "ok") && in_trail(&w, ADMIN, "key.fetch", "not-a-target"));
+    assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, SKR("24", "['C-b']", ",'kv':'" KEY16 "'")), ST_CREATED);
+    snprintf(path, sizeof path, "fetchCredentials/%s@mef.example.com/24", text_of(attrs(&w), "ri"));
+    assert_int_equal(get(&w, &p.b, path), ST_NOT_FOUND); /* given by value: no Ke */
+    world_close(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(test_identity), T(test_strangers_do_not_fill_the_trail),  T(test_credentials), T(test_certificate_credentials), T(test_a_client_of_two_stakeholders), T(test_names_of_certificates), T(test_credential_refusals), T(test_registration), T(test_expiry), T(test_expired_unswept), T(test_durable_first),
-        T(test_malformed), T(test_key),         T(test_key_refusals),        T(test_export), T(test_exported_key_ends_with_its_credential), T(test_node), T(test_published), T(test_share_of_one_client),
+        T(test_malformed), T(test_key),         T(test_key_refusals),        T(test_export), T(test_exported_key_ends_with_its_credential), T(test_node), T(test_fetch), T(test_published), T(test_share_of_one_client),
         T(test_discovery), T(test_result_content), T(test_trail),            T(test_ids),          T(test_times),
         T(test_options),
     };
