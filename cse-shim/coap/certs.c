@@ -2,6 +2,7 @@
 
 #include "cse-shim/base/hex.h"
 #include "cse-shim/base/log.h"
+#include "cse-shim/coap/raw_keys.h"
 
 #include <openssl/err.h>
 #include <openssl/pem.h>
@@ -32,6 +33,7 @@ struct cep_certs {
     struct entry entries[MAX_CERTIFICATES];
     size_t n;
     X509_STORE *anchors; /* with the CRLs; NULL: nobody is trusted */
+    struct raw_keys *raw; /* NULL: none */
     struct cep_certs_expiry expiry;
 };
 
@@ -178,7 +180,8 @@ static bool load_lists(struct cep_certs *c, const char *file, char *err, size_t 
 static bool load_all(struct cep_certs *c, const struct cep_certs_files *f, char *err, size_t errlen)
 {
     if ((f->trust_anchors != NULL && !load_anchors(c, f->trust_anchors, err, errlen)) ||
-        (f->revocation_lists != NULL && !load_lists(c, f->revocation_lists, err, errlen)))
+        (f->revocation_lists != NULL && !load_lists(c, f->revocation_lists, err, errlen)) ||
+        (f->raw_keys != NULL && (c->raw = raw_keys_load(f->raw_keys, err, errlen)) == NULL))
         return false;
     for (size_t i = 0; i < f->n; i++) {
         bool ok = load_entry(c, &f->list[i], f->any_key, err, errlen);
@@ -228,10 +231,23 @@ void cep_certs_unref(struct cep_certs *c)
         sk_X509_pop_free(c->entries[i].chain, X509_free);
     }
     X509_STORE_free(c->anchors);
+    raw_keys_free(c->raw);
     free(c);
 }
 
 /* --- in a handshake --- */
+
+bool certs_offer(const struct cep_certs *c, SSL *ssl)
+{
+    return c == NULL || c->raw == NULL || raw_keys_offer(ssl);
+}
+
+enum cep_credential certs_credential(const SSL *ssl)
+{
+    if (raw_key_of_peer(ssl) != NULL)
+        return CEP_CRED_RPK;
+    return SSL_get0_peer_certificate(ssl) != NULL ? CEP_CRED_CERT : CEP_CRED_NONE;
+}
 
 bool certs_can_verify(const struct cep_certs *c)
 {
@@ -299,9 +315,23 @@ int certs_server(int ok, X509_STORE_CTX *chain)
     return ok;
 }
 
-/* Asked for each certificate of a client's chain, from the top. One without a name that says who it is proves nothing. */
-int certs_client(int ok, X509_STORE_CTX *chain, char *name, size_t cap)
+/* OpenSSL trusts no raw key, and so comes with `ok` 0 and an error to be overruled. */
+static int raw_client(const struct cep_certs *c, X509_STORE_CTX *chain, char *name, size_t cap)
 {
+    char id[RAW_KEY_NAME];
+    bool trusted = c != NULL && raw_keys_name(c->raw, raw_key_of_chain(chain), id) && strlen(id) < cap;
+    if (!trusted)
+        return certs_server(0, chain);
+    memcpy(name, id, strlen(id) + 1);
+    X509_STORE_CTX_set_error(chain, X509_V_OK);
+    return 1;
+}
+
+/* Asked for each certificate of a client's chain, from the top. One without a name that says who it is proves nothing. */
+int certs_client(const struct cep_certs *c, int ok, X509_STORE_CTX *chain, char *name, size_t cap)
+{
+    if (raw_key_of_chain(chain) != NULL)
+        return raw_client(c, chain, name, cap);
     if (ok && (X509_STORE_CTX_get_error_depth(chain) != 0 ||
                certs_name(X509_STORE_CTX_get_current_cert(chain), name, cap)))
         return 1;
@@ -314,6 +344,9 @@ bool certs_recheck(const struct cep_certs *c, SSL *ssl)
 {
     X509_STORE *anchors = c != NULL ? c->anchors : NULL;
     X509 *peer = SSL_get0_peer_certificate(ssl);
+    EVP_PKEY *raw = raw_key_of_peer(ssl);
+    if (raw != NULL)
+        return c != NULL && raw_keys_name(c->raw, raw, (char[RAW_KEY_NAME]){""});
     if (peer == NULL)
         return SSL_set1_verify_cert_store(ssl, anchors) == 1;
     X509_STORE_CTX *chain = anchors != NULL ? X509_STORE_CTX_new() : NULL;

@@ -11,6 +11,9 @@
 
 /* Version and kind of a record in one; a node's has the ids it acts for behind the rest. */
 enum { RECORD_PSK = 1, RECORD_CERTIFICATE = 2, RECORD_ACTS_FOR = 0x80 };
+#define HAS_RAW_KEYS (OPENSSL_VERSION_NUMBER >= 0x30200000L) /* RFC 7250 */
+#define RAW_KEY "ni:///sha-256;" /* RFC 6920: behind it, in base64url, the hash of the SubjectPublicKeyInfo */
+#define RAW_KEY_HASH 43
 #define KPM_BYTES 32
 #define KPM_MIN 16
 #define KPM_MAX 64
@@ -232,13 +235,19 @@ static bool expired(const struct mef *m, const struct credential *c)
     return c->expires != 0 && c->expires <= mef_now(m);
 }
 
-/* All that this peer is: linked by `next`. */
+static bool is_raw_key(const char *name)
+{
+    return strncmp(name, RAW_KEY, sizeof RAW_KEY - 1) == 0;
+}
+
+/* All that this peer is: linked by `next`. The name of a raw public key is proved by the key alone, and no other. */
 static const struct credential *proved_by(const struct mef *m, const struct cse_peer *peer)
 {
     if (peer->identity != NULL && peer->cred == CSE_CRED_PSK)
         return find_psk(m, peer->identity);
-    const struct proof *p =
-        peer->identity != NULL && peer->cred == CSE_CRED_CERT ? find_proof(m, peer->identity) : NULL;
+    if (peer->identity == NULL || peer->cred != (is_raw_key(peer->identity) ? CSE_CRED_RPK : CSE_CRED_CERT))
+        return NULL;
+    const struct proof *p = find_proof(m, peer->identity);
     return p != NULL ? p->first : NULL;
 }
 
@@ -320,7 +329,7 @@ static cJSON *to_json(const struct credential *c)
     cJSON_AddStringToObject(o, "id", c->name);
     cJSON_AddStringToObject(o, c->san != NULL ? "san" : "kpmId", identity_of(c));
     cJSON_AddStringToObject(o, "for", c->id);
-    cJSON_AddStringToObject(o, "kind", c->san != NULL ? "certificate" : "psk");
+    cJSON_AddStringToObject(o, "kind", c->san == NULL ? "psk" : is_raw_key(c->san) ? "rpk" : "certificate");
     static const char *const roles[] = {
         [MEF_ROLE_CLIENT] = "client", [MEF_ROLE_GATEWAY] = "gateway", [MEF_ROLE_NODE] = "node"};
     cJSON_AddStringToObject(o, "role", roles[role_of(c)]);
@@ -344,15 +353,28 @@ static const struct attr members[MEMBERS] = {
     [ACTS_FOR] = {"actsFor", ATTR_TEXTS, ATTR_OPT, ATTR_NP, MEF_MAX_TARGETS},
 };
 
+static bool names_raw_key(const char *name)
+{
+    const char *hash = name + sizeof RAW_KEY - 1;
+    return is_raw_key(name) && strlen(hash) == RAW_KEY_HASH &&
+           strspn(hash, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") == RAW_KEY_HASH;
+}
+
 static bool check_kind(const struct attr_value v[MEMBERS], bool *certificate, struct mef_result *r)
 {
-    /* Conformance: H-5 | TS-0003 10.1.2 | missing: raw public keys (RFC 7250), which OpenSSL has since 3.2 */
-    if (strcmp(v[KIND].text, "rpk") == 0)
+    /* Conformance: H-5 | TS-0003 10.1.2 | shown by: test_raw_keys.py:test_raw_keys */
+    /* Conformance: H-5 | TS-0003 10.1.2 | ours: with OpenSSL 3.2 or later; an older one has no RFC 7250, and 501 says so */
+    bool raw = strcmp(v[KIND].text, "rpk") == 0;
+    if (raw && !HAS_RAW_KEYS)
         return mef_refuse(r, ST_NOT_IMPLEMENTED, "not-implemented", "kind",
-                          "raw public keys are not served: OpenSSL 3.0 has no RFC 7250");
-    *certificate = strcmp(v[KIND].text, "certificate") == 0;
+                          "raw public keys are not served: OpenSSL has RFC 7250 from 3.2 on");
+    if (raw && (!v[SAN].present || !names_raw_key(v[SAN].text)))
+        return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "san", "ni:///sha-256; and the key's hash in base64url (RFC 6920)");
+    *certificate = raw || strcmp(v[KIND].text, "certificate") == 0;
     if (!*certificate && strcmp(v[KIND].text, "psk") != 0)
         return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "kind", "psk, certificate or rpk");
+    if (!raw && v[SAN].present && strncmp(v[SAN].text, "ni:", 3) == 0)
+        return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "san", "this is the name of a raw public key");
     if (*certificate && v[KPM].present)
         return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "kpm", "a certificate has no pre-shared key");
     return *certificate || !v[SAN].present ||

@@ -1,5 +1,6 @@
 """The operator REST (docs/rest-api.md): every route with what it does not take."""
 import json
+import ssl
 
 from engine import Row
 from http_rows import http
@@ -203,7 +204,10 @@ def objects(w):
                                ("certificate with a key", {"for": "C1", "kind": "certificate", "kpm": "00" * 16},
                                 "400 bad-value kpm"),
                                ("psk with a name", {"for": "C1", "kind": "psk", "san": "gw.example.org"}, "400 bad-value san"),
-                               ("rpk", {"for": "C1", "kind": "rpk"}, "501 not-implemented kind"),
+                               ("rpk without a name", {"for": "C1", "kind": "rpk"},
+                                "400 bad-value san" if ssl.OPENSSL_VERSION_INFO >= (3, 2) else "501 not-implemented kind"),
+                               ("certificate with a key's name",
+                                {"for": "C1", "kind": "certificate", "san": "ni:///sha-256;" + "A" * 43}, "400 bad-value san"),
                                ("for the MEF itself", {"for": "mef.example.org", "kind": "psk"}, "400 bad-value for"),
                                ("for no id", {"for": "a b", "kind": "psk"}, "400 bad-value for"),
                                ("for a number", {"for": 1, "kind": "psk"}, "400 bad-value for"),

@@ -4,6 +4,8 @@
 #include "mef-plugin/mef/internal.h"
 #include "mef-plugin/mef/when.h"
 
+#include <openssl/opensslv.h>
+
 #define KEY16 "AAECAwQFBgcICQoLDA0ODw=="
 #define LATER "20270101T000000"
 
@@ -345,7 +347,13 @@ static void test_credential_refusals(void **state)
         {"{'for':'C1','kind':'certificate','san':'a b'}", "bad-value", "san", ST_BAD_REQUEST},
         {"{'for':'C1','kind':'certificate','kpm':'000102030405060708090a0b0c0d0e0f'}", "bad-value", "kpm", ST_BAD_REQUEST},
         {"{'for':'C1','kind':'psk','san':'gw.example.com'}", "bad-value", "san", ST_BAD_REQUEST},
+#if OPENSSL_VERSION_NUMBER >= 0x30200000L
+        {"{'for':'C1','kind':'rpk'}", "bad-value", "san", ST_BAD_REQUEST},
+        {"{'for':'C1','kind':'rpk','san':'ni:///sha-256;x'}", "bad-value", "san", ST_BAD_REQUEST},
+#else
         {"{'for':'C1','kind':'rpk'}", "not-implemented", "kind", ST_NOT_IMPLEMENTED},
+#endif
+        {"{'for':'C1','kind':'certificate','san':'ni:///sha-256;x'}", "bad-value", "san", ST_BAD_REQUEST},
         {"{'for':'C1','kind':'pgp'}", "bad-value", "kind", ST_BAD_REQUEST},
         {"{'for':'C1','kind':'psk','kpm':'00'}", "bad-value", "kpm", ST_BAD_REQUEST},
         {"{'for':'C1','kind':'psk','kpm':'zz0102030405060708090a0b0c0d0e0f'}", "bad-value", "kpm", ST_BAD_REQUEST},
