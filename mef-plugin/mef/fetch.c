@@ -72,11 +72,12 @@ static bool answer(struct call *c, const struct res *r)
         OPENSSL_cleanse(text, sizeof text);
         return call_fail(c, ST_INTERNAL, NULL, NULL, "the key can not be derived");
     }
+    int64_t seconds = (r->expires - mef_now(c->m)) / 1000;
     cJSON *o = cJSON_CreateObject();
     cJSON_AddTrueToObject(o, MEF_FETCH_STATUS);
     cJSON_AddStringToObject(o, MEF_FETCH_CREDENTIAL, text);
     cJSON_AddStringToObject(o, MEF_FETCH_ENROLEE, r->owner);
-    cJSON_AddNumberToObject(o, MEF_FETCH_LIFETIME, (double)((r->expires - mef_now(c->m)) / 1000));
+    cJSON_AddNumberToObject(o, MEF_FETCH_LIFETIME, (double)seconds);
     OPENSSL_cleanse(text, sizeof text);
     call_commit(c, t, "key.fetched", r->ri);
     c->m->d.ops->count(c->m->d.host, "mef_keys_retrieved_total", 1);
