@@ -111,6 +111,20 @@ static void application_delete(struct ask *q)
     mef_application_delete(q->a->d.mef, q->t, q->who->admin, q->actor, q->id, &q->r);
 }
 
+static void policies_list(struct ask *q)
+{
+    found(q, mef_policy_list(q->a->d.mef, q->who->admin, q->after_text, q->limit));
+}
+static void policy_get(struct ask *q) { found(q, mef_policy_get(q->a->d.mef, q->who->admin, q->id)); }
+static void policy_put(struct ask *q)
+{
+    mef_policy_put(q->a->d.mef, q->t, q->who->admin, q->actor, q->id, q->req->pc, &q->r);
+}
+static void policy_delete(struct ask *q)
+{
+    mef_policy_delete(q->a->d.mef, q->t, q->who->admin, q->actor, q->id, &q->r);
+}
+
 static void credentials_list(struct ask *q)
 {
     found(q, mef_credential_list(q->a->d.mef, q->who->admin, q->after_text, q->limit));
@@ -169,6 +183,10 @@ static const struct route {
     {CSE_RETRIEVE, "v1/applications/{id}", READS, 0, NULL, application_get},
     {CSE_UPDATE, "v1/applications/{id}", ADMIN, 0, NULL, application_put},
     {CSE_DELETE, "v1/applications/{id}", ADMIN, 0, NULL, application_delete},
+    {CSE_RETRIEVE, "v1/policies", READS, Q_AFTER_TEXT | Q_LIMIT, NULL, policies_list},
+    {CSE_RETRIEVE, "v1/policies/{id}", READS, 0, NULL, policy_get},
+    {CSE_UPDATE, "v1/policies/{id}", ADMIN, 0, NULL, policy_put},
+    {CSE_DELETE, "v1/policies/{id}", ADMIN, 0, NULL, policy_delete},
     {CSE_RETRIEVE, "v1/credentials", READS, Q_AFTER_TEXT | Q_LIMIT, NULL, credentials_list},
     {CSE_CREATE, "v1/credentials", ADMIN, 0, "id", credential_create},
     {CSE_RETRIEVE, "v1/credentials/{id}", READS, 0, NULL, credential_get},

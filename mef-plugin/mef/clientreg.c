@@ -1,5 +1,5 @@
 /* mefClientReg: one a client and administrating stakeholder (TS-0003 8.3.5.2.3 to 8.3.5.2.6). */
-#include "mef-plugin/mef/call.h"
+#include "mef-plugin/mef/rules.h"
 
 enum { ET, LBL, ADFQ };
 static const struct attr attrs[] = {
@@ -17,7 +17,7 @@ static const struct attr attrs[] = {
 
 /* Conformance: R-6 | TS-0003 8.3.5.2.4 | shown by: test_procedures.py:test_another_clients_registration */
 /* Conformance: R-6 | TS-0003 8.3.5.2.4 | shown by: mmef_rows.py:retrieve of another's registration */
-static bool may(struct call *c, const struct res *r)
+static bool is_owner(struct call *c, const struct res *r)
 {
     if (strcmp(r->owner, c->who.id) == 0)
         return true;
@@ -25,40 +25,23 @@ static bool may(struct call *c, const struct res *r)
     return call_fail(c, ST_NO_PRIVILEGE, "not-owner", NULL, "the registration is another client's");
 }
 
-/* Conformance: R-1 | TS-0003 8.3.5.2.3 | shown by: test_procedures.py:test_registration */
-/* Conformance: R-1 | TS-0003 8.3.5.2.3 | ours: a second registration is refused with 4117 */
-static void create(struct call *c, const struct attr_value *v)
+/* Everything is checked but that there is room; takes the labels over. */
+static void add(struct call *c, struct res *old, int64_t expires, struct strings *labels)
 {
     struct mef *m = c->m;
     char ri[MEF_RELKEYID];
-    struct strings labels = {0};
-    int64_t expires;
-    if (!call_stakeholder(c, v[ADFQ].text) || !call_expiry(c, v[ET].number, m->max_registration_ms, &expires))
+    struct store_txn *t = mef_random_hex(m, 16, ri) ? call_begin(c) : NULL;
+    if (t == NULL)
         return;
-    struct res *old = res_registration(m, c->who.admin, c->who.id);
-    if (old != NULL && old->expires > mef_now(m)) {
-        call_fail(c, ST_ALREADY_REGISTERED, "already-registered", NULL,
-                  "this client is registered for this stakeholder");
-        return;
-    }
-    if (res_count(m) >= m->max_resources) {
-        call_fail(c, ST_TOO_MANY, "max-registrations", NULL, "the MEF holds as many registrations as it may");
-        return;
-    }
-    struct store_txn *t = call_labels(c, &v[LBL], &labels) && mef_random_hex(m, 16, ri) ? call_begin(c) : NULL;
-    if (t == NULL) {
-        strings_free(&labels);
-        return;
-    }
     if (old != NULL)
         res_drop(m, t, old);
     struct res *r = res_new(m, MEF_TY_CLIENT_REG, ri, c->who.admin, c->who.id);
     if (r == NULL) {
-        strings_free(&labels);
         call_broken(c, t);
         return;
     }
-    r->labels = labels;
+    r->labels = *labels;
+    *labels = (struct strings){0};
     r->expires = expires;
     if (!res_add(m, t, r)) {
         call_broken(c, t);
@@ -69,22 +52,46 @@ static void create(struct call *c, const struct attr_value *v)
         call_location(c, ri);
 }
 
+/* Conformance: R-1 | TS-0003 8.3.5.2.3 | shown by: test_procedures.py:test_registration */
+/* Conformance: R-1 | TS-0003 8.3.5.2.3 | ours: a second registration is refused with 4117 */
+static void create(struct call *c, const struct attr_value *v)
+{
+    struct mef *m = c->m;
+    struct policy_verdict rule;
+    struct strings labels = {0};
+    int64_t expires;
+    if (!call_stakeholder(c, v[ADFQ].text) || !call_labels(c, &v[LBL], &labels))
+        return;
+    struct res *old = res_registration(m, c->who.admin, c->who.id);
+    bool may = call_policy(c, POLICY_REGISTER, &labels, 0, "registration.create", &rule) &&
+               call_expiry(c, v[ET].number, policy_longest(&rule, m->max_registration_ms), &expires);
+    if (may && old != NULL && old->expires > mef_now(m))
+        call_fail(c, ST_ALREADY_REGISTERED, "already-registered", NULL,
+                  "this client is registered for this stakeholder");
+    else if (may && res_count(m) >= m->max_resources)
+        call_fail(c, ST_TOO_MANY, "max-registrations", NULL, "the MEF holds as many registrations as it may");
+    else if (may)
+        add(c, old, expires, &labels);
+    strings_free(&labels);
+}
+
 /* Conformance: R-7 | TS-0003 8.3.5.2.4 | missing: the configuration of a client */
 static void retrieve(struct call *c, struct res *r)
 {
-    if (may(c, r))
+    if (is_owner(c, r))
         call_answer(c, ST_OK, MEF_SN_CLIENT_REG, res_json(c->m, r));
 }
 
 static void update(struct call *c, struct res *r, const struct attr_value *v)
 {
-    if (may(c, r))
+    struct policy_verdict rule;
+    if (is_owner(c, r) && call_policy(c, POLICY_REGISTER, NULL, 0, "registration.update", &rule))
         call_update(c, r,
                     &(struct update){.name = MEF_SN_CLIENT_REG,
                                      .action = "registration.update",
                                      .et = &v[ET],
                                      .lbl = &v[LBL],
-                                     .max_ms = c->m->max_registration_ms});
+                                     .max_ms = policy_longest(&rule, c->m->max_registration_ms)});
 }
 
 /* Conformance: R-4 | TS-0003 8.3.5.2.6 | shown by: test_procedures.py:test_deregistration */
@@ -92,7 +99,7 @@ static void update(struct call *c, struct res *r, const struct attr_value *v)
 /* Conformance: R-4 | TS-0003 8.3.5.2.6 | ours: keys stay, as children of the MEFBase */
 static void remove_it(struct call *c, struct res *r)
 {
-    if (may(c, r))
+    if (is_owner(c, r))
         call_delete(c, r, "registration.delete");
 }
 

@@ -1,6 +1,7 @@
 /* The older way to a provisioned key (TS-0003 8.3.2.1), behind a switch: /fetchCredentials/<KeID>/<security usage>. A target
  * of the key Ke that an enrolee's session exported gets what is derived from Ke for that usage and for itself (10.3.7). */
 #include "mef-plugin/mef/call.h"
+#include "mef-plugin/mef/rules.h"
 
 #include <openssl/crypto.h>
 #include <strings.h>
@@ -38,8 +39,9 @@ static struct res *find(struct call *c, const char *ri, unsigned suid)
     }
     c->who = who;
     c->seq = mef_settle(m, &r->seq);
+    struct policy_verdict rule;
     if (r->suid == suid && mef_keyreg_allows(m, ri, &c->who))
-        return r;
+        return call_policy(c, POLICY_RETRIEVE, NULL, 0, "key.fetch", &rule) ? r : NULL;
     call_refused(c, "key.fetch", r->ri, "not-a-target");
     call_fail(c, ST_NO_PRIVILEGE, "not-a-target", NULL, "this client is no target of the key for this usage");
     return NULL;

@@ -131,3 +131,12 @@ bool mef_id_domain(const char *id, char out[MEF_ID])
     }
     return wr_ok(&w);
 }
+
+bool mef_is_name(const char *name)
+{
+    size_t n = strlen(name);
+    for (size_t i = 0; i < n; i++)
+        if (!isalnum((unsigned char)name[i]) && strchr("._-", name[i]) == NULL)
+            return false;
+    return n > 0 && n <= MEF_MAX_NAME;
+}

@@ -13,6 +13,7 @@
 
 #define MEF_MAX_ID 255 /* bytes of an M2M-ID, FQDN or gateway name */
 #define MEF_ID (MEF_MAX_ID + 1)
+#define MEF_MAX_NAME 64 /* bytes of the name of an application or rule */
 #define MEF_MAX_LABELS 16
 #define MEF_MAX_TARGETS 64
 #define MEF_MAX_MEMBERS 200
@@ -28,12 +29,13 @@ struct mef {
     char *sp_id;  /* "//sp.example.com" */
     char *cse_id; /* "/in-cse": completes AE-IDs that begin with 'C' */
     int64_t max_key_ms, max_registration_ms;
-    size_t max_resources, max_client_keys, max_credentials, max_applications;
+    size_t max_resources, max_client_keys, max_credentials, max_applications, max_policies;
     bool fetches;
     int64_t started;
     struct credential *credentials;   /* by name; of a PSK its KpmID */
     struct proof *proofs;             /* those of them that are proved by certificate, by SAN */
     struct application *applications; /* by "adminFQDN/name" */
+    struct rules *rules;              /* by adminFQDN */
     struct res_index *resources;
     struct map64 *exported; /* sessions whose exporter output became a key */
     struct answers answers;
@@ -73,6 +75,9 @@ enum id_kind mef_id(const struct mef *m, const char *id, char out[MEF_ID]);
 bool mef_id_is_cse(const char *id);
 MUST_USE bool mef_id_domain(const char *id, char out[MEF_ID]);
 
+/* Letters, digits, '.', '_' and '-': a name is also a path segment and a label. */
+bool mef_is_name(const char *name);
+
 /* Visit a table's rows; false: it can not be read, or fn returned false. */
 MUST_USE bool mef_load(struct mef *m, enum store_table table, bool (*fn)(void *user, struct span key, struct span val));
 /* An operator's act, in the transaction of its change. */
@@ -88,3 +93,4 @@ void applications_free(struct mef *m);
 /* --- the record decoders, for the fuzzers --- */
 bool credential_decode(struct span key, struct span val);
 bool application_decode(struct span key, struct span val);
+bool rule_decode(struct span key, struct span val);

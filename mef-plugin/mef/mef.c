@@ -1,6 +1,6 @@
 /* The Mmef reference point: who asks, for what, and the answer once it is durable (TS-0003 8.3). */
 #include "cse-shim/base/map64.h"
-#include "mef-plugin/mef/call.h"
+#include "mef-plugin/mef/rules.h"
 #include "mef-plugin/mef/when.h"
 
 #include <openssl/crypto.h>
@@ -23,6 +23,7 @@ const struct conf_option mef_options[] = {
     {"mef", "max-applications", CONF_INT, "100000", 1, 10000000, "applications"},
     {"mef", "fetch-credentials", CONF_BOOL, "false", 0, 0,
      "serve /fetchCredentials/<KeID>/<usage>, too: keys derived from exported ones (TS-0003 8.3.2.1)"},
+    {"mef", "max-policies", CONF_INT, "200", 1, 10000, "policy rules of one stakeholder"},
     {NULL, NULL, CONF_STRING, NULL, 0, 0, NULL},
 };
 
@@ -85,6 +86,7 @@ static bool read_options(struct mef *m, char *err, size_t errlen)
     m->max_credentials = (size_t)conf_int(c, "mef", "max-credentials");
     m->max_applications = (size_t)conf_int(c, "mef", "max-applications");
     m->fetches = conf_bool(c, "mef", "fetch-credentials");
+    m->max_policies = (size_t)conf_int(c, "mef", "max-policies");
     const char *bad = bad_option(m);
     if (bad != NULL)
         snprintf(err, errlen, "[mef] %s: not a valid value", bad);
@@ -106,8 +108,8 @@ struct mef *mef_open(const struct mef_deps *d, char *err, size_t errlen)
         mef_close(m);
         return NULL;
     }
-    if (!credentials_load(m) || !applications_load(m) || !resources_open(m)) {
-        snprintf(err, errlen, "mef: a stored credential, application or registration can not be read");
+    if (!credentials_load(m) || !applications_load(m) || !rules_load(m) || !resources_open(m)) {
+        snprintf(err, errlen, "mef: a stored credential, application, rule or registration can not be read");
         mef_close(m);
         return NULL;
     }
@@ -122,6 +124,7 @@ void mef_close(struct mef *m)
     resources_free(m);
     credentials_free(m);
     applications_free(m);
+    rules_free(m);
     map64_free(m->exported);
     free(m->cse_id);
     free(m->sp_id);
@@ -201,7 +204,9 @@ static bool authenticated(struct call *c)
     if (mef_id(c->m, c->req->from, from) != ID_NONE)
         who = mef_principal_of(c->m, &c->req->peer, NULL, from);
     if (who.role == MEF_ROLE_NONE) {
-        call_refused(c, "mef.request", c->req->path, "from-mismatch");
+        /* Of several stakeholders the first one hears of it, but not of what: that may be another's. */
+        bool several = mef_has_several(c->m, &c->req->peer, NULL);
+        call_refused(c, "mef.request", several ? "" : c->req->path, "from-mismatch");
         return call_fail(c, ST_NOT_AUTHENTICATED, "from-mismatch", M2M_SN_FROM,
                          "the originator is not the authenticated identity");
     }

@@ -48,7 +48,8 @@ struct mef_principal {
 struct mef_principal mef_principal(struct mef *m, const struct cse_peer *peer);
 /* ..for this stakeholder, and with this id in its stored spelling, its own or one of those a node acts for; NULL: any. */
 struct mef_principal mef_principal_of(struct mef *m, const struct cse_peer *peer, const char *admin, const char *id);
-bool mef_has_several(struct mef *m, const struct cse_peer *peer, const char *id); /* stakeholders, who know it as that */
+/* Do several stakeholders know it, by this id (NULL: by any)? */
+bool mef_has_several(struct mef *m, const struct cse_peer *peer, const char *id);
 /* Complete an AE-ID/CSE-ID to absolute form ("C1" -> "//sp/cse/C1"); false: not an M2M-ID. */
 bool mef_absolute(const struct mef *m, const char *id, char *out, size_t cap);
 /* Host name syntax (RFC 1123), at least one dot; written in lower case. out holds 256 characters. */
@@ -93,6 +94,14 @@ enum mef_scope { MEF_SCOPE_DEVICE, MEF_SCOPE_APPLICATION, MEF_SCOPE_NETWORK, MEF
 enum mef_scope mef_application_scope(struct mef *m, const char *admin, const char *name);
 /* Life of a key made for the application, seconds; 0: none set. */
 uint64_t mef_application_lifetime(struct mef *m, const char *admin, const char *name);
+
+/* --- policy rules (docs/rest-api.md) ------------------------------------------------------------------------------ */
+void mef_policy_put(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *name, const cJSON *in, struct mef_result *r);
+void mef_policy_delete(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *name, struct mef_result *r);
+cJSON *mef_policy_get(struct mef *m, const char *admin, const char *name);
+cJSON *mef_policy_list(struct mef *m, const char *admin, const char *after, unsigned limit);
+/* May this client take counters for a device at this gateway (0: at none), as far as the rules go? */
+bool mef_policy_ticket(struct mef *m, const struct mef_principal *p, const struct cse_peer *peer, eui64_t gateway);
 
 /* --- key registrations made by the EG ----------------------------------------------------------------------------- */
 struct mef_keyreg_new {

@@ -37,6 +37,7 @@ struct migration {
 static const struct migration migrations[] = {
     {{"CREATE TABLE", "(k BLOB PRIMARY KEY, v BLOB NOT NULL) WITHOUT ROWID"}, STORE_META, STORE_AUDIT},
     {{"CREATE TABLE", "(k BLOB PRIMARY KEY, v BLOB NOT NULL) WITHOUT ROWID"}, STORE_DOMAIN, STORE_DOMAIN},
+    {{"CREATE TABLE", "(k BLOB PRIMARY KEY, v BLOB NOT NULL) WITHOUT ROWID"}, STORE_POLICY, STORE_POLICY},
 };
 #define SCHEMA_VERSION ((int)(sizeof migrations / sizeof *migrations))
 

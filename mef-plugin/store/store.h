@@ -27,6 +27,7 @@ enum store_table {
     STORE_TRANSACTION,     /* eg: gateway EUI-64 || transaction -> request digest and response bytes */
     STORE_AUDIT,           /* audit: sequence -> event */
     STORE_DOMAIN,          /* eg: gateway EUI-64 || scope || application -> key domain */
+    STORE_POLICY,          /* mef: adminFQDN || name -> policy rule */
     STORE_TABLES
 };
 

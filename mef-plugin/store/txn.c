@@ -21,6 +21,7 @@ static const char *const table_names[STORE_TABLES] = {
     [STORE_TRANSACTION] = "transaction",
     [STORE_AUDIT] = "audit",
     [STORE_DOMAIN] = "domain",
+    [STORE_POLICY] = "policy",
 };
 
 const char *store_table_name(enum store_table table) { return table_names[table]; }

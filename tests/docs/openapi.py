@@ -290,7 +290,9 @@ def gateways(w: Walk):
     for body in ({}, {"identity": "nobody"}, {"identity": w.stack.ae["kpmId"]}, {**full, "panIds": [65535]},
                  {**full, "zap": 1}, {**full, "firstKeyForm": "round"}):
         w.ask("PUT", path + eui, body, 400)
-    w.ask("PUT", path + eui, full, 409, token=w.tokens["rival"])
+    theirs = w.ask("POST", "/v1/credentials", {"for": "gateway:rival", "kind": "psk"}, 201, token=w.tokens["rival"])["kpmId"]
+    w.ask("PUT", path + eui, full, 400, token=w.tokens["rival"])
+    w.ask("PUT", path + eui, {"identity": theirs}, 409, token=w.tokens["rival"])
     w.ask("GET", path + "x", want=400)
     w.ask("DELETE", path + eui, want=204)
     w.ask("DELETE", path + eui, want=404)
@@ -326,6 +328,30 @@ def applications(w: Walk):
     w.ask("PUT", path + "a%20b", {"members": []}, 400)
     for query, status in (("", 200), ("?limit=1&after=a", 200), ("?before=1", 400)):
         w.ask("GET", "/v1/applications" + query, want=status)
+    w.ask("DELETE", path + "a.b", want=204)
+    w.ask("DELETE", path + "a.b", want=404)
+
+
+def policies(w: Walk):
+    path = "/v1/policies/"
+    full = {"effect": "deny", "what": ["ticket", "retrieve"], "ids": ["C-demo", "//sp.example.com/old/*"], "labels": ["guest"],
+            "networks": ["192.0.2.0/24", "2001:db8::/32", "0.0.0.0/0"], "gateways": [w.stack.gateway_eui.upper()], "days": ["sat", "sun"],
+            "from": "22:00", "to": "06:00", "lifetime": 60, "targets": ["C-desk", "maf.example.com"]}
+    shown = w.ask("PUT", path + "a.b", full, 201)
+    w.ask("PUT", path + "a.b", {k: v for k, v in shown.items() if k != "name"}, 200)  # what is shown can be written again
+    if w.ask("GET", path + "a.b", want=200) != shown:
+        w.wrong.append(f"{path}a.b: not what was written")
+    for body in ({}, {"effect": "deny"}, {"effect": "maybe", "what": ["ticket"]}, {**full, "what": ["fly"]}, {**full, "what": []},
+                 {**full, "ids": ["no id"]}, {**full, "ids": ["*"]}, {**full, "networks": ["192.0.2.1/24"]},
+                 {**full, "networks": ["192.0.2.0/33"]}, {**full, "networks": ["192.0.2.0"]}, {**full, "networks": ["a/1"]},
+                 {**full, "gateways": ["1"]}, {**full, "days": ["noday"]}, {**full, "from": "24:00"}, {**full, "from": "1:00"},
+                 {"effect": "deny", "what": ["ticket"], "from": "01:00"}, {**full, "lifetime": 0}, {**full, "lifetime": -1},
+                 {**full, "targets": ["node:7"]}, {**full, "targets": []}, {**full, "zap": 1}):
+        w.ask("PUT", path + "a.b", body, 400)
+    w.ask("PUT", path + "a%20b", full, 400)
+    w.ask("GET", path + "a.b", want=404, token=w.tokens["rival"])
+    for query, status in (("", 200), ("?limit=1&after=a", 200), ("?before=1", 400)):
+        w.ask("GET", "/v1/policies" + query, want=status)
     w.ask("DELETE", path + "a.b", want=204)
     w.ask("DELETE", path + "a.b", want=404)
 
@@ -430,7 +456,7 @@ def walk_all(c, doc, build, folder) -> list:
         stack.wait_state(eui, "enrolled", 30)
         joiner.stop(signal.SIGKILL)
         w = new_walk(doc, stack)
-        for part in (install_codes, gateways, lambda w: devices(w, eui), applications, credentials, everywhere, audit):
+        for part in (install_codes, gateways, lambda w: devices(w, eui), applications, policies, credentials, everywhere, audit):
             part(w)
         w.report(c, "operator REST")
         s = new_walk(doc, stack)
@@ -445,7 +471,7 @@ def walk_all(c, doc, build, folder) -> list:
 
 def walk_limits(c, doc, build, folder) -> list:
     stack = Stack(build, folder)
-    limits = {("mef", "max-credentials"): 1, ("mef", "max-applications"): 1,
+    limits = {("mef", "max-credentials"): 1, ("mef", "max-applications"): 1, ("mef", "max-policies"): 1,
               ("eg", "max-devices"): 1, ("eg", "max-gateways"): 1}
     try:
         stack.init({**limits, **token_sections(folder)})
@@ -455,6 +481,7 @@ def walk_limits(c, doc, build, folder) -> list:
         w.ask("POST", "/v1/credentials", {"for": "gateway:two", "kind": "psk"}, 429)
         for name, status in (("one", 201), ("two", 429)):
             w.ask("PUT", f"/v1/applications/{name}", {"members": []}, status)
+            w.ask("PUT", f"/v1/policies/{name}", {"effect": "deny", "what": ["ticket"]}, status)
         for status in (201, 503):
             w.ask("PUT", f"/v1/gateways/{random_eui64()}", {"identity": identity}, status)
             w.ask("PUT", f"/v1/install-codes/{random_eui64()}", {"installCode": install_code()}, status)

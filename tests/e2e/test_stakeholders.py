@@ -57,6 +57,8 @@ class Stakeholders(Clients, common.DevicesTest):
         self.waiting = random_eui64()
         s.register_code(self.waiting, install_code())
         self.published = s.device(self.eui)["keyId"]
+        self.rule = "rule" + secrets.token_hex(6)
+        s.must("PUT", f"/v1/policies/{self.rule}", {"effect": "deny", "what": ["ticket"], "ids": [self.ours.id]})
         self.san = f"//example.org/in-cse/C{secrets.token_hex(6)}"
         self.credential = s.must("POST", "/v1/credentials", {"for": self.san, "kind": "certificate"})["id"]
         self.kpm = s.ae["kpmId"]
@@ -102,7 +104,7 @@ class Stakeholders(Clients, common.DevicesTest):
         """Of each name of the first stakeholder, the next one like it, which nobody has."""
         s = self.stack
         return {name: beside(name) for name in (self.key[4:], self.registration[4:], self.published, self.eui, self.waiting, s.gateway_eui,
-                                                self.app, self.label, self.credential, self.kpm, self.ours.id, self.san)}
+                                                self.app, self.label, self.rule, self.credential, self.kpm, self.ours.id, self.san)}
 
     def test_aes(self):
         names = {**self.names(), ADMIN: "fem" + ADMIN[3:]}
@@ -174,15 +176,20 @@ class Stakeholders(Clients, common.DevicesTest):
         names |= {name: beside(name) for name in (own, self.stack.gw_credential["kpmId"])}
         asks = []
         for kind, some in (("install-codes", (self.eui, self.waiting)), ("devices", (self.eui, self.waiting)), ("gateways", (gw,)),
-                           ("applications", (self.app,)), ("credentials", (self.credential, self.kpm))):
+                           ("applications", (self.app,)), ("policies", (self.rule,)), ("credentials", (self.credential, self.kpm))):
             for name in some:
                 asks += [(method, f"/v1/{kind}/{name}", None) for method in ("GET", "DELETE", "POST", "PUT")]
                 asks += [("GET", f"/v1/{kind}/{name}?limit=1", None), ("GET", f"/v1/{kind}?after={name}", None),
                          ("GET", f"/v1/{kind}?limit=1000", None)]
         for eui in (self.eui, self.waiting):
             asks += [("POST", f"/v1/devices/{eui}/{act}", None) for act in ("rekey", "revoke", "rearm", "forget")]
-        asks += [("PUT", f"/v1/applications/{self.app}", {}), ("GET", "/v1/events?limit=1", None), ("GET", "/v1/audit?limit=0", None)]
+        bad = ({}, {"installCode": code[:-1] + "x"}, {"installCode": code, "zap": 1}, {"identity": self.kpm})
+        asks += [("PUT", f"/v1/{path}", body) for path in (f"install-codes/{self.eui}", f"install-codes/{self.waiting}", f"gateways/{gw}")
+                 for body in bad]
+        asks += [("PUT", f"/v1/applications/{self.app}", {}), ("PUT", f"/v1/policies/{self.rule}", {}), ("GET", "/v1/events?limit=1", None), ("GET", "/v1/audit?limit=0", None)]
         made = [("PUT", f"/v1/applications/{self.app}", {"members": [self.ours.id]}), ("DELETE", f"/v1/applications/{self.app}", None),
+                ("PUT", f"/v1/policies/{self.rule}", {"effect": "deny", "what": ["retrieve"], "ids": [self.ours.id], "gateways": [gw]}),
+                ("DELETE", f"/v1/policies/{self.rule}", None),
                 ("PUT", f"/v1/install-codes/{own}", {"installCode": code, "application": self.app, "targets": [self.ours.id]}),
                 ("PUT", f"/v1/install-codes/{own}?replace=true", {"installCode": code, "gateways": [gw]}),
                 ("GET", f"/v1/devices/{own}", None), ("DELETE", f"/v1/install-codes/{own}", None),
@@ -230,7 +237,7 @@ class Stakeholders(Clients, common.DevicesTest):
         said = heard
         operators = [o for o in self.operators() if o[0] in ("admin", "viewer", DESK, COUNTER)]
         for operator in operators:
-            for path in ("install-codes", "devices", "gateways", "applications", "credentials", "audit"):
+            for path in ("install-codes", "devices", "gateways", "applications", "policies", "credentials", "audit"):
                 status, _, body = self.rest(operator, "GET", f"/v1/{path}?limit=1000" if path != "gateways" else "/v1/gateways")
                 self.assertEqual(status, 200, body)
                 said += body.decode()
@@ -244,7 +251,7 @@ class Stakeholders(Clients, common.DevicesTest):
         """A device can be joined once, so the second to register it is refused, and told no more than that."""
         for path, body in ((f"install-codes/{self.eui}", {"installCode": install_code()}),
                            (f"install-codes/{self.waiting}", {"installCode": install_code()}),
-                           (f"gateways/{self.stack.gateway_eui}", {"identity": "x"})):
+                           (f"gateways/{self.stack.gateway_eui}", {"identity": self.proof("psk", "node:7", SECOND)[1]})):
             status, problem = self.stack.rest("PUT", "/v1/" + path, body, self.second)
             self.assertEqual((status, problem["code"]), (409, "exists"))
             self.assertNotRegex(json.dumps(problem), "expires|enrolled|" + ADMIN.replace(".", "\\."))

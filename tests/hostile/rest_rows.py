@@ -32,12 +32,14 @@ def operators(w):
               "401 no-token")
     changes = [("PUT", f"/v1/gateways/{EUI}", {}), ("DELETE", f"/v1/gateways/{w.gateway}", None),
                ("PUT", "/v1/applications/x", {}),
-               ("DELETE", "/v1/applications/room", None), ("POST", "/v1/credentials", {}),
+               ("DELETE", "/v1/applications/room", None), ("PUT", "/v1/policies/x", {}), ("DELETE", "/v1/policies/x", None),
+               ("POST", "/v1/credentials", {}),
                ("DELETE", "/v1/credentials/x", None)]
     installs = [("PUT", f"/v1/install-codes/{EUI}", {}), ("DELETE", f"/v1/install-codes/{w.eui}", None),
                 ("POST", "/v1/install-codes", {}),
                 ("POST", f"/v1/devices/{w.eui}/revoke", None), ("POST", f"/v1/devices/{w.eui}/rearm", None)]
-    reads = ["gateways", f"gateways/{w.gateway}", "applications", "applications/room", "credentials", "audit", "events"]
+    reads = ["gateways", f"gateways/{w.gateway}", "applications", "applications/room", "policies", "policies/x", "credentials",
+             "audit", "events"]
     for method, target, body in changes:
         yield Row(f"installer: {method} {target}", "https", ask(w, method, target, body, "installer"), "403 role")
     for method, target, body in changes + installs:
@@ -64,6 +66,7 @@ ROUTES = {"install-codes": "GET POST", "install-codes/{eui}": "GET PUT DELETE", 
           "gateways/{gateway}": "GET PUT DELETE", "devices": "GET",
           "devices/{eui}": "GET", "devices/{eui}/revoke": "POST", "applications": "GET",
           "applications/room": "GET PUT DELETE", "credentials": "GET POST",
+          "policies": "GET", "policies/x": "GET PUT DELETE",
           "credentials/{kpm}": "GET DELETE", "audit": "GET", "events": "GET"}
 
 
@@ -195,6 +198,7 @@ def objects(w):
         yield row(f"application of name {name[:8]}", f"applications/{name}", {"members": []}, "400 bad-value name")
     yield row("application: delete of none", "applications/none", None, "404 not-found", "DELETE")
 
+    yield from policies(row)
     for name, body, expect in (("empty", {}, "400 missing for"), ("no kind", {"for": "C1"}, "400 missing kind"),
                                ("kind unknown", {"for": "C1", "kind": "x"}, "400 bad-value kind"),
                                ("certificate of a gateway without a name", {"for": "gateway:1", "kind": "certificate"},
@@ -232,6 +236,33 @@ def objects(w):
         yield row(f"credential: {name}", "credentials", body, expect, "POST")
     yield row("credential: no body", "credentials", None, "400 body-missing", "POST")
     yield row("credential: delete of none", "credentials/none", None, "404 not-found", "DELETE")
+
+
+def policies(row):
+    good = {"effect": "deny", "what": ["ticket"]}
+    wrong = {"effect": (None, 1, "", "DENY", "allow ", "x" * 1000), "what": (None, "ticket", [], ["fly"], ["ticket", 1], [""], ["ticket"] * 6),
+             "ids": (1, "C1", [], ["a b"], ["*"], ["//a.b/*x"], ["//a.b/*/*"], ["C1*"], [None], ["C1"] * 65),
+             "labels": ("x", [], [""], ["a\n"], [1], ["x"] * 17),
+             "networks": ("192.0.2.0/24", [], ["192.0.2.0"], ["192.0.2.0/"], ["192.0.2.0/33"], ["192.0.2.1/24"], ["192.0.2.0/-1"],
+                          ["192.0.2.0/ 8"], ["192.0.2.0/0x8"], ["192.0.2.0/24/1"], ["192.0.2/24"], ["::/129"], ["::1/64"], ["/8"],
+                          ["x" * 250 + "/8"], ["::/99999999999999999999"], ["::/0"] * 17),
+             "gateways": ([], ["1"], [1], ["00124b00aabbccdg"], ["00124b00aabbccdd"] * 17),
+             "days": ([], ["Mon"], ["monday"], [1], ["mon"] * 8), "lifetime": (0, -1, 1.5, 1e300, "1", None),
+             "targets": ([], ["node:1"], ["gateway:x"], ["a b"], ["C1"] * 65)}
+    for member, values in wrong.items():
+        for value in values:
+            yield row(f"policy: {member} {str(value)[:24]!r}", "policies/x", {**good, member: value}, f"400 bad-value {member}")
+    for time in ("24:00", "12:60", "1:00", "01:0", "0100", "-1:00", "+1:00", "01:00:00", "01-00", " 1:00", "", 60):
+        yield row(f"policy: from {time!r}", "policies/x", {**good, "from": time, "to": "00:00"}, "400 bad-value from")
+        yield row(f"policy: to {time!r}", "policies/x", {**good, "from": "00:00", "to": time}, "400 bad-value to")
+    for body, expect in (({}, "missing effect"), ({"effect": "deny"}, "missing what"), ({**good, "from": "01:00"}, "missing to"),
+                         ({**good, "to": "01:00"}, "missing from"), ({**good, "zap": 1}, "unknown-member zap"),
+                         ({**good, "name": "x"}, "unknown-member name")):
+        yield row(f"policy: {expect}", "policies/x", body, f"400 {expect}")
+    yield row("policy: twice", "policies/x", b'{"effect":"deny","effect":"deny","what":["ticket"]}', "400")
+    for name in ("a%20b", "a" * 65, "%C3%A4", "a%3Ab"):
+        yield row(f"policy of name {name[:8]}", f"policies/{name}", good, "400 bad-value name")
+    yield row("policy: delete of none", "policies/none", None, "404 not-found", "DELETE")
 
 
 def rows(w):

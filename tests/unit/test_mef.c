@@ -288,6 +288,12 @@ static void test_a_client_of_two_stakeholders(void **state)
     assert_int_equal(get(&w, &a, ours), ST_OK);
     assert_int_equal(get(&w, &a, theirs), ST_OK);
     assert_string_equal(text_of(attrs(&w), "adfq"), OTHER_ADMIN);
+    /* of a mistake the first one hears, but not where it was made */
+    assert_int_equal(get(&w, &(struct who){name, "C-z", 1}, theirs), ST_NOT_AUTHENTICATED);
+    cJSON *trail = audit_page(w.audit, ADMIN, 0, 1);
+    assert_string_equal(text_of(cJSON_GetArrayItem(trail, 0), "outcome"), "from-mismatch");
+    assert_string_equal(text_of(cJSON_GetArrayItem(trail, 0), "object"), "");
+    cJSON_Delete(trail);
     /* what one takes back leaves the other's */
     struct mef_result r = {0};
     WITH_TXN(&w, mef_credential_delete(w.mef, t, ADMIN, "operator:x", first, &r));
@@ -925,6 +931,59 @@ static void test_result_content(void **state)
     world_close(&w);
 }
 
+/* --- policy rules ------------------------------------------------------------------------------------------------- */
+
+static enum st put_rule(struct world *w, const char *admin, const char *name, const char *body)
+{
+    struct mef_result r = {0};
+    cJSON *in = json(body);
+    WITH_TXN(w, mef_policy_put(w->mef, t, admin, "operator:test", name, in, &r));
+    cJSON_Delete(in);
+    cJSON_Delete(r.body);
+    return r.st;
+}
+
+#define DEPOSIT "{'sec:skr':{'et':'" LATER "','adfq':'sp.example.com','suid':24,'tgis':['C-b'],'kv':'" KEY16 "'}}"
+
+/* A rule is kept, is the stakeholder's own, is asked in the order of the names, and can be taken back. */
+static void test_rules(void **state)
+{
+    struct world w = {0};
+    struct people p;
+    world_open(&w, *state);
+    meet(&w, &p);
+    enrol(&w, &p.a);
+    assert_int_equal(put_rule(&w, OTHER_ADMIN, "1", "{'effect':'deny','what':['deposit','register','retrieve','ticket']}"), ST_CREATED);
+    assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, DEPOSIT), ST_CREATED);
+    assert_int_equal(put_rule(&w, ADMIN, "b", "{'effect':'deny','what':['deposit'],'networks':['::1/128'],'gateways':['0011223344556677']}"), ST_CREATED);
+    assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, DEPOSIT), ST_CREATED);
+    assert_int_equal(put_rule(&w, ADMIN, "b", "{'effect':'deny','what':['deposit'],'networks':['::1/128'],'targets':['C-b','m.example.com']}"), ST_OK);
+    for (int restarted = 0; restarted < 2; restarted++) {
+        unsigned before = rows_of(w.store, STORE_AUDIT);
+        assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, DEPOSIT), ST_NO_PRIVILEGE);
+        assert_string_equal(w.host.code, "policy");
+        assert_int_equal(rows_of(w.store, STORE_AUDIT), before + 1);
+        world_close(&w);
+        world_open(&w, *state);
+    }
+    assert_int_equal(put_rule(&w, ADMIN, "a", "{'effect':'allow','what':['deposit'],'lifetime':60}"), ST_CREATED);
+    assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, DEPOSIT), ST_CREATED);
+    assert_string_equal(text_of(attrs(&w), "et"), "20261121T000100");
+    assert_int_equal(put_rule(&w, ADMIN, "c", "{'effect':'allow','what':['deposit']}"), ST_CREATED);
+    cJSON *list = mef_policy_list(w.mef, ADMIN, "a", 1);
+    assert_int_equal(cJSON_GetArraySize(list), 1);
+    assert_string_equal(text_of(cJSON_GetArrayItem(list, 0), "name"), "b");
+    cJSON_Delete(list);
+    assert_null(mef_policy_get(w.mef, OTHER_ADMIN, "a"));
+    struct mef_result r = {0};
+    WITH_TXN(&w, mef_policy_delete(w.mef, t, OTHER_ADMIN, "operator:test", "a", &r));
+    assert_int_equal(r.st, ST_NOT_FOUND);
+    WITH_TXN(&w, mef_policy_delete(w.mef, t, ADMIN, "operator:test", "a", &r));
+    assert_int_equal(r.st, ST_DELETED);
+    assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, DEPOSIT), ST_NO_PRIVILEGE);
+    world_close(&w);
+}
+
 /* --- the trail, and memory ---------------------------------------------------------------------------------------- */
 
 static bool in_trail(struct world *w, const char *admin, const char *action, const char *outcome)
@@ -1124,13 +1183,17 @@ static void test_fetch(void **state)
     assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, SKR("24", "['C-b']", ",'kv':'" KEY16 "'")), ST_CREATED);
     snprintf(path, sizeof path, "fetchCredentials/%s@mef.example.com/24", text_of(attrs(&w), "ri"));
     assert_int_equal(get(&w, &p.b, path), ST_NOT_FOUND); /* given by value: no Ke */
+    snprintf(path, sizeof path, "fetchCredentials/%s@mef.example.com/24", id);
+    assert_int_equal(put_rule(&w, ADMIN, "a", "{'effect':'deny','what':['retrieve']}"), ST_CREATED);
+    assert_int_equal(get(&w, &p.b, path), ST_NO_PRIVILEGE); /* a rule for retrieving is one for fetching */
+    assert_false(w.host.rsp.sensitive);
     world_close(&w);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_identity), T(test_strangers_do_not_fill_the_trail),  T(test_credentials), T(test_certificate_credentials), T(test_a_client_of_two_stakeholders), T(test_names_of_certificates), T(test_credential_refusals), T(test_registration), T(test_expiry), T(test_expired_unswept), T(test_durable_first),
+        T(test_identity), T(test_strangers_do_not_fill_the_trail),  T(test_credentials), T(test_certificate_credentials), T(test_a_client_of_two_stakeholders), T(test_rules), T(test_names_of_certificates), T(test_credential_refusals), T(test_registration), T(test_expiry), T(test_expired_unswept), T(test_durable_first),
         T(test_malformed), T(test_key),         T(test_key_refusals),        T(test_export), T(test_exported_key_ends_with_its_credential), T(test_node), T(test_fetch), T(test_published), T(test_share_of_one_client),
         T(test_discovery), T(test_result_content), T(test_trail),            T(test_ids),          T(test_times),
         T(test_options),

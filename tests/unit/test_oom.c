@@ -68,6 +68,27 @@ static void credential(struct world *w, struct store_txn *t, struct ask a, struc
     cJSON_Delete(in);
 }
 
+static void certificate(struct world *w, struct store_txn *t, struct ask a, struct mef_result *r)
+{
+    char text[128];
+    snprintf(text, sizeof text, "{\"for\":\"gateway:loft\",\"kind\":\"certificate\",\"san\":\"gw%lu.example.com\"}", a.n);
+    cJSON *in = cJSON_Parse(text);
+    oom_at(a.fail);
+    mef_credential_create(w->mef, t, ADMIN, "operator:test", in, r);
+    cJSON_Delete(in);
+}
+
+static void rule(struct world *w, struct store_txn *t, struct ask a, struct mef_result *r)
+{
+    cJSON *in = cJSON_Parse("{\"effect\":\"allow\",\"what\":[\"deposit\"],\"ids\":[\"C1\",\"//a.b/*\"],\"labels\":[\"x\"],"
+                            "\"networks\":[\"192.0.2.0/24\"],\"targets\":[\"" AE "\"]}");
+    char name[32];
+    snprintf(name, sizeof name, "rule%lu", a.n);
+    oom_at(a.fail);
+    mef_policy_put(w->mef, t, ADMIN, "operator:test", name, in, r);
+    cJSON_Delete(in);
+}
+
 static void revoke_device(struct world *w, struct store_txn *t, struct ask a, struct mef_result *r)
 {
     oom_at(a.fail);
@@ -108,7 +129,8 @@ static void an_operators_request(void **state)
     } steps[] = {{"code", code_put, NOTHING},          {"label", code_label, NOTHING},
                  {"gateway", gateway_put, NOTHING},    {"credential", credential, NOTHING},
                  {"replace", code_replace, ENROLLED},  {"revoke", revoke_device, ENROLLED},
-                 {"rearm", rearm, ENROLLED},           {"delete", code_delete, REGISTERED}};
+                 {"rearm", rearm, ENROLLED},           {"delete", code_delete, REGISTERED},
+                 {"certificate", certificate, NOTHING}, {"rule", rule, NOTHING}};
     unsigned long device = 0;
     for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
         bool struck = true;
