@@ -70,3 +70,11 @@
 
 /* Exporter label (TS-0003 10.3.1). */
 #define MEF_EXPORTER_LABEL "EXPORTER-oneM2M-Bootstrap"
+
+/* The older way to a key (TS-0003 8.3.2.1 names path and members; how they are written is ours). */
+#define MEF_FETCH_PATH "fetchCredentials"
+#define MEF_FETCH_STATUS "Status"
+#define MEF_FETCH_CREDENTIAL "Credential"
+#define MEF_FETCH_ENROLEE "EnroleeID"
+#define MEF_FETCH_LIFETIME "Lifetime" /* seconds */
+#define MEF_FETCH_ERROR "ErrorString"

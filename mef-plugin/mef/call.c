@@ -48,16 +48,21 @@ struct store_txn *call_begin(struct call *c)
     return t;
 }
 
+const char *call_actor(const struct call *c)
+{
+    return c->who.node != NULL ? c->who.node : c->who.id;
+}
+
 void call_commit(struct call *c, struct store_txn *t, const char *action, const char *object)
 {
-    mef_audit(c->m, t, c->who.admin, c->who.id, action, object);
+    mef_audit(c->m, t, c->who.admin, call_actor(c), action, object);
     c->seq = store_commit(t, mef_committed, c->m);
 }
 
 void call_refused(struct call *c, const char *action, const char *object, const char *outcome)
 {
     const char *admin = c->who.role == MEF_ROLE_NONE ? "" : c->who.admin;
-    const char *actor = c->who.role == MEF_ROLE_NONE ? c->req->peer.identity : c->who.id;
+    const char *actor = c->who.role == MEF_ROLE_NONE ? c->req->peer.identity : call_actor(c);
     audit_note(c->m->d.audit, &(struct audit_event){.admin = admin,
                                                     .actor = actor == NULL ? "" : actor,
                                                     .action = action,
@@ -136,6 +141,10 @@ void call_update(struct call *c, struct res *r, const struct update *u)
     int64_t expires = r->expires;
     if ((u->et->present && !call_expiry(c, u->et->number, u->max_ms, &expires)) || !call_labels(c, u->lbl, &labels))
         return;
+    /* Conformance: D-2 | TS-0003 10.7 | shown by: test_derived.py:test_nothing_outlives_its_credential */
+    /* Conformance: D-2 | TS-0003 10.7 | ours: Ke lives as long as the credential of the session that it comes from */
+    if (r->ke_expires != 0 && expires > r->ke_expires)
+        expires = r->ke_expires;
     struct store_txn *t = call_begin(c);
     if (t == NULL) {
         strings_free(&labels);

@@ -20,6 +20,8 @@ bool call_fault(struct call *c, const struct mef_result *r);
 /* Set a success with a body "name": obj (taken over; NULL means out of memory). Returns false when out of memory. */
 bool call_answer(struct call *c, enum st st, const char *name, cJSON *obj);
 void call_location(struct call *c, const char *ri);
+/* In the trail stands who proved himself, not for whom he spoke. */
+const char *call_actor(const struct call *c);
 /* Note a refusal in the audit trail. */
 void call_refused(struct call *c, const char *action, const char *object, const char *outcome);
 
@@ -31,8 +33,8 @@ void call_commit(struct call *c, struct store_txn *t, const char *action, const 
 void call_broken(struct call *c, struct store_txn *t);
 
 /* Checks that set the failure: the registration is the client's own; the adminFQDN is one that the credential is known
- * to, and the call is then made as its client; the expirationTime is to come (and is cut to
- * the longest life); the labels as a list that the caller owns. */
+ * to, and the call is then made as its client; the expirationTime is to come (and is cut to the longest life); the labels
+ * as a list that the caller owns. */
 MUST_USE bool call_owner(struct call *c, const struct res *r);
 MUST_USE bool call_stakeholder(struct call *c, const char *admin);
 MUST_USE bool call_expiry(struct call *c, int64_t asked, int64_t max_ms, int64_t *expires);
@@ -46,6 +48,9 @@ struct update {
 };
 void call_update(struct call *c, struct res *r, const struct update *u);
 void call_delete(struct call *c, struct res *r, const char *action);
+
+/* Answer a request for what is behind MEF_FETCH_PATH and its '/'. */
+void call_fetch(struct call *c, const char *path);
 
 /* What the operations on one resource type are. */
 struct res_type {

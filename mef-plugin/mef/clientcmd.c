@@ -249,7 +249,7 @@ static void finish(struct call *c, struct store_txn *t, struct res *r, int resul
         snprintf(outcome, sizeof outcome, "status-%d", result);
         c->m->d.ops->count(c->m->d.host, "mef_commands_failed_total", 1);
     }
-    note(c->m, t, r, done->id, c->who.id, "command.done", outcome);
+    note(c->m, t, r, done->id, call_actor(c), "command.done", outcome);
     if (count(s, true) > KEPT)
         take_out(s, s->v);
 }
@@ -259,7 +259,7 @@ static void issue(struct call *c, struct store_txn *t, struct res *r)
     struct command *next = first(r->commands, WAITING);
     next->status = COMMAND_ISSUED;
     next->since = mef_now(c->m);
-    note(c->m, t, r, next->id, c->who.id, "command.issue", "ok");
+    note(c->m, t, r, next->id, call_actor(c), "command.issue", "ok");
     c->m->d.ops->count(c->m->d.host, "mef_commands_issued_total", 1);
 }
 

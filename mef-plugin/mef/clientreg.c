@@ -58,8 +58,6 @@ static cJSON *to_json(const struct mef *m, const struct res *r)
     return o;
 }
 
-/* Conformance: R-1 | TS-0003 8.3.5.2.3 | shown by: test_procedures.py:test_registration */
-/* Conformance: R-1 | TS-0003 8.3.5.2.3 | ours: a second registration is refused with 4117 */
 /* Everything is checked but that there is room; takes the labels over. */
 static void add(struct call *c, struct res *old, int64_t expires, struct strings *labels)
 {
@@ -87,6 +85,8 @@ static void add(struct call *c, struct res *old, int64_t expires, struct strings
         call_location(c, ri);
 }
 
+/* Conformance: R-1 | TS-0003 8.3.5.2.3 | shown by: test_procedures.py:test_registration */
+/* Conformance: R-1 | TS-0003 8.3.5.2.3 | ours: a second registration is refused with 4117 */
 static void create(struct call *c, const struct attr_value *v)
 {
     struct mef *m = c->m;

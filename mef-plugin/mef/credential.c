@@ -9,7 +9,11 @@
 #include <stdlib.h>
 #include <utlist.h>
 
-enum { RECORD_PSK = 1, RECORD_CERTIFICATE = 2 }; /* version and kind of a record in one */
+/* Version and kind of a record in one; a node's has the ids it acts for behind the rest. */
+enum { RECORD_PSK = 1, RECORD_CERTIFICATE = 2, RECORD_ACTS_FOR = 0x80 };
+#define HAS_RAW_KEYS (OPENSSL_VERSION_NUMBER >= 0x30200000L) /* RFC 7250 */
+#define RAW_KEY "ni:///sha-256;" /* RFC 6920: behind it, in base64url, the hash of the SubjectPublicKeyInfo */
+#define RAW_KEY_HASH 43
 #define KPM_BYTES 32
 #define KPM_MIN 16
 #define KPM_MAX 64
@@ -19,7 +23,8 @@ struct credential {
     char *san;   /* of a certificate; NULL: it is a PSK */
     char *admin; /* adminFQDN */
     char *id;    /* whom it authenticates, in stored spelling */
-    bool gateway;
+    bool gateway;            /* or node */
+    struct strings acts_for; /* absolute ids of the AEs and the CSE on a node */
     vault_id key;             /* of a PSK */
     int64_t created, expires; /* expires 0: never */
     struct credential *next;  /* of the same SAN */
@@ -37,6 +42,7 @@ static void credential_free(struct credential *c)
 {
     if (c == NULL)
         return;
+    strings_free(&c->acts_for);
     free(c->id);
     free(c->admin);
     free(c->san);
@@ -46,7 +52,8 @@ static void credential_free(struct credential *c)
 
 static void encode(struct wr *w, const struct credential *c)
 {
-    wr_u8(w, c->san != NULL ? RECORD_CERTIFICATE : RECORD_PSK);
+    int kind = c->san != NULL ? RECORD_CERTIFICATE : RECORD_PSK;
+    wr_u8(w, (uint8_t)(c->acts_for.n > 0 ? kind | RECORD_ACTS_FOR : kind));
     rec_text(w, c->admin);
     rec_text(w, c->id);
     wr_u8(w, c->gateway);
@@ -56,13 +63,20 @@ static void encode(struct wr *w, const struct credential *c)
         wr_be64(w, c->key);
     wr_be64(w, (uint64_t)c->created);
     wr_be64(w, (uint64_t)c->expires);
+    if (c->acts_for.n > 0)
+        rec_strings(w, &c->acts_for);
 }
 
 static bool decode_proof(struct rd *r, uint8_t kind, struct credential *c)
 {
-    if (kind == RECORD_CERTIFICATE)
+    if ((kind & ~RECORD_ACTS_FOR) == RECORD_CERTIFICATE)
         return rec_rd_text(r, &c->san);
-    return kind == RECORD_PSK && rd_be64(r, &c->key);
+    return (kind & ~RECORD_ACTS_FOR) == RECORD_PSK && rd_be64(r, &c->key);
+}
+
+static bool decode_acts_for(struct rd *r, uint8_t kind, struct credential *c)
+{
+    return (kind & RECORD_ACTS_FOR) == 0 || (rec_rd_strings(r, &c->acts_for) && c->acts_for.n > 0);
 }
 
 static struct credential *decode(struct span key, struct span val)
@@ -74,7 +88,7 @@ static struct credential *decode(struct span key, struct span val)
     if (c == NULL || key.n == 0 || key.n > MEF_MAX_ID || (c->name = strndup((const char *)key.p, key.n)) == NULL ||
         !rd_u8(&r, &kind) || !rec_rd_text(&r, &c->admin) || !rec_rd_text(&r, &c->id) || !rd_u8(&r, &gateway) ||
         gateway > 1 || !decode_proof(&r, kind, c) || !rd_be64(&r, &created) || !rd_be64(&r, &expires) ||
-        created > INT64_MAX || expires > INT64_MAX || !rd_end(&r)) {
+        created > INT64_MAX || expires > INT64_MAX || !decode_acts_for(&r, kind, c) || !rd_end(&r)) {
         credential_free(c);
         return NULL;
     }
@@ -221,14 +235,19 @@ static bool expired(const struct mef *m, const struct credential *c)
     return c->expires != 0 && c->expires <= mef_now(m);
 }
 
-/* Conformance: H-7 | TS-0003 8.3.9.4 | missing: a credential is of one client; none acts for others */
-/* All that this peer is: linked by `next`. */
+static bool is_raw_key(const char *name)
+{
+    return strncmp(name, RAW_KEY, sizeof RAW_KEY - 1) == 0;
+}
+
+/* All that this peer is: linked by `next`. The name of a raw public key is proved by the key alone, and no other. */
 static const struct credential *proved_by(const struct mef *m, const struct cse_peer *peer)
 {
     if (peer->identity != NULL && peer->cred == CSE_CRED_PSK)
         return find_psk(m, peer->identity);
-    const struct proof *p =
-        peer->identity != NULL && peer->cred == CSE_CRED_CERT ? find_proof(m, peer->identity) : NULL;
+    if (peer->identity == NULL || peer->cred != (is_raw_key(peer->identity) ? CSE_CRED_RPK : CSE_CRED_CERT))
+        return NULL;
+    const struct proof *p = find_proof(m, peer->identity);
     return p != NULL ? p->first : NULL;
 }
 
@@ -237,21 +256,39 @@ static bool fits(const char *wanted, const char *is)
     return wanted == NULL || strcmp(wanted, is) == 0;
 }
 
+static bool speaks_for(const struct credential *c, const char *id)
+{
+    return fits(id, c->id) || strings_has(&c->acts_for, id);
+}
+
+static enum mef_role role_of(const struct credential *c)
+{
+    return c->acts_for.n > 0 ? MEF_ROLE_NODE : c->gateway ? MEF_ROLE_GATEWAY : MEF_ROLE_CLIENT;
+}
+
+/* Conformance: H-7 | TS-0003 8.3.9.4 | shown by: test_nodes.py:test_a_node_acts_for_its_aes */
+/* Conformance: H-7 | TS-0003 8.3.9.4 | shown by: test_nodes.py:test_nobody_elses_name */
+/* Conformance: H-7 | TS-0003 8.3.9.4 | ours: the operator lists whom a node acts for; the originator says for whom it asks */
 struct mef_principal mef_principal_of(struct mef *m, const struct cse_peer *peer, const char *admin, const char *id)
 {
     const struct credential *c = proved_by(m, peer);
-    while (c != NULL && (expired(m, c) || !fits(admin, c->admin) || !fits(id, c->id)))
+    while (c != NULL && (expired(m, c) || !fits(admin, c->admin) || !speaks_for(c, id)))
         c = c->next;
     if (c == NULL)
         return (struct mef_principal){.role = MEF_ROLE_NONE};
-    return (struct mef_principal){.role = c->gateway ? MEF_ROLE_GATEWAY : MEF_ROLE_CLIENT,
-                                  .id = c->id,
-                                  .credential = identity_of(c),
-                                  .admin = c->admin};
+    struct mef_principal p = {.role = role_of(c),
+                              .id = c->id,
+                              .credential = identity_of(c),
+                              .admin = c->admin,
+                              .expires = c->expires};
+    if (!fits(id, c->id)) {
+        p.role = MEF_ROLE_CLIENT;
+        p.id = strings_find(&c->acts_for, id);
+        p.node = c->id;
+    }
+    return p;
 }
 
-/* Conformance: H-1 | TS-0003 8.3.5.2.2 | shown by: test_procedures.py:test_wrong_keys */
-/* Conformance: H-1 | TS-0003 8.3.5.2.2 | ours: a KpmID is 24 random hex digits, @ and the MEF's FQDN */
 struct mef_principal mef_principal(struct mef *m, const struct cse_peer *peer)
 {
     return mef_principal_of(m, peer, NULL, NULL);
@@ -261,10 +298,12 @@ bool mef_has_several(struct mef *m, const struct cse_peer *peer, const char *id)
 {
     unsigned n = 0;
     for (const struct credential *c = proved_by(m, peer); c != NULL; c = c->next)
-        n += !expired(m, c) && fits(id, c->id);
+        n += !expired(m, c) && speaks_for(c, id);
     return n > 1;
 }
 
+/* Conformance: H-1 | TS-0003 8.3.5.2.2 | shown by: test_procedures.py:test_wrong_keys */
+/* Conformance: H-1 | TS-0003 8.3.5.2.2 | ours: a KpmID is 24 random hex digits, @ and the MEF's FQDN */
 size_t mef_psk(struct mef *m, const char *identity, uint8_t *key, size_t cap)
 {
     const struct credential *c = find_psk(m, identity);
@@ -278,7 +317,7 @@ enum mef_role mef_credential_role(struct mef *m, const char *admin, const char *
         c = find_certificate(m, admin, identity);
     if (c == NULL || expired(m, c))
         return MEF_ROLE_NONE;
-    return c->gateway ? MEF_ROLE_GATEWAY : MEF_ROLE_CLIENT;
+    return role_of(c);
 }
 
 /* --- operator REST ------------------------------------------------------------------------------------------------ */
@@ -290,8 +329,12 @@ static cJSON *to_json(const struct credential *c)
     cJSON_AddStringToObject(o, "id", c->name);
     cJSON_AddStringToObject(o, c->san != NULL ? "san" : "kpmId", identity_of(c));
     cJSON_AddStringToObject(o, "for", c->id);
-    cJSON_AddStringToObject(o, "kind", c->san != NULL ? "certificate" : "psk");
-    cJSON_AddStringToObject(o, "role", c->gateway ? "gateway" : "client");
+    cJSON_AddStringToObject(o, "kind", c->san == NULL ? "psk" : is_raw_key(c->san) ? "rpk" : "certificate");
+    static const char *const roles[] = {
+        [MEF_ROLE_CLIENT] = "client", [MEF_ROLE_GATEWAY] = "gateway", [MEF_ROLE_NODE] = "node"};
+    cJSON_AddStringToObject(o, "role", roles[role_of(c)]);
+    if (c->acts_for.n > 0)
+        cJSON_AddItemToObject(o, "actsFor", strings_json(&c->acts_for));
     when_print_rfc3339(c->created, when);
     cJSON_AddStringToObject(o, "createdAt", when);
     when_print_rfc3339(c->expires, when);
@@ -300,24 +343,38 @@ static cJSON *to_json(const struct credential *c)
     return o;
 }
 
-enum { FOR, KIND, KPM, SAN, EXPIRES, MEMBERS };
+enum { FOR, KIND, KPM, SAN, EXPIRES, ACTS_FOR, MEMBERS };
 static const struct attr members[MEMBERS] = {
     [FOR] = {"for", ATTR_TEXT, ATTR_MAN, ATTR_NP, MEF_MAX_ID},
     [KIND] = {"kind", ATTR_TEXT, ATTR_MAN, ATTR_NP, 16},
     [KPM] = {"kpm", ATTR_TEXT, ATTR_OPT, ATTR_NP, 2 * KPM_MAX},
     [SAN] = {"san", ATTR_TEXT, ATTR_OPT, ATTR_NP, MEF_MAX_ID},
     [EXPIRES] = {"expiresAt", ATTR_DATE, ATTR_OPT, ATTR_NP, 0},
+    [ACTS_FOR] = {"actsFor", ATTR_TEXTS, ATTR_OPT, ATTR_NP, MEF_MAX_TARGETS},
 };
+
+static bool names_raw_key(const char *name)
+{
+    const char *hash = name + sizeof RAW_KEY - 1;
+    return is_raw_key(name) && strlen(hash) == RAW_KEY_HASH &&
+           strspn(hash, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") == RAW_KEY_HASH;
+}
 
 static bool check_kind(const struct attr_value v[MEMBERS], bool *certificate, struct mef_result *r)
 {
-    /* Conformance: H-5 | TS-0003 10.1.2 | missing: raw public keys (RFC 7250), which OpenSSL has since 3.2 */
-    if (strcmp(v[KIND].text, "rpk") == 0)
+    /* Conformance: H-5 | TS-0003 10.1.2 | shown by: test_raw_keys.py:test_raw_keys */
+    /* Conformance: H-5 | TS-0003 10.1.2 | ours: with OpenSSL 3.2 or later; an older one has no RFC 7250, and 501 says so */
+    bool raw = strcmp(v[KIND].text, "rpk") == 0;
+    if (raw && !HAS_RAW_KEYS)
         return mef_refuse(r, ST_NOT_IMPLEMENTED, "not-implemented", "kind",
-                          "raw public keys are not served: OpenSSL 3.0 has no RFC 7250");
-    *certificate = strcmp(v[KIND].text, "certificate") == 0;
+                          "raw public keys are not served: OpenSSL has RFC 7250 from 3.2 on");
+    if (raw && (!v[SAN].present || !names_raw_key(v[SAN].text)))
+        return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "san", "ni:///sha-256; and the key's hash in base64url (RFC 6920)");
+    *certificate = raw || strcmp(v[KIND].text, "certificate") == 0;
     if (!*certificate && strcmp(v[KIND].text, "psk") != 0)
         return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "kind", "psk, certificate or rpk");
+    if (!raw && v[SAN].present && strncmp(v[SAN].text, "ni:", 3) == 0)
+        return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "san", "this is the name of a raw public key");
     if (*certificate && v[KPM].present)
         return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "kpm", "a certificate has no pre-shared key");
     return *certificate || !v[SAN].present ||
@@ -335,6 +392,9 @@ static bool check(struct mef *m, const cJSON *in, struct attr_value v[MEMBERS], 
     if (*kind == ID_NONE || strcmp(id, m->fqdn) == 0)
         return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "for",
                           "an AE-ID, a CSE-ID, a MAF's FQDN, gateway:NAME, node:ID or an EUI-64");
+    /* A gateway gets no key, in nobody's name: one credential is either a gateway's or that of a node with AEs. */
+    if (v[ACTS_FOR].present && strncmp(id, "node:", 5) != 0)
+        return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "actsFor", "only a node acts for others: node:ID");
     if (v[EXPIRES].present && v[EXPIRES].number <= mef_now(m))
         return mef_refuse(r, ST_BAD_REQUEST, "past", "expiresAt", "the time has passed");
     return HASH_COUNT(m->credentials) < m->max_credentials ||
@@ -358,6 +418,22 @@ static bool make_key(struct mef *m, struct store_txn *t, const struct attr_value
         st = vault_generate(m->d.vault, t, VAULT_PSK, KPM_BYTES, key);
     }
     return st == ST_OK || mef_refuse(r, st, "bad-value", "kpm", "the vault does not take this key");
+}
+
+/* The AEs and the CSE on a node, in stored spelling, as a list that the caller owns. */
+static bool read_acts_for(struct mef *m, const struct attr_value *v, struct strings *out, struct mef_result *r)
+{
+    char id[MEF_ID];
+    const cJSON *e;
+    cJSON_ArrayForEach(e, v->array)
+    {
+        if (mef_id(m, e->valuestring, id) != ID_ENTITY || !strings_add(out, id)) {
+            strings_free(out);
+            return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "actsFor", "AE-IDs, or the CSE-ID, of what is on the node");
+        }
+    }
+    return !v->present || out->n > 0 ||
+           mef_refuse(r, ST_BAD_REQUEST, "bad-value", "actsFor", "a node that acts for nobody needs no list");
 }
 
 static struct credential *credential_new(struct mef *m, const char *admin, const char *id, const char *san)
@@ -384,22 +460,21 @@ static void keep(struct mef *m, struct store_txn *t, const char *actor, struct c
     r->body = to_json(c);
 }
 
-/* Conformance: H-6 | TS-0003 8.1.2 | shown by: test_procedures.py:test_a_cse_is_its_domain_name */
-/* Conformance: H-6 | TS-0003 8.1.2 | missing: a CSE's domain name made of its CSE-ID; Node-IDs and hardware ids */
 /* Conformance: R-2 | TS-0003 8.3.5.1 | shown by: test_stakeholders.py:test_a_client_of_both */
-/* One name is one holder for each stakeholder. What others say of it is their affair (TS-0003 8.3.5.1: a client
- * registers for each) and not told. */
+/* One name is one holder for each stakeholder. What others say of it is their affair (TS-0003 8.3.5.1: a client registers
+ * for each) and not told. */
 static bool check_san(const struct mef *m, const char *admin, const struct attr_value *given, enum id_kind kind,
-                      const char *id, const char **san, struct mef_result *r)
+                      const char *id, char san[MEF_ID], struct mef_result *r)
 {
-    *san = given->present ? given->text : id; /* TS-0003 10.1: certificates of AEs bear the AE-ID, those of MAFs the FQDN */
-    if (!given->present && kind == ID_GATEWAY)
+    if (given->present)
+        snprintf(san, MEF_ID, "%s", given->text);
+    else if (!mef_id_certified(kind, id, san))
         return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "san", "a gateway has no name of its own: give the certificate's");
-    for (const char *p = *san; *p != '\0'; p++)
+    for (const char *p = san; *p != '\0'; p++)
         if (*p <= ' ' || *p > '~' || *p == '*' || *p == '"')
             return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "san", "an exact URI or DNS name, without wildcard");
-    return (**san != '\0' || mef_refuse(r, ST_BAD_REQUEST, "bad-value", "san", "an exact URI or DNS name")) &&
-           ((find_certificate(m, admin, *san) == NULL && find_of(m, admin, *san) == NULL) ||
+    return (*san != '\0' || mef_refuse(r, ST_BAD_REQUEST, "bad-value", "san", "an exact URI or DNS name")) &&
+           ((find_certificate(m, admin, san) == NULL && find_of(m, admin, san) == NULL) ||
             mef_refuse(r, ST_EXISTS, "exists", "san", "this name is bound already"));
 }
 
@@ -423,8 +498,8 @@ static struct credential *make_psk(struct mef *m, struct store_txn *t, const cha
 static struct credential *make_certificate(struct mef *m, const char *admin, const char *id, enum id_kind kind,
                                            const struct attr_value *given, struct mef_result *r)
 {
-    const char *san;
-    if (!check_san(m, admin, given, kind, id, &san, r))
+    char san[MEF_ID];
+    if (!check_san(m, admin, given, kind, id, san, r))
         return NULL;
     struct credential *c = credential_new(m, admin, id, san);
     if (c == NULL)
@@ -439,12 +514,16 @@ void mef_credential_create(struct mef *m, struct store_txn *t, const char *admin
     char id[MEF_ID] = "", kpm[2 * KPM_MAX + 1] = "";
     enum id_kind kind = ID_NONE;
     bool certificate = false;
-    if (!check(m, in, v, id, &kind, &certificate, r))
+    struct strings acts_for = {0};
+    if (!check(m, in, v, id, &kind, &certificate, r) || !read_acts_for(m, &v[ACTS_FOR], &acts_for, r))
         return;
     struct credential *c = certificate ? make_certificate(m, admin, id, kind, &v[SAN], r)
                                        : make_psk(m, t, admin, id, &v[KPM], kpm, r);
-    if (c == NULL)
+    if (c == NULL) {
+        strings_free(&acts_for);
         return;
+    }
+    c->acts_for = acts_for;
     c->gateway = kind == ID_GATEWAY;
     c->created = mef_now(m);
     c->expires = v[EXPIRES].number;
@@ -463,13 +542,13 @@ void mef_credential_create(struct mef *m, struct store_txn *t, const char *admin
     OPENSSL_cleanse(kpm, sizeof kpm);
 }
 
-/* Does the stakeholder know this client by another credential? */
-static bool is_known(const struct mef *m, const char *admin, const char *id)
+/* The commands of a client that no credential of this stakeholder's speaks for any more are told to nobody. */
+static bool withdraw(struct mef *m, struct store_txn *t, const char *admin, const char *id)
 {
     for (const struct credential *c = m->credentials; c != NULL; c = c->hh.next)
-        if (strcmp(c->id, id) == 0 && strcmp(c->admin, admin) == 0)
+        if (speaks_for(c, id) && strcmp(c->admin, admin) == 0)
             return true;
-    return false;
+    return commands_withdraw(m, t, admin, id);
 }
 
 void mef_credential_delete(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *name,
@@ -487,7 +566,9 @@ void mef_credential_delete(struct mef *m, struct store_txn *t, const char *admin
     else
         vault_delete(m->d.vault, t, c->key);
     HASH_DEL(m->credentials, c);
-    bool withdrawn = is_known(m, c->admin, c->id) || commands_withdraw(m, t, c->admin, c->id);
+    bool withdrawn = withdraw(m, t, c->admin, c->id);
+    for (size_t i = 0; withdrawn && i < c->acts_for.n; i++)
+        withdrawn = withdraw(m, t, c->admin, c->acts_for.v[i]);
     credential_free(c);
     r->st = withdrawn ? ST_DELETED : ST_INTERNAL;
 }

@@ -31,6 +31,7 @@ struct mef {
     int64_t max_key_ms, max_registration_ms;
     size_t max_resources, max_client_keys, max_credentials, max_applications, max_policies, max_client_commands;
     int64_t retry_s; /* a client without commands asks again after so long */
+    bool fetches;
     int64_t started;
     struct credential *credentials;   /* by name; of a PSK its KpmID */
     struct proof *proofs;             /* those of them that are proved by certificate, by SAN */
@@ -70,6 +71,12 @@ enum id_kind {
 };
 /* The kind of an id and its one stored spelling (absolute, FQDNs in lower case, EUI-64s as 16 lower-case digits). */
 enum id_kind mef_id(const struct mef *m, const char *id, char out[MEF_ID]);
+/* Of an id in its stored spelling. Is it a CSE's, and not an AE's? The domain name that stands for it (TS-0001 6.5.1.1;
+ * docs/decisions.md, "Derived keys"), and the name that a certificate for its holder bears (TS-0003 8.1.2): an AE's its
+ * AE-ID, a CSE's its public domain name, a MAF's its FQDN, a node's its Node-ID; false: it has none. */
+bool mef_id_is_cse(const char *id);
+MUST_USE bool mef_id_domain(const char *id, char out[MEF_ID]);
+MUST_USE bool mef_id_certified(enum id_kind kind, const char *id, char out[MEF_ID]);
 
 /* Letters, digits, '.', '_' and '-': a name is also a path segment and a label. */
 bool mef_is_name(const char *name);

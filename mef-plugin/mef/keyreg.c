@@ -118,10 +118,10 @@ static bool decode_base64(const char *text, struct key *k)
 
 /* Conformance: K-1 | TS-0003 10.3.1, 10.3.5 | shown by: test_mmef.py:test_exported_key_is_the_clients */
 /* Conformance: K-1 | TS-0003 10.3.1, 10.3.5 | shown by: test_procedures.py:test_exported_key */
+/* Conformance: K-1 | TS-0003 10.3.1, 10.3.5 | shown by: test_derived.py:test_exported_key_over_dtls */
 /* Conformance: K-1 | TS-0003 10.3.1, 10.3.5 | ours: the Bootstrap label, no context, the RelativeKeyID as exported */
 /* Conformance: K-9 | TS-0003 8.3.5.2.7 | shown by: test_procedures.py:test_a_key_id_is_never_used_again */
 /* Conformance: K-9 | TS-0003 8.3.5.2.7 | ours: a session exports once, then 4105 */
-/* Conformance: D-1 D-2 | TS-0003 10.3.2 to 10.3.8, 10.7 | missing: derivations from Ke */
 /* RelativeKeyID || key from this session's exporter (TS-0003 10.3.1, 10.3.5), which gives the same bytes every time. */
 static bool export_key(struct call *c, struct key *k)
 {
@@ -238,7 +238,9 @@ static void create(struct call *c, const struct attr_value *v)
         r->labels = labels;
         r->targets = targets;
         r->suid = u->suid;
-        r->expires = expires;
+        if (k.exported)
+            r->ke_expires = c->who.expires != 0 ? c->who.expires : INT64_MAX;
+        r->expires = k.exported && r->ke_expires < expires ? r->ke_expires : expires;
         add(c, r, &k);
     }
     OPENSSL_cleanse(&k, sizeof k);
@@ -317,10 +319,6 @@ static void release(struct call *c, struct res *r)
     c->rsp.sensitive = true;
 }
 
-/* Conformance: K-3 | TS-0003 8.3.5.2.8 | shown by: test_procedures.py:test_key_by_value */
-/* Conformance: K-3 | TS-0003 8.3.5.2.8 | shown by: test_procedures.py:test_without_a_credential */
-/* Conformance: K-3 | TS-0003 8.3.5.2.8 | shown by: test_mmef.py:test_three_calls_also_after_a_crash */
-/* Conformance: K-3 | TS-0003 8.3.5.2.8 | ours: 4103 to who is no target, 4004 to another stakeholder's client */
 /* Where the device is that a key published by the MEF belongs to; 0: it belongs to none. */
 static eui64_t gateway_of(const struct mef *m, const struct res *r)
 {
@@ -332,6 +330,10 @@ static eui64_t gateway_of(const struct mef *m, const struct res *r)
     return 0;
 }
 
+/* Conformance: K-3 | TS-0003 8.3.5.2.8 | shown by: test_procedures.py:test_key_by_value */
+/* Conformance: K-3 | TS-0003 8.3.5.2.8 | shown by: test_procedures.py:test_without_a_credential */
+/* Conformance: K-3 | TS-0003 8.3.5.2.8 | shown by: test_mmef.py:test_three_calls_also_after_a_crash */
+/* Conformance: K-3 | TS-0003 8.3.5.2.8 | ours: 4103 to who is no target, 4004 to another stakeholder's client */
 static void retrieve(struct call *c, struct res *r)
 {
     struct policy_verdict rule;

@@ -24,6 +24,8 @@ const struct conf_option mef_options[] = {
      "a client for which there is no command asks again after so many seconds"},
     {"mef", "max-credentials", CONF_INT, "1000000", 1, 100000000, "credentials of clients and gateways"},
     {"mef", "max-applications", CONF_INT, "100000", 1, 10000000, "applications"},
+    {"mef", "fetch-credentials", CONF_BOOL, "false", 0, 0,
+     "serve /fetchCredentials/<KeID>/<usage>, too: keys derived from exported ones (TS-0003 8.3.2.1)"},
     {"mef", "max-policies", CONF_INT, "200", 1, 10000, "policy rules of one stakeholder"},
     {NULL, NULL, CONF_STRING, NULL, 0, 0, NULL},
 };
@@ -88,6 +90,7 @@ static bool read_options(struct mef *m, char *err, size_t errlen)
     m->retry_s = conf_int(c, "mef", "retry-duration");
     m->max_credentials = (size_t)conf_int(c, "mef", "max-credentials");
     m->max_applications = (size_t)conf_int(c, "mef", "max-applications");
+    m->fetches = conf_bool(c, "mef", "fetch-credentials");
     m->max_policies = (size_t)conf_int(c, "mef", "max-policies");
     const char *bad = bad_option(m);
     if (bad != NULL)
@@ -145,6 +148,10 @@ const char *mef_base(const struct mef *m)
 const char *mef_fqdn(const struct mef *m)
 {
     return m->fqdn;
+}
+bool mef_fetches(const struct mef *m)
+{
+    return m->fetches;
 }
 void mef_session_end(struct mef *m, uint64_t session)
 {
@@ -457,14 +464,15 @@ static bool resource_id(const struct mef *m, const char *path, char ri[MEF_RELKE
 }
 
 /* Conformance: K-11 | TS-0008 6, TS-0009 6 | shown by: test_procedures.py:test_the_other_binding */
-/* Conformance: K-12 | TS-0003 8.3.2.1 | missing: /fetchCredentials */
 void mef_handle(struct mef *m, struct cse_request *req)
 {
     struct call c = {.m = m, .req = req, .rsp = {.status = ST_INTERNAL}};
     char ri[MEF_RELKEYID];
     const char *child;
     if (authenticated(&c)) {
-        if (strcmp(req->path, m->base) == 0)
+        if (m->fetches && strncmp(req->path, MEF_FETCH_PATH "/", sizeof MEF_FETCH_PATH) == 0)
+            call_fetch(&c, req->path + sizeof MEF_FETCH_PATH);
+        else if (strcmp(req->path, m->base) == 0)
             handle_base(&c);
         else if (resource_id(m, req->path, ri, &child))
             handle_resource(&c, ri, child);

@@ -21,23 +21,32 @@ void mef_close(struct mef *m);
 const char *mef_base(const struct mef *m); /* the base path segment, default "mef" */
 const char *mef_fqdn(const struct mef *m);
 
-/* Handle a CSE_PRIMITIVE request at or below the base. Answers through ops->respond. */
+/* Handle a CSE_PRIMITIVE request at or below the base, or MEF_FETCH_PATH. Answers through ops->respond. */
 void mef_handle(struct mef *m, struct cse_request *req);
+/* Whether `[mef] fetch-credentials` asks for MEF_FETCH_PATH to be served, too. */
+bool mef_fetches(const struct mef *m);
 void mef_session_end(struct mef *m, uint64_t session);
 
 /* --- principals --------------------------------------------------------------------------------------------------- */
-enum mef_role { MEF_ROLE_NONE, MEF_ROLE_CLIENT /* AE, CSE, MAF */, MEF_ROLE_GATEWAY /* node that carries EG messages */ };
+enum mef_role {
+    MEF_ROLE_NONE,
+    MEF_ROLE_CLIENT,  /* AE, CSE, MAF; or a node in the name of one */
+    MEF_ROLE_GATEWAY, /* node that carries EG messages */
+    MEF_ROLE_NODE     /* node that acts for its AEs and CSE, in its own name: it is no MEF client */
+};
 struct mef_principal {
     enum mef_role role;
     const char *id;         /* Absolute AE-ID / CSE-ID, or the node's id; valid until the loop returns */
     const char *credential; /* KpmID / SAN */
     const char *admin;      /* adminFQDN */
+    int64_t expires;        /* of the credential, ms since 1970; 0: never */
+    const char *node;       /* the node that acts for `id`; NULL: it is itself */
 };
 /* Who is this peer? MEF_ROLE_NONE if its credential is unknown, deleted or expired. A pre-shared key is one
  * stakeholder's; the name in a certificate may be known to several, each of which says for itself whose it is: this is
  * the one who did so first. */
 struct mef_principal mef_principal(struct mef *m, const struct cse_peer *peer);
-/* ..for this stakeholder, and with this id in its stored spelling; NULL: any. */
+/* ..for this stakeholder, and with this id in its stored spelling, its own or one of those a node acts for; NULL: any. */
 struct mef_principal mef_principal_of(struct mef *m, const struct cse_peer *peer, const char *admin, const char *id);
 /* Do several stakeholders know it, by this id (NULL: by any)? */
 bool mef_has_several(struct mef *m, const struct cse_peer *peer, const char *id);
@@ -60,7 +69,8 @@ struct mef_result {
     char text[256]; /* room for a detail made for the occasion */
 };
 /* {"for":ID,"kind":"psk","kpm"?:hex,"expiresAt"?} -> {"id","kpmId","kpm",..}; {"for":ID,"kind":"certificate","san"?,
- * "expiresAt"?} -> {"id","san",..}. For a gateway: {"for":"gateway:<name or EUI-64>"}. */
+ * "expiresAt"?} -> {"id","san",..}. For a gateway: {"for":"gateway:<name or EUI-64>"}; for a node that acts for the AEs and
+ * the CSE on it: {"for":"node:<Node-ID>","actsFor":[ID..]}. */
 void mef_credential_create(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const cJSON *in, struct mef_result *r);
 void mef_credential_delete(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *id, struct mef_result *r);
 /* Never the key. Lists page by id and by name: at most `limit` above `after` ("": from the start). */

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <utlist.h>
 
-#define RECORD_VERSION 1
+enum { RECORD = 1, RECORD_EXPORTED = 2 }; /* version; the second has the end of the key's credential behind it */
 #define SWEEP_MS 30000
 #define SWEEP_BATCH 256 /* expired ones removed in one transaction */
 
@@ -46,7 +46,7 @@ static enum store_table table_of(const struct res *r)
 
 static void encode(struct wr *w, const struct res *r)
 {
-    wr_u8(w, RECORD_VERSION);
+    wr_u8(w, r->ke_expires == 0 ? RECORD : RECORD_EXPORTED);
     rec_text(w, r->admin);
     rec_text(w, r->owner);
     wr_be64(w, (uint64_t)r->created);
@@ -60,6 +60,8 @@ static void encode(struct wr *w, const struct res *r)
     wr_be64(w, r->key);
     rec_text(w, r->application);
     rec_strings(w, &r->targets);
+    if (r->ke_expires != 0)
+        wr_be64(w, (uint64_t)r->ke_expires);
 }
 
 static bool decode_time(struct rd *r, int64_t *ms)
@@ -71,11 +73,11 @@ static bool decode_time(struct rd *r, int64_t *ms)
     return true;
 }
 
-static bool decode_key(struct rd *in, struct res *r)
+static bool decode_key(struct rd *in, uint8_t version, struct res *r)
 {
     uint8_t suid;
     if (!rd_u8(in, &suid) || !rd_be64(in, &r->key) || !rec_rd_text(in, &r->application) ||
-        !rec_rd_strings(in, &r->targets))
+        !rec_rd_strings(in, &r->targets) || (version == RECORD_EXPORTED && !decode_time(in, &r->ke_expires)))
         return false;
     r->suid = suid;
     return true;
@@ -86,10 +88,11 @@ struct res *res_decode(int ty, struct span key, struct span val)
     struct res *r = calloc(1, sizeof *r);
     struct rd in = rd_of(val);
     uint8_t version;
-    if (r == NULL || key.n == 0 || key.n >= sizeof r->ri || !rd_u8(&in, &version) || version != RECORD_VERSION ||
+    if (r == NULL || key.n == 0 || key.n >= sizeof r->ri || !rd_u8(&in, &version) || version < RECORD ||
+        version > (ty == MEF_TY_KEY_REG ? RECORD_EXPORTED : RECORD) ||
         !rec_rd_text(&in, &r->admin) || !rec_rd_text(&in, &r->owner) || !decode_time(&in, &r->created) ||
         !decode_time(&in, &r->modified) || !decode_time(&in, &r->expires) || !rd_be64(&in, &r->serial) ||
-        !rec_rd_strings(&in, &r->labels) || (ty == MEF_TY_KEY_REG && !decode_key(&in, r)) || !rd_end(&in)) {
+        !rec_rd_strings(&in, &r->labels) || (ty == MEF_TY_KEY_REG && !decode_key(&in, version, r)) || !rd_end(&in)) {
         res_free(r);
         return NULL;
     }

@@ -21,6 +21,7 @@ struct res {
     /* symmKeyReg only */
     unsigned suid;
     vault_id key;
+    int64_t ke_expires; /* exported from a session: the end of what is made of its credential (INT64_MAX: none). Else 0 */
     char *application;      /* its members may retrieve, too; "": none */
     struct strings targets; /* absolute ids */
     /* index */

@@ -364,7 +364,7 @@ def credentials(w: Walk):
                               ("gateway:hall", {"expiresAt": "2099-01-31T00:00:00Z"}), ("node:7", {}),
                               (random_eui64(), {}))]
     for body, status in (({}, 400), ({"for": "C-demo"}, 400), ({"for": "no id", "kind": "psk"}, 400),
-                         ({"for": FQDN, "kind": "psk"}, 400), ({"for": "C-demo", "kind": "rpk"}, 501),
+                         ({"for": FQDN, "kind": "psk"}, 400), ({"for": "C-demo", "kind": "rpk"}, 400 if ssl.OPENSSL_VERSION_INFO >= (3, 2) else 501),
                          ({"for": "C-demo", "kind": "psk", "kpm": "00"}, 400),
                          ({"for": "C-demo", "kind": "certificate"}, 201), ({"for": "C-demo", "kind": "certificate"}, 409),
                          ({"for": "gateway:hall", "kind": "certificate", "san": "gw.example.com"}, 201),

@@ -44,9 +44,9 @@ class Clients:
 
     # --- clients ------------------------------------------------------------------------------------------------------
 
-    def proof(self, kind: str, who: str, admin: str, san: str | None = None) -> tuple:
+    def proof(self, kind: str, who: str, admin: str, san: str | None = None, expires: str | None = None) -> tuple:
         """What openssl needs to be `who`."""
-        body = {"for": who, "kind": kind, **({"san": san} if san else {})}
+        body = {"for": who, "kind": kind, **({"san": san} if san else {}), **({"expiresAt": expires} if expires else {})}
         status, made = self.stack.rest("POST", "/v1/credentials", body, self.second if admin == SECOND else None)
         self.assertEqual(status, 201, made)
         if kind == "psk":
@@ -63,9 +63,10 @@ class Clients:
         self.addCleanup(client.close)
         return client
 
-    def client(self, who: str | None = None, admin: str = ADMIN, way: tuple | None = None, registered: bool = False) -> Client:
+    def client(self, who: str | None = None, admin: str = ADMIN, way: tuple | None = None, registered: bool = False,
+               expires: str | None = None) -> Client:
         who, way = who or f"//example.org/in-cse/C{secrets.token_hex(6)}", way or self.way
-        c = self.opened(who, self.proof(way[1], who, admin), admin, way)
+        c = self.opened(who, self.proof(way[1], who, admin, expires=expires), admin, way)
         if registered:
             self.said(c.register(), 2001)
         return c

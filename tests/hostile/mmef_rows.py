@@ -3,7 +3,7 @@ mecr, mecc, skr) go over both bindings."""
 import json
 
 from coap_rows import BASE, CLIENT_CMD, CLIENT_REG, FAR, KEY_REG, PAST
-from coapclient import CBOR, DELETE, FR, GET, POST, PUT, RQI, RVI, TY, uint
+from coapclient import CBOR, DELETE, FR, GET, POST, PUT, RQI, RVI, TY, URI_QUERY, uint
 from engine import Primitive, Row, coap
 
 RESOURCES = ("MEFBase: ", "mecr: ", "mecc: ", "skr: ")  # what the names of their rows begin with
@@ -26,6 +26,24 @@ def update(path, body):
     return Primitive("PUT", path, body if isinstance(body, bytes) else json.dumps(body).encode())
 
 
+def fetches(w):
+    """/fetchCredentials/<KeID>/<security usage> (TS-0003 8.3.2.1)."""
+    def ask(path, code=GET, *options, body=b"", fr=w.origin):
+        return coap(code, "fetchCredentials" + path, [(FR, fr), (RQI, b"1"), (RVI, b"3"), *options], body)
+    nothing, here = "0" * 32, "@mef.example.org/24"
+    for number, path in enumerate(("", "/x", f"/{nothing}", f"/{nothing}/24", f"/{nothing[1:]}{here}", f"/{nothing}0{here}", f"/{nothing}{here}",
+                 f"/{nothing}{here}/24", f"/{nothing}@/24", f"/{nothing}@mef.example.com/24", f"/{nothing}@mef.example.org", f"/@{here}",
+                 f"/{'g' * 32}{here}", f"/{w.key}/24", f"/{w.key}{here}", f"/{w.own}{here}", "/" + "/".join("@" * 20), f"/{here}{here}")):
+        yield Row(f"fetch of {path[:12]} ({number})", "coap:ae", ask(path), "4.04 4004")
+    for usage in ("", "0", "2", "20", "26", "024", "24x", "-24", "24 ", "9" * 40):
+        yield Row(f"fetch for usage {usage[:9]!r}", "coap:ae", ask(f"/{w.own}@mef.example.org/{usage}"), "4.00 4000")
+    for code, name in ((PUT, "update"), (DELETE, "delete"), (POST, "notification")):
+        yield Row(f"fetch by {name}", "coap:ae", ask(f"/{w.own}{here}", code, body=b"" if code == DELETE else b"{}"), "4.05 4005")
+    yield Row("fetch with a parameter", "coap:ae", ask(f"/{w.own}{here}", GET, (URI_QUERY, b"rcn=1")), "4.00 4000")
+    yield Row("fetch in another's name", "coap:other", ask(f"/{w.own}{here}"), "4.03 4106")
+    yield Row("fetch by a gateway", "coap:gw", ask(f"/{w.own}{here}", fr=f"gateway:{w.gateway}".encode()), "4.04 4004")
+
+
 def parameters(w):
     """From, Request Identifier, Release Version, Resource Type, Result Content."""
     def ask(*options, code=GET, path="mef", body=b""):
@@ -43,6 +61,12 @@ def parameters(w):
     for text in (b"0", b"6", b"9", b"3a", b"\xff"):
         yield Row(f"RVI {text!r}", "coap:ae", ask(fr, rqi, (RVI, text)),
                   "4.00 4000" if text == b"\xff" else "5.01 4001")
+    for name in (w.origin, w.origin[:-1], w.origin.upper(), b"node:2", f"gateway:{w.gateway}".encode()):
+        yield Row(f"a node in the name of {name[-12:]!r}, which is not on it", "coap:node", ask((FR, name), rqi, rvi), "4.03 4106")
+    yield Row("a node in its own name", "coap:node", ask((FR, b"node:1"), rqi, rvi, path="mef/" + w.key), "4.03 4103")
+    yield Row("a node for an AE that is no target", "coap:node", ask((FR, w.other_origin), rqi, rvi, path="mef/" + w.key), "4.03 4103")
+    yield Row("a node registers itself", "coap:node", ask((FR, b"node:1"), rqi, rvi, (TY, uint(CLIENT_REG)), code=POST,
+                                                          body=b'{"sec:mecr":{}}'), "4.03 4103")
     yield Row("a gateway's credential finds nothing", "coap:gw",
               ask((FR, f"gateway:{w.gateway}".encode()), rqi, rvi, path="mef/" + w.key),
               "4.03 4103")
@@ -246,5 +270,5 @@ def commands(w):
 
 
 def rows(w):
-    for table in (parameters, base, forms, registrations, commands, keys):
+    for table in (parameters, fetches, base, forms, registrations, commands, keys):
         yield from table(w)

@@ -1,5 +1,6 @@
 """The operator REST (docs/rest-api.md): every route with what it does not take."""
 import json
+import ssl
 
 from engine import Row
 from http_rows import http
@@ -218,7 +219,10 @@ def objects(w):
                                ("certificate with a key", {"for": "C1", "kind": "certificate", "kpm": "00" * 16},
                                 "400 bad-value kpm"),
                                ("psk with a name", {"for": "C1", "kind": "psk", "san": "gw.example.org"}, "400 bad-value san"),
-                               ("rpk", {"for": "C1", "kind": "rpk"}, "501 not-implemented kind"),
+                               ("rpk without a name", {"for": "C1", "kind": "rpk"},
+                                "400 bad-value san" if ssl.OPENSSL_VERSION_INFO >= (3, 2) else "501 not-implemented kind"),
+                               ("certificate with a key's name",
+                                {"for": "C1", "kind": "certificate", "san": "ni:///sha-256;" + "A" * 43}, "400 bad-value san"),
                                ("for the MEF itself", {"for": "mef.example.org", "kind": "psk"}, "400 bad-value for"),
                                ("for no id", {"for": "a b", "kind": "psk"}, "400 bad-value for"),
                                ("for a number", {"for": 1, "kind": "psk"}, "400 bad-value for"),
@@ -232,6 +236,12 @@ def objects(w):
                                ("past", {"for": "C1", "kind": "psk", "expiresAt": "2001-01-01T00:00:00Z"},
                                 "400 past expiresAt"), ("kpmId chosen", {"for": "C1", "kind": "psk", "kpmId": "x"},
                                         "400 unknown-member kpmId"),
+                               ("an AE that acts for another", {"for": "C1", "kind": "psk", "actsFor": ["C2"]}, "400 bad-value actsFor"),
+                               ("a gateway that acts for AEs", {"for": "gateway:1", "kind": "psk", "actsFor": ["C2"]},
+                                "400 bad-value actsFor"),
+                               *((f"a node that acts for {str(ids)[:20]}", {"for": "node:1", "kind": "psk", "actsFor": ids},
+                                  "400 bad-value actsFor") for ids in
+                                 ("C2", [], [1], [""], ["C2", "node:2"], ["maf.example.org"], ["C" * 256], [f"C{n}" for n in range(65)])),
                                ("role chosen", {"for": "C1", "kind": "psk", "role": "gateway"},
                                 "400 unknown-member role"), ("twice", b'{"for":"C1","for":"C1","kind":"psk"}', "400")):
         yield row(f"credential: {name}", "credentials", body, expect, "POST")
