@@ -250,7 +250,7 @@ class Stakeholders(Clients, common.DevicesTest):
         said = heard
         operators = [o for o in self.operators() if o[0] in ("admin", "viewer", DESK, COUNTER)]
         for operator in operators:
-            for path in ("install-codes", "devices", "gateways", "applications", "policies", "credentials", "audit"):
+            for path in ("install-codes", "devices", "gateways", "applications", "policies", "credentials", "registrations", "audit"):
                 status, _, body = self.rest(operator, "GET", f"/v1/{path}?limit=1000" if path != "gateways" else "/v1/gateways")
                 self.assertEqual(status, 200, body)
                 said += body.decode()
