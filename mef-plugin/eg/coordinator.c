@@ -16,11 +16,6 @@ bool coordinator_within_rate(struct device *d)
     return bucket_take(&d->own_rate, eg_now(d->eg), OWN_RATE, OWN_BURST, 1);
 }
 
-static bool is_broadcast(const struct zb_nwk *h)
-{
-    return h->dst >= 0xfff8;
-}
-
 /* --- ZDP ---------------------------------------------------------------------------------------------------------- */
 
 static void hear_announcement(struct device *d, struct span payload)
@@ -145,16 +140,16 @@ static bool is_zdp(const struct zb_aps *aps)
 /* Frames to the coordinator's address, or to all; what goes from device to device is answered by neither. */
 static void hear_own(struct device *d, const struct heard *h, const struct zb_aps *aps)
 {
-    if ((aps->fcf & 3u) == ZB_APS_COMMAND && !is_broadcast(&h->nwk) && coordinator_within_rate(d))
+    if ((aps->fcf & 3u) == ZB_APS_COMMAND && !eg_is_broadcast(h->nwk.dst) && coordinator_within_rate(d))
         exchange_command(d, wr_span(&h->out));
     else if (is_zdp(aps))
-        hear_zdp(d, aps, is_broadcast(&h->nwk));
+        hear_zdp(d, aps, eg_is_broadcast(h->nwk.dst));
 }
 
 bool coordinator_hear(struct device *d, const struct heard *h)
 {
     struct zb_aps aps;
-    bool own = h->nwk.dst == 0 || is_broadcast(&h->nwk), data = (h->nwk.fcf & ZB_FCF_TYPE) == ZB_NWK_DATA;
+    bool own = h->nwk.dst == 0 || eg_is_broadcast(h->nwk.dst), data = (h->nwk.fcf & ZB_FCF_TYPE) == ZB_NWK_DATA;
     if (h->aux.src64 == d->eui)
         d->lqi = h->lqi;
     if (!data && own)

@@ -165,6 +165,10 @@ static inline bool eg_is_unicast(uint16_t address)
 {
     return address != 0 && address < 0xfff8;
 }
+static inline bool eg_is_broadcast(uint16_t address)
+{
+    return address >= 0xfff8;
+}
 uint64_t eg_now(struct eg *e); /* ms monotonic */
 int64_t eg_time(struct eg *e); /* ms since 1970 */
 void eg_count(struct eg *e, const char *metric);
@@ -352,7 +356,8 @@ void parent_settled(struct device *d, const struct heard *h);
 void parent_moved(struct device *d, uint16_t address, bool passed_on); /* by what it said itself */
 /* The gateway received the opened frame from h->aux.src64: that is the way back to d. */
 void parent_note_way(struct device *d, const struct heard *h);
-/* MAC destination of frames to a device with a key; EG_HOP_LEARNED when nothing was heard of it since the start. */
+/* MAC destination of frames to a device with a key; EG_HOP_LEARNED when neither its last way nor one through its parents
+ * is known. */
 uint16_t parent_next_hop(const struct device *d);
 
 /* --- codes.c ------------------------------------------------------------------------------------------------------ */

@@ -92,8 +92,15 @@ void parent_moved(struct device *d, uint16_t address, bool passed_on)
 /* Which copy of a broadcast comes first is chance; it tells the way where nothing better did. */
 void parent_note_way(struct device *d, const struct heard *h)
 {
-    if (h->nwk.dst < 0xfff8 || d->via == 0)
+    if (!eg_is_broadcast(h->nwk.dst) || d->via == 0)
         d->via = h->aux.src64;
+}
+
+/* NULL: it has no key at the gateway of d. */
+static const struct device *companion(const struct device *d, eui64_t eui)
+{
+    const struct device *x = map64_get(d->eg->devices, eui);
+    return x != NULL && x->row.has_current && x->row.current.gateway == d->row.current.gateway ? x : NULL;
 }
 
 /* By what frames proved, not by the clear headers that the gateway goes by: anybody near the radio can write those. */
@@ -103,11 +110,10 @@ uint16_t parent_next_hop(const struct device *d)
         const struct assoc *a = &d->row.current;
         if (a->next_hop != EG_HOP_LEARNED || d->via == d->eui)
             return a->address;
-        const struct device *next = map64_get(d->eg->devices, d->via != 0 ? d->via : a->parent);
-        bool here = next != NULL && next->row.has_current && next->row.current.gateway == a->gateway;
-        if (here && d->via != 0)
-            return next->row.current.address;
-        d = here ? next : NULL;
+        const struct device *via = companion(d, d->via);
+        if (via != NULL)
+            return via->row.current.address;
+        d = companion(d, a->parent);
     }
     return EG_HOP_LEARNED;
 }

@@ -194,7 +194,7 @@ static bool is_repeated(struct device *d, const struct heard *h)
 {
     const uint64_t delivery_ms = 9000; /* nwkBroadcastDeliveryTime */
     uint64_t now = eg_now(d->eg);
-    if (h->nwk.dst < 0xfff8)
+    if (!eg_is_broadcast(h->nwk.dst))
         return false;
     if (now < d->broadcast.until && d->broadcast.seq == h->nwk.seq)
         return true;

@@ -61,6 +61,25 @@ static void frames_go_back_the_way_that_proved_ones_came(void **state)
     assert_int_equal(hop_of(w, from, &indirect), R_SHORT); /* Remove-Device to its parent */
 }
 
+/* Who passed on its last frame has been sent away since. */
+static void without_its_last_way_the_parents_are_the_way(void **state)
+{
+    struct world *w = *state;
+    bool indirect;
+    applications(w);
+    struct node r = enrol_direct(w, ROUTER, R_SHORT, HALL, 1), r2 = enrol_direct(w, ROUTER2, R2_SHORT, HALL, 2);
+    struct node c = fresh(CHILD, C_SHORT);
+    assert_int_equal(put_code(w, CHILD, HALL), ST_CREATED);
+    size_t from = w->h.nsent;
+    update_device(w, &r, &c, UPDATE_JOIN);
+    assert_true(tunnelled(w, from, &r, &c));
+    announce(w, &r2, &c, 0x80);
+    assert_int_equal(act(w, ROUTER2, "revoke"), ST_OK);
+    from = w->h.nsent;
+    pass(w, 3100); /* its node descriptor is asked for */
+    assert_int_equal(hop_of(w, from, &indirect), R_SHORT);
+}
+
 static void after_a_restart_the_parents_are_the_way(void **state)
 {
     struct world *w = *state;
@@ -362,6 +381,7 @@ int main(void)
         T(a_child_joins_through_a_router),
         T(any_depth),
         T(frames_go_back_the_way_that_proved_ones_came),
+        T(without_its_last_way_the_parents_are_the_way),
         T(after_a_restart_the_parents_are_the_way),
         T(a_short_address_is_enough),
         T(a_spoofed_association_does_not_undo_a_routers_word),
