@@ -10,6 +10,10 @@
 #define M2M_SN_LAST_MODIFIED "lt"
 #define M2M_SN_LABELS "lbl"
 #define M2M_SN_EXPIRATION "et"
+#define M2M_SN_CHILD "ch" /* references to child resources */
+#define M2M_SN_CHILD_NAME "nm"
+#define M2M_SN_CHILD_TYPE "typ"
+#define M2M_SN_CHILD_URI "val"
 #define M2M_SN_URI_LIST "m2m:uril"
 #define M2M_SN_DEBUG "m2m:dbg"
 

@@ -1,5 +1,6 @@
 /* mef-plugin.so as its host sees it: one symbol; rooms opened in the order of their needs and closed in the reverse
  * one; requests handed to the room that owns the path. */
+#include "config/names.h"
 #include "mef-plugin/admin/admin.h"
 
 #include <stdio.h>
@@ -141,6 +142,7 @@ static void *plugin_init(struct cse_host *h, const struct cse_host_ops *ops, con
         return NULL;
     }
     if (asprintf(&p->eg_path, "%s/eg", mef_base(p->mef)) < 0 || !ops->mount(h, mef_base(p->mef), CSE_PRIMITIVE) ||
+        (mef_fetches(p->mef) && !ops->mount(h, MEF_FETCH_PATH, CSE_PRIMITIVE)) ||
         !ops->mount(h, p->eg_path, CSE_RAW) || !ops->mount(h, "v1", CSE_SERVICE)) {
         snprintf(err, errlen, "the host does not mount the plugin's paths");
         plugin_free(p);

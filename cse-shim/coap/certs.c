@@ -1,6 +1,8 @@
 #include "cse-shim/coap/certs.h"
 
+#include "cse-shim/base/hex.h"
 #include "cse-shim/base/log.h"
+#include "cse-shim/coap/raw_keys.h"
 
 #include <openssl/err.h>
 #include <openssl/pem.h>
@@ -14,6 +16,8 @@
 
 #define MAX_CERTIFICATES 64
 #define MAX_NAME 256
+#define MAX_SERIAL 64 /* bytes of a hardware serial number */
+#define HARDWARE_MODULE_NAME "1.3.6.1.5.5.7.8.4"
 #define CHAIN_LEVEL 2 /* OpenSSL's: 112 bits, no SHA-1. The suites need level 0, the chain does not */
 #define EXACT_HOST (X509_CHECK_FLAG_NO_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT)
 
@@ -29,6 +33,7 @@ struct cep_certs {
     struct entry entries[MAX_CERTIFICATES];
     size_t n;
     X509_STORE *anchors; /* with the CRLs; NULL: nobody is trusted */
+    struct raw_keys *raw; /* NULL: none */
     struct cep_certs_expiry expiry;
 };
 
@@ -175,7 +180,8 @@ static bool load_lists(struct cep_certs *c, const char *file, char *err, size_t 
 static bool load_all(struct cep_certs *c, const struct cep_certs_files *f, char *err, size_t errlen)
 {
     if ((f->trust_anchors != NULL && !load_anchors(c, f->trust_anchors, err, errlen)) ||
-        (f->revocation_lists != NULL && !load_lists(c, f->revocation_lists, err, errlen)))
+        (f->revocation_lists != NULL && !load_lists(c, f->revocation_lists, err, errlen)) ||
+        (f->raw_keys != NULL && (c->raw = raw_keys_load(f->raw_keys, err, errlen)) == NULL))
         return false;
     for (size_t i = 0; i < f->n; i++) {
         bool ok = load_entry(c, &f->list[i], f->any_key, err, errlen);
@@ -225,10 +231,23 @@ void cep_certs_unref(struct cep_certs *c)
         sk_X509_pop_free(c->entries[i].chain, X509_free);
     }
     X509_STORE_free(c->anchors);
+    raw_keys_free(c->raw);
     free(c);
 }
 
 /* --- in a handshake --- */
+
+bool certs_offer(const struct cep_certs *c, SSL *ssl)
+{
+    return c == NULL || c->raw == NULL || raw_keys_offer(ssl);
+}
+
+enum cep_credential certs_credential(const SSL *ssl)
+{
+    if (raw_key_of_peer(ssl) != NULL)
+        return CEP_CRED_RPK;
+    return SSL_get0_peer_certificate(ssl) != NULL ? CEP_CRED_CERT : CEP_CRED_NONE;
+}
 
 bool certs_can_verify(const struct cep_certs *c)
 {
@@ -281,7 +300,7 @@ static void log_refused(X509_STORE_CTX *chain)
     bool named = cert != NULL && certs_name(cert, name, sizeof name);
     snprintf(what, sizeof what, "name=%s depth=%d reason=\"%s\"", named ? name : "-",
              X509_STORE_CTX_get_error_depth(chain),
-             error == X509_V_ERR_APPLICATION_VERIFICATION ? "no exact name (URI or dNSName) in subjectAltName"
+             error == X509_V_ERR_APPLICATION_VERIFICATION ? "no exact name (URI, dNSName or hardwareModuleName) in subjectAltName"
                                                           : X509_verify_cert_error_string(error));
     if (list_missing(error))
         log_event(LOG_WARN, "certificate.unchecked", "%s effect=refused", what);
@@ -296,9 +315,23 @@ int certs_server(int ok, X509_STORE_CTX *chain)
     return ok;
 }
 
-/* Asked for each certificate of a client's chain, from the top. One without a name that says who it is proves nothing. */
-int certs_client(int ok, X509_STORE_CTX *chain, char *name, size_t cap)
+/* OpenSSL trusts no raw key, and so comes with `ok` 0 and an error to be overruled. */
+static int raw_client(const struct cep_certs *c, X509_STORE_CTX *chain, char *name, size_t cap)
 {
+    char id[RAW_KEY_NAME];
+    bool trusted = c != NULL && raw_keys_name(c->raw, raw_key_of_chain(chain), id) && strlen(id) < cap;
+    if (!trusted)
+        return certs_server(0, chain);
+    memcpy(name, id, strlen(id) + 1);
+    X509_STORE_CTX_set_error(chain, X509_V_OK);
+    return 1;
+}
+
+/* Asked for each certificate of a client's chain, from the top. One without a name that says who it is proves nothing. */
+int certs_client(const struct cep_certs *c, int ok, X509_STORE_CTX *chain, char *name, size_t cap)
+{
+    if (raw_key_of_chain(chain) != NULL)
+        return raw_client(c, chain, name, cap);
     if (ok && (X509_STORE_CTX_get_error_depth(chain) != 0 ||
                certs_name(X509_STORE_CTX_get_current_cert(chain), name, cap)))
         return 1;
@@ -311,6 +344,9 @@ bool certs_recheck(const struct cep_certs *c, SSL *ssl)
 {
     X509_STORE *anchors = c != NULL ? c->anchors : NULL;
     X509 *peer = SSL_get0_peer_certificate(ssl);
+    EVP_PKEY *raw = raw_key_of_peer(ssl);
+    if (raw != NULL)
+        return c != NULL && raw_keys_name(c->raw, raw, (char[RAW_KEY_NAME]){""});
     if (peer == NULL)
         return SSL_set1_verify_cert_store(ssl, anchors) == 1;
     X509_STORE_CTX *chain = anchors != NULL ? X509_STORE_CTX_new() : NULL;
@@ -344,16 +380,51 @@ static bool exact(const ASN1_IA5STRING *s, char *out, size_t cap)
 
 /* Conformance: H-2 | TS-0003 8.1.2.5 | shown by: test_procedures.py:test_wrong_certificates */
 /* Conformance: H-2 | TS-0003 8.1.2.5 | shown by: test_certificates.py:test_revoked */
+/* The two members of a hardwareModuleName. */
+static bool hardware_members(const ASN1_SEQUENCE_ANY *members, char *out, size_t cap)
+{
+    char oid[64], serial[2 * MAX_SERIAL + 1];
+    if (sk_ASN1_TYPE_num(members) != 2)
+        return false;
+    const ASN1_TYPE *type = sk_ASN1_TYPE_value(members, 0), *number = sk_ASN1_TYPE_value(members, 1);
+    if (type->type != V_ASN1_OBJECT || number->type != V_ASN1_OCTET_STRING)
+        return false;
+    int n = ASN1_STRING_length(number->value.octet_string);
+    int length = OBJ_obj2txt(oid, sizeof oid, type->value.object, 1);
+    if (n <= 0 || n > MAX_SERIAL || length <= 0 || (size_t)length >= sizeof oid)
+        return false;
+    hex_encode(ASN1_STRING_get0_data(number->value.octet_string), (size_t)n, serial);
+    int written = snprintf(out, cap, "hwm:%s:%s", oid, serial);
+    return written > 0 && (size_t)written < cap;
+}
+
+/* A device that bears no name but its maker's number (RFC 4108 5: hardwareModuleName) is "hwm:OID:SERIAL", the serial
+ * number in hex. */
+static bool hardware_name(const OTHERNAME *name, char *out, size_t cap)
+{
+    char id[64];
+    if (OBJ_obj2txt(id, sizeof id, name->type_id, 1) <= 0 || strcmp(id, HARDWARE_MODULE_NAME) != 0 ||
+        name->value->type != V_ASN1_SEQUENCE)
+        return false;
+    const ASN1_STRING *der = name->value->value.sequence;
+    const unsigned char *p = ASN1_STRING_get0_data(der), *end = p + ASN1_STRING_length(der);
+    ASN1_SEQUENCE_ANY *members = d2i_ASN1_SEQUENCE_ANY(NULL, &p, ASN1_STRING_length(der));
+    bool ok = members != NULL && p == end && hardware_members(members, out, cap);
+    sk_ASN1_TYPE_pop_free(members, ASN1_TYPE_free);
+    return ok;
+}
+
 bool certs_name(X509 *cert, char *out, size_t cap)
 {
-    static const int kinds[] = {GEN_URI, GEN_DNS};
+    static const int kinds[] = {GEN_URI, GEN_DNS, GEN_OTHERNAME};
     GENERAL_NAMES *names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
     const GENERAL_NAME *found = NULL;
-    for (size_t k = 0; found == NULL && k < 2; k++)
+    for (size_t k = 0; found == NULL && k < sizeof kinds / sizeof *kinds; k++)
         for (int i = 0; found == NULL && i < sk_GENERAL_NAME_num(names); i++)
             if (sk_GENERAL_NAME_value(names, i)->type == kinds[k])
                 found = sk_GENERAL_NAME_value(names, i);
-    bool ok = found != NULL && exact(found->d.ia5, out, cap);
+    bool ok = found != NULL && (found->type == GEN_OTHERNAME ? hardware_name(found->d.otherName, out, cap)
+                                                             : exact(found->d.ia5, out, cap));
     GENERAL_NAMES_free(names);
     return ok;
 }

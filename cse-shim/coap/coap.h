@@ -137,6 +137,8 @@ struct cep_certs_files {
     size_t n;
     const char *trust_anchors;    /* file: PEM; NULL: trust nobody */
     const char *revocation_lists; /* file: PEM, one or several CRLs; NULL: nobody asks whether a certificate was revoked */
+    const char *raw_keys;         /* file: PEM, clients' public keys that are trusted as they are (RFC 7250), on P-256; NULL:
+                                   * none. Beside trust anchors, with OpenSSL 3.2 or later */
     bool any_key;                 /* for HTTPS: keys other than on P-256, too */
 };
 

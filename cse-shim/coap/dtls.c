@@ -155,7 +155,7 @@ static unsigned on_psk_client(SSL *ssl, const char *hint, char *identity, unsign
 static int on_client_chain(int ok, X509_STORE_CTX *store)
 {
     struct dtls *d = SSL_get_app_data(X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx()));
-    return certs_client(ok, store, d->identity, sizeof d->identity);
+    return certs_client(d->ctx->certs, ok, store, d->identity, sizeof d->identity);
 }
 
 /* A ClientHello came: what do we show, and what do we ask for? Without effect where a PSK suite is chosen. */
@@ -180,7 +180,7 @@ void dtls_ctx_certificates(struct dtls_ctx *ctx, struct cep_certs *certs, bool o
 
 bool dtls_certified(const struct dtls *d)
 {
-    return SSL_is_server(d->ssl) == 1 && SSL_get0_peer_certificate(d->ssl) != NULL;
+    return SSL_is_server(d->ssl) == 1 && certs_credential(d->ssl) != CEP_CRED_NONE;
 }
 
 bool dtls_recheck(struct dtls *d)
@@ -326,7 +326,10 @@ struct dtls *dtls_listen(struct dtls_ctx *ctx, void *peer, struct span address, 
         return NULL;
     ctx->scratch = NULL;
     d->cookie_good = true;
-    return d;
+    if (certs_offer(ctx->certs, d->ssl))
+        return d;
+    dtls_free(d);
+    return NULL;
 }
 
 struct dtls *dtls_connect(struct dtls_ctx *ctx, void *peer, const char *identity, struct span key)
@@ -543,7 +546,7 @@ enum cep_credential dtls_credential(const struct dtls *d)
     const SSL_CIPHER *suite = SSL_get_current_cipher(d->ssl);
     if (suite != NULL && SSL_CIPHER_get_auth_nid(suite) == NID_auth_psk)
         return CEP_CRED_PSK;
-    return SSL_get0_peer_certificate(d->ssl) != NULL ? CEP_CRED_CERT : CEP_CRED_NONE;
+    return certs_credential(d->ssl);
 }
 unsigned dtls_mtu(const struct dtls *d)
 {

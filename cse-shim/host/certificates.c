@@ -34,7 +34,12 @@ static bool gather(struct gathering *g, const char *listener, char *err, size_t 
                                   conf_str(g->conf, listener, "private-key")};
     g->files = (struct cep_certs_files){.list = g->list,
                                         .trust_anchors = conf_str(g->conf, listener, "trust-anchors"),
-                                        .revocation_lists = conf_str(g->conf, listener, "revocation-lists")};
+                                        .revocation_lists = conf_str(g->conf, listener, "revocation-lists"),
+                                        .raw_keys = conf_str(g->conf, listener, "raw-public-keys")};
+    if (g->files.raw_keys != NULL && g->files.trust_anchors == NULL) {
+        snprintf(err, errlen, "[%s] raw-public-keys go beside trust-anchors", listener);
+        return false;
+    }
     if ((own.certificate == NULL) != (own.private_key == NULL)) {
         snprintf(err, errlen, "[%s] certificate and private-key go together", listener);
         return false;

@@ -205,7 +205,7 @@ static void read_method(struct request *r, const char *method)
 /* A browser shows its user's certificate also for what another site has it ask; that it then names in Origin. */
 static bool authenticated(const struct stream *s, const struct exchange *x)
 {
-    return s->cred == CSE_CRED_PSK || (s->cred == CSE_CRED_CERT && header_of(x, MHD_HTTP_HEADER_ORIGIN).p == NULL);
+    return s->cred == CSE_CRED_PSK || s->cred == CSE_CRED_RPK || (s->cred == CSE_CRED_CERT && header_of(x, MHD_HTTP_HEADER_ORIGIN).p == NULL);
 }
 
 static void read_peer(struct request *r, const struct exchange *x)

@@ -170,7 +170,7 @@ static enum cep_credential credential(const struct tls_conn *c)
 {
     if (psk_used(c))
         return CEP_CRED_PSK;
-    return SSL_get0_peer_certificate(c->ssl) != NULL ? CEP_CRED_CERT : CEP_CRED_NONE;
+    return certs_credential(c->ssl);
 }
 
 /* The handshake is done: hand out the plain stream. */
@@ -250,7 +250,8 @@ static bool conn_start(struct tls_conn *c, struct tls_listener *l)
     int one = 1;
     (void)setsockopt(c->tcp, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     c->ssl = SSL_new(l->ctx);
-    if (c->ssl == NULL || SSL_set_fd(c->ssl, c->tcp) != 1 || SSL_set_ex_data(c->ssl, 0, c) != 1)
+    if (c->ssl == NULL || SSL_set_fd(c->ssl, c->tcp) != 1 || SSL_set_ex_data(c->ssl, 0, c) != 1 ||
+        !certs_offer(l->cfg.certs, c->ssl))
         return false;
     SSL_set_accept_state(c->ssl);
     uint64_t limit = (uint64_t)l->cfg.handshake_seconds * 1000000;
@@ -376,7 +377,7 @@ static int on_client_chain(int ok, X509_STORE_CTX *store)
 {
     SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
     struct tls_conn *c = SSL_get_ex_data(ssl, 0);
-    return certs_client(ok, store, c->identity, sizeof c->identity);
+    return certs_client(c->listener->cfg.certs, ok, store, c->identity, sizeof c->identity);
 }
 
 /* A ClientHello came: what do we show, and do we ask for something? Who has no certificate may have a token. */

@@ -39,7 +39,7 @@ struct ask {
     const struct rest_operator *who;
     char actor[96];      /* "operator:NAME" */
     char id[300];        /* what the pattern's first {} stands for */
-    char action[16];     /* ..and its second one */
+    char item[16];       /* ..and its second one */
     eui64_t eui;         /* id as an EUI-64, where the route says so */
     struct store_txn *t; /* of a change, else NULL */
     struct mef_result r;
@@ -94,7 +94,7 @@ static void device_get(struct ask *q)
 }
 static void device_act(struct ask *q)
 {
-    eg_device_action(q->a->d.eg, q->t, q->who->admin, q->actor, q->eui, q->action, &q->r);
+    eg_device_action(q->a->d.eg, q->t, q->who->admin, q->actor, q->eui, q->item, &q->r);
 }
 
 static void applications_list(struct ask *q)
@@ -111,6 +111,20 @@ static void application_delete(struct ask *q)
     mef_application_delete(q->a->d.mef, q->t, q->who->admin, q->actor, q->id, &q->r);
 }
 
+static void policies_list(struct ask *q)
+{
+    found(q, mef_policy_list(q->a->d.mef, q->who->admin, q->after_text, q->limit));
+}
+static void policy_get(struct ask *q) { found(q, mef_policy_get(q->a->d.mef, q->who->admin, q->id)); }
+static void policy_put(struct ask *q)
+{
+    mef_policy_put(q->a->d.mef, q->t, q->who->admin, q->actor, q->id, q->req->pc, &q->r);
+}
+static void policy_delete(struct ask *q)
+{
+    mef_policy_delete(q->a->d.mef, q->t, q->who->admin, q->actor, q->id, &q->r);
+}
+
 static void credentials_list(struct ask *q)
 {
     found(q, mef_credential_list(q->a->d.mef, q->who->admin, q->after_text, q->limit));
@@ -123,6 +137,34 @@ static void credential_create(struct ask *q)
 static void credential_delete(struct ask *q)
 {
     mef_credential_delete(q->a->d.mef, q->t, q->who->admin, q->actor, q->id, &q->r);
+}
+
+static void registrations_list(struct ask *q)
+{
+    found(q, mef_registration_list(q->a->d.mef, q->who->admin, q->after_text, q->limit));
+}
+static void registration_get(struct ask *q) { found(q, mef_registration_get(q->a->d.mef, q->who->admin, q->id)); }
+static void commands_list(struct ask *q) { found(q, mef_command_list(q->a->d.mef, q->who->admin, q->id)); }
+static void command_create(struct ask *q)
+{
+    mef_command_create(q->a->d.mef, q->t, q->who->admin, q->actor, q->id, q->req->pc, &q->r);
+}
+static void command_delete(struct ask *q)
+{
+    mef_command_delete(q->a->d.mef, q->t, q->who->admin, q->actor, q->id, q->item, &q->r);
+}
+
+static void configuration_get(struct ask *q)
+{
+    found(q, mef_configuration_get(q->a->d.mef, q->who->admin, q->id));
+}
+static void configuration_put(struct ask *q)
+{
+    mef_configuration_put(q->a->d.mef, q->t, q->who->admin, q->actor, q->id, q->req->pc, &q->r);
+}
+static void configuration_delete(struct ask *q)
+{
+    mef_configuration_delete(q->a->d.mef, q->t, q->who->admin, q->actor, q->id, &q->r);
 }
 
 static void audit_list(struct ask *q)
@@ -144,7 +186,7 @@ enum {
     ALL = ROLE_ADMIN | ROLE_INSTALLER | ROLE_VIEWER
 };
 
-/* {eui64} and {id} take one segment each, {action} the last one. A create names its object by the body's `made`. */
+/* {eui64} and {id} take one segment each, {item} the last one. A create names its object by the body's `made`. */
 static const struct route {
     enum cse_op method;
     const char *pattern;
@@ -164,15 +206,27 @@ static const struct route {
     {CSE_DELETE, "v1/gateways/{eui64}", ADMIN, 0, NULL, gateway_delete},
     {CSE_RETRIEVE, "v1/devices", ALL, Q_AFTER | Q_LIMIT, NULL, devices_list},
     {CSE_RETRIEVE, "v1/devices/{eui64}", ALL, 0, NULL, device_get},
-    {CSE_CREATE, "v1/devices/{eui64}/{action}", INSTALLS, 0, NULL, device_act},
+    {CSE_CREATE, "v1/devices/{eui64}/{item}", INSTALLS, 0, NULL, device_act},
     {CSE_RETRIEVE, "v1/applications", READS, Q_AFTER_TEXT | Q_LIMIT, NULL, applications_list},
     {CSE_RETRIEVE, "v1/applications/{id}", READS, 0, NULL, application_get},
     {CSE_UPDATE, "v1/applications/{id}", ADMIN, 0, NULL, application_put},
     {CSE_DELETE, "v1/applications/{id}", ADMIN, 0, NULL, application_delete},
+    {CSE_RETRIEVE, "v1/policies", READS, Q_AFTER_TEXT | Q_LIMIT, NULL, policies_list},
+    {CSE_RETRIEVE, "v1/policies/{id}", READS, 0, NULL, policy_get},
+    {CSE_UPDATE, "v1/policies/{id}", ADMIN, 0, NULL, policy_put},
+    {CSE_DELETE, "v1/policies/{id}", ADMIN, 0, NULL, policy_delete},
     {CSE_RETRIEVE, "v1/credentials", READS, Q_AFTER_TEXT | Q_LIMIT, NULL, credentials_list},
     {CSE_CREATE, "v1/credentials", ADMIN, 0, "id", credential_create},
     {CSE_RETRIEVE, "v1/credentials/{id}", READS, 0, NULL, credential_get},
     {CSE_DELETE, "v1/credentials/{id}", ADMIN, 0, NULL, credential_delete},
+    {CSE_RETRIEVE, "v1/registrations", READS, Q_AFTER_TEXT | Q_LIMIT, NULL, registrations_list},
+    {CSE_RETRIEVE, "v1/registrations/{id}", READS, 0, NULL, registration_get},
+    {CSE_RETRIEVE, "v1/registrations/{id}/commands", READS, 0, NULL, commands_list},
+    {CSE_CREATE, "v1/registrations/{id}/commands", ADMIN, 0, "id", command_create},
+    {CSE_DELETE, "v1/registrations/{id}/commands/{item}", ADMIN, 0, NULL, command_delete},
+    {CSE_RETRIEVE, "v1/registrations/{id}/configuration", READS, 0, NULL, configuration_get},
+    {CSE_UPDATE, "v1/registrations/{id}/configuration", ADMIN, 0, NULL, configuration_put},
+    {CSE_DELETE, "v1/registrations/{id}/configuration", ADMIN, 0, NULL, configuration_delete},
     {CSE_RETRIEVE, "v1/audit", READS, Q_BEFORE | Q_LIMIT, NULL, audit_list},
     {CSE_RETRIEVE, "v1/events", READS, 0, NULL, events},
 };
@@ -197,8 +251,8 @@ static bool matches(const char *pattern, const char *path, struct ask *q)
                 return false;
             continue;
         }
-        bool action = strncmp(pattern, "{action}", 8) == 0;
-        if (!take(&path, action ? q->action : q->id, action ? sizeof q->action : sizeof q->id))
+        bool item = strncmp(pattern, "{item}", 6) == 0;
+        if (!take(&path, item ? q->item : q->id, item ? sizeof q->item : sizeof q->id))
             return false;
         pattern = strchr(pattern, '}') + 1;
     }

@@ -352,8 +352,8 @@ void eg_code_put(struct eg *e, struct store_txn *t, const char *admin, const cha
     struct code *c = calloc(1, sizeof *c);
     if (c == NULL)
         mef_refuse(r, ST_INTERNAL, NULL, NULL, "out of memory");
-    else if (may_register(e, admin, eui, r) && input_members(in, names, r) && read_shared(e, admin, in, c, r) &&
-             import_text(e, t, in, c, r))
+    else if (input_members(in, names, r) && read_shared(e, admin, in, c, r) && import_text(e, t, in, c, r) &&
+             may_register(e, admin, eui, r)) /* last: who only asks whether it is taken has to register it */
         put_code(e, t, actor, eui, c, replace, r);
     else
         refuse_code(e, t, c);

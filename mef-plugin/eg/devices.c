@@ -356,13 +356,17 @@ bool device_allows(struct device *d, const struct mef_principal *p)
 enum st device_authorise(struct eg *e, const struct cse_peer *peer, eui64_t eui, struct device **d,
                          struct mef_principal *p)
 {
-    *p = mef_principal(e->d.mef, peer);
     *d = device_find(e, eui);
+    *p = mef_principal_of(e->d.mef, peer, *d != NULL ? (*d)->row.admin : NULL, NULL);
+    if (p->role == MEF_ROLE_NONE) { /* a stranger, or of other stakeholders: to them there is no such device */
+        *d = NULL;
+        *p = mef_principal(e->d.mef, peer);
+    }
     if (p->role == MEF_ROLE_NONE)
         return ST_NOT_AUTHENTICATED;
     if (p->role != MEF_ROLE_CLIENT)
         return ST_NO_PRIVILEGE; /* a gateway's credential is no AE's */
-    if (*d == NULL || strcmp((*d)->row.admin, p->admin) != 0)
+    if (*d == NULL)
         return ST_NOT_FOUND;
     return device_allows(*d, p) ? ST_OK : ST_NO_PRIVILEGE;
 }

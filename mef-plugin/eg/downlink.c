@@ -141,6 +141,11 @@ void downlink_ticket(struct eg *e, struct cse_request *req, eui64_t eui)
         eg_respond(e, req, st, NULL);
         return;
     }
+    if (!mef_policy_ticket(e->d.mef, &p, &req->peer, d->row.has_current ? d->row.current.gateway : 0)) {
+        eg_count(e, "eg_tickets_refused_total");
+        eg_respond(e, req, ST_NO_PRIVILEGE, "policy");
+        return;
+    }
     if (!read_count(req->body, &count)) {
         eg_respond(e, req, ST_BAD_REQUEST, "bad-count");
         return;

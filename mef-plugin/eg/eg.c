@@ -218,12 +218,11 @@ static void (*const handlers[EGP_TYPES])(struct eg *e, struct gateway *g, struct
 /* Invariant: a message counts only from the identity that its gateway's record names. */
 static struct gateway *bound_gateway(struct eg *e, const struct cse_peer *peer, eui64_t eui)
 {
-    struct mef_principal p = mef_principal(e->d.mef, peer);
     struct gateway *g = gateway_find(e, eui);
-    if (g == NULL || p.role != MEF_ROLE_GATEWAY || strcmp(p.credential, g->row.identity) != 0 ||
-        strcmp(p.admin, g->row.admin) != 0)
+    if (g == NULL)
         return NULL;
-    return g;
+    struct mef_principal p = mef_principal_of(e->d.mef, peer, g->row.admin, NULL);
+    return p.role == MEF_ROLE_GATEWAY && strcmp(p.credential, g->row.identity) == 0 ? g : NULL;
 }
 
 static bool format_fits(unsigned said, unsigned ours)

@@ -35,15 +35,18 @@ static void refuse(struct eg *e, struct cse_request *req, const struct join *j, 
     join_refused(e, j, reason);
 }
 
-/* The object is the gateway that was claimed; its owner sees the attempt, nobody else. Of a peer without a credential,
+/* The object is the gateway that was claimed; its owner sees the attempt, nobody else, and who it was if that is a client
+ * of his: another stakeholder's has no name for him. Of a peer without a credential,
  * or a gateway that is nobody's, nothing is kept: it would fill the trail with numbers of a stranger's choice. */
 void enrol_not_bound(struct eg *e, struct cse_request *req, const struct egp_message *m)
 {
     struct gateway *g = gateway_find(e, m->env.gateway);
     join_count_refusal(e, EGP_NOT_BOUND);
-    if (g != NULL && mef_principal(e->d.mef, &req->peer).role != MEF_ROLE_NONE)
-        eg_audit(e, NULL, g->row.admin, req->peer.identity, "eg.refused", m->env.gateway,
+    if (g != NULL && mef_principal(e->d.mef, &req->peer).role != MEF_ROLE_NONE) {
+        bool own = mef_principal_of(e->d.mef, &req->peer, g->row.admin, NULL).role != MEF_ROLE_NONE;
+        eg_audit(e, NULL, g->row.admin, own ? req->peer.identity : "", "eg.refused", m->env.gateway,
                  egp_reason_name(EGP_NOT_BOUND));
+    }
     if (m->env.type == EGP_REQUEST)
         respond_reason(e, req, &m->env, EGP_NOT_BOUND, ST_NO_PRIVILEGE);
     else

@@ -192,13 +192,15 @@ void eg_gateway_put(struct eg *e, struct store_txn *t, const char *admin, const 
         mef_refuse(r, ST_BAD_REQUEST, "bad-value", "eui64", "not an EUI-64 of a device");
         return;
     }
-    /* That somebody has it cannot be hidden: one EUI-64 is bound once. Whose it is, is not told. */
-    if (!is_new && strcmp(g->row.admin, admin) != 0) {
-        mef_refuse(r, ST_EXISTS, "exists", NULL, "this EUI-64 is bound already");
-        return;
-    }
     if (!read_row(e, admin, in, &row, r)) {
         gateway_row_free(&row);
+        return;
+    }
+    /* That somebody has it cannot be hidden: one EUI-64 is bound once. Whose it is, is not told; and who only asks whether
+     * it is taken has to bind it. */
+    if (!is_new && strcmp(g->row.admin, admin) != 0) {
+        gateway_row_free(&row);
+        mef_refuse(r, ST_EXISTS, "exists", NULL, "this EUI-64 is bound already");
         return;
     }
     if (is_new && (g = new_gateway(e, eui)) == NULL) {

@@ -79,7 +79,7 @@ void observers_notify(struct device *d, bool frames, const struct cse_response *
         next = o->next;
         if (o->frames != frames)
             continue;
-        struct mef_principal p = {MEF_ROLE_CLIENT, o->principal, o->credential, o->admin};
+        struct mef_principal p = {.role = MEF_ROLE_CLIENT, .id = o->principal, .credential = o->credential, .admin = o->admin};
         /* neither one whose credential was deleted or ran out meanwhile */
         if (mef_credential_role(e->d.mef, o->admin, o->credential) != MEF_ROLE_CLIENT || !device_allows(d, &p)) {
             cancel(d, o);

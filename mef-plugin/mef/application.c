@@ -1,14 +1,12 @@
 /* Applications: named sets of AEs that share access to the keys of devices registered for them. */
 #include "mef-plugin/mef/internal.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #define RECORD_VERSION 2 /* 1: before there were key scopes; all were MEF_SCOPE_DEVICE */
-#define MAX_NAME 64
 #define MAX_LIFETIME 3153600000.0 /* seconds, 100 years */
-#define MAX_KEY (MEF_ID + MAX_NAME + 1)
+#define MAX_KEY (MEF_ID + MEF_MAX_NAME + 1)
 
 struct application {
     char *key;              /* "adminFQDN/name" */
@@ -97,14 +95,9 @@ void applications_free(struct mef *m)
     }
 }
 
-/* Letters, digits, '.', '_' and '-': a name is also a path segment and a label. */
 static bool name_key(const char *admin, const char *name, char key[MAX_KEY])
 {
-    size_t n = strlen(name);
-    for (size_t i = 0; i < n; i++)
-        if (!isalnum((unsigned char)name[i]) && strchr("._-", name[i]) == NULL)
-            return false;
-    return n > 0 && n <= MAX_NAME && snprintf(key, MAX_KEY, "%s/%s", admin, name) < MAX_KEY;
+    return mef_is_name(name) && snprintf(key, MAX_KEY, "%s/%s", admin, name) < MAX_KEY;
 }
 
 static struct application *find(const struct mef *m, const char *admin, const char *name)

@@ -55,6 +55,9 @@ static bool read_value(const struct attr *a, const cJSON *j, struct attr_value *
     case ATTR_TEXTS:
         v->array = j;
         return is_texts(j, a->max);
+    case ATTR_OBJECT:
+        v->array = j;
+        return cJSON_IsObject(j);
     }
     return false;
 }

@@ -48,16 +48,21 @@ struct store_txn *call_begin(struct call *c)
     return t;
 }
 
+const char *call_actor(const struct call *c)
+{
+    return c->who.node != NULL ? c->who.node : c->who.id;
+}
+
 void call_commit(struct call *c, struct store_txn *t, const char *action, const char *object)
 {
-    mef_audit(c->m, t, c->who.admin, c->who.id, action, object);
+    mef_audit(c->m, t, c->who.admin, call_actor(c), action, object);
     c->seq = store_commit(t, mef_committed, c->m);
 }
 
 void call_refused(struct call *c, const char *action, const char *object, const char *outcome)
 {
     const char *admin = c->who.role == MEF_ROLE_NONE ? "" : c->who.admin;
-    const char *actor = c->who.role == MEF_ROLE_NONE ? c->req->peer.identity : c->who.id;
+    const char *actor = c->who.role == MEF_ROLE_NONE ? c->req->peer.identity : call_actor(c);
     audit_note(c->m->d.audit, &(struct audit_event){.admin = admin,
                                                     .actor = actor == NULL ? "" : actor,
                                                     .action = action,
@@ -79,21 +84,36 @@ void call_location(struct call *c, const char *ri)
     c->rsp.location = c->location;
 }
 
+/* Conformance: R-6 | TS-0003 8.3.5.2.4 | shown by: test_procedures.py:test_another_clients_registration */
+/* Conformance: R-6 | TS-0003 8.3.5.2.4 | shown by: mmef_rows.py:mecr: retrieve of another's */
+bool call_owner(struct call *c, const struct res *r)
+{
+    if (strcmp(r->owner, c->who.id) == 0)
+        return true;
+    call_refused(c, "registration.access", r->ri, "not-owner");
+    return call_fail(c, ST_NO_PRIVILEGE, "not-owner", NULL, "the registration is another client's");
+}
+
 /* Conformance: R-2 | TS-0003 8.3.5.1 | shown by: test_procedures.py:test_two_stakeholders */
+/* Conformance: R-2 | TS-0003 8.3.5.1 | shown by: test_stakeholders.py:test_aes */
 bool call_stakeholder(struct call *c, const char *admin)
 {
     char fqdn[MEF_ID];
     if (!mef_fqdn_parse(admin, fqdn))
         return call_fail(c, ST_BAD_REQUEST, "bad-value", MEF_SN_ADMIN_FQDN, "this is no FQDN");
-    if (strcmp(fqdn, c->who.admin) == 0)
+    struct mef_principal who = mef_principal_of(c->m, &c->req->peer, fqdn, c->who.id);
+    if (who.role != MEF_ROLE_NONE) {
+        c->who = who;
         return true;
+    }
     call_refused(c, "registration.create", fqdn, "other-stakeholder");
     return call_fail(c, ST_NO_PRIVILEGE, "other-stakeholder", MEF_SN_ADMIN_FQDN,
-                     "the credential belongs to another administrating stakeholder");
+                     "the credential is not one of this administrating stakeholder");
 }
 
 /* Conformance: R-8 | TS-0003 8.3.5.2.3 | shown by: test_procedures.py:test_registration */
-/* Conformance: R-8 | TS-0003 8.3.5.2.3 | missing: a stakeholder's rules; lifetimes are cut by the configuration only */
+/* Conformance: R-8 | TS-0003 8.3.5.2.3 | shown by: test_policies.py:test_lifetimes */
+/* Conformance: R-8 | TS-0003 8.3.5.2.3 | ours: rules refuse by labels, or shorten; labels stay as they were asked for */
 bool call_expiry(struct call *c, int64_t asked, int64_t max_ms, int64_t *expires)
 {
     int64_t now = mef_now(c->m);
@@ -121,6 +141,10 @@ void call_update(struct call *c, struct res *r, const struct update *u)
     int64_t expires = r->expires;
     if ((u->et->present && !call_expiry(c, u->et->number, u->max_ms, &expires)) || !call_labels(c, u->lbl, &labels))
         return;
+    /* Conformance: D-2 | TS-0003 10.7 | shown by: test_derived.py:test_nothing_outlives_its_credential */
+    /* Conformance: D-2 | TS-0003 10.7 | ours: Ke lives as long as the credential of the session that it comes from */
+    if (r->ke_expires != 0 && expires > r->ke_expires)
+        expires = r->ke_expires;
     struct store_txn *t = call_begin(c);
     if (t == NULL) {
         strings_free(&labels);

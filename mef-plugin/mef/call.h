@@ -20,6 +20,8 @@ bool call_fault(struct call *c, const struct mef_result *r);
 /* Set a success with a body "name": obj (taken over; NULL means out of memory). Returns false when out of memory. */
 bool call_answer(struct call *c, enum st st, const char *name, cJSON *obj);
 void call_location(struct call *c, const char *ri);
+/* In the trail stands who proved himself, not for whom he spoke. */
+const char *call_actor(const struct call *c);
 /* Note a refusal in the audit trail. */
 void call_refused(struct call *c, const char *action, const char *object, const char *outcome);
 
@@ -30,8 +32,10 @@ void call_commit(struct call *c, struct store_txn *t, const char *action, const 
 /* Memory ran out after memory and transaction began to differ: ends the process. */
 void call_broken(struct call *c, struct store_txn *t);
 
-/* Checks that set the failure: the adminFQDN is that of the credential; the expirationTime is to come (and is cut to
- * the longest life); the labels as a list that the caller owns. */
+/* Checks that set the failure: the registration is the client's own; the adminFQDN is one that the credential is known
+ * to, and the call is then made as its client; the expirationTime is to come (and is cut to the longest life); the labels
+ * as a list that the caller owns. */
+MUST_USE bool call_owner(struct call *c, const struct res *r);
 MUST_USE bool call_stakeholder(struct call *c, const char *admin);
 MUST_USE bool call_expiry(struct call *c, int64_t asked, int64_t max_ms, int64_t *expires);
 MUST_USE bool call_labels(struct call *c, const struct attr_value *v, struct strings *out);
@@ -45,18 +49,26 @@ struct update {
 void call_update(struct call *c, struct res *r, const struct update *u);
 void call_delete(struct call *c, struct res *r, const char *action);
 
+/* Answer a request for what is behind MEF_FETCH_PATH and its '/'. */
+void call_fetch(struct call *c, const char *path);
+
 /* What the operations on one resource type are. */
 struct res_type {
     int ty;
-    const char *name; /* root member */
+    const char *name;  /* root member */
+    const char *child; /* its name below the mefClientReg that it belongs to, which then stands for it; NULL: none */
     const struct attr *attrs;
     size_t nattrs;
-    void (*create)(struct call *c, const struct attr_value *v);
+    void (*create)(struct call *c, const struct attr_value *v); /* NULL: the MEF makes them */
     void (*retrieve)(struct call *c, struct res *r);
-    void (*update)(struct call *c, struct res *r, const struct attr_value *v);
-    void (*remove)(struct call *c, struct res *r);
+    void (*update)(struct call *c, struct res *r, const struct attr_value *v); /* NULL: clients do not */
+    void (*remove)(struct call *c, struct res *r);                             /* the same */
 };
 #define MAX_ATTRS 16
-extern const struct res_type clientreg_type, keyreg_type;
+extern const struct res_type clientreg_type, clientcmd_type, clientcfg_type, keyreg_type;
+/* The attributes of a resource below a mefClientReg: ty, ri, rn, pi, ct, lt, et. NULL: out of memory. */
+cJSON *child_json(const struct res *r, const struct res_type *t, int64_t modified);
+/* A stakeholder's client registration; NULL: there is none with this id. */
+struct res *clientreg_find(const struct mef *m, const char *admin, const char *id);
 /* May the principal know of this resource? (discovery) */
 bool res_visible(struct mef *m, const struct res *r, const struct mef_principal *who);

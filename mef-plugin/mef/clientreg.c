@@ -1,5 +1,8 @@
 /* mefClientReg: one a client and administrating stakeholder (TS-0003 8.3.5.2.3 to 8.3.5.2.6). */
-#include "mef-plugin/mef/call.h"
+#include "mef-plugin/mef/rules.h"
+#include "mef-plugin/mef/when.h"
+
+#include <stdio.h>
 
 enum { ET, LBL, ADFQ };
 static const struct attr attrs[] = {
@@ -15,14 +18,71 @@ static const struct attr attrs[] = {
     {MEF_SN_SOURCE_ID, ATTR_TEXT, ATTR_NP, ATTR_NP, 0},
 };
 
-/* Conformance: R-6 | TS-0003 8.3.5.2.4 | shown by: test_procedures.py:test_another_clients_registration */
-/* Conformance: R-6 | TS-0003 8.3.5.2.4 | shown by: mmef_rows.py:mecr: retrieve of another's */
-static bool may(struct call *c, const struct res *r)
+cJSON *child_json(const struct res *r, const struct res_type *t, int64_t modified)
 {
-    if (strcmp(r->owner, c->who.id) == 0)
-        return true;
-    call_refused(c, "registration.access", r->ri, "not-owner");
-    return call_fail(c, ST_NO_PRIVILEGE, "not-owner", NULL, "the registration is another client's");
+    char text[MEF_RELKEYID + 8];
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddNumberToObject(o, M2M_SN_RESOURCE_TYPE, t->ty);
+    snprintf(text, sizeof text, "%s-%s", r->ri, t->child);
+    cJSON_AddStringToObject(o, M2M_SN_RESOURCE_ID, text);
+    cJSON_AddStringToObject(o, M2M_SN_RESOURCE_NAME, t->child);
+    cJSON_AddStringToObject(o, M2M_SN_PARENT_ID, r->ri);
+    when_print_m2m(r->created, text);
+    cJSON_AddStringToObject(o, M2M_SN_CREATION_TIME, text);
+    when_print_m2m(modified, text);
+    cJSON_AddStringToObject(o, M2M_SN_LAST_MODIFIED, text);
+    when_print_m2m(r->expires, text);
+    cJSON_AddStringToObject(o, M2M_SN_EXPIRATION, text);
+    return o;
+}
+
+static void refer(const struct mef *m, const struct res *r, const struct res_type *t, cJSON *list)
+{
+    char uri[MEF_ID + MEF_RELKEYID + 8];
+    cJSON *child = cJSON_CreateObject();
+    snprintf(uri, sizeof uri, "%s/%s/%s", m->base, r->ri, t->child);
+    cJSON_AddStringToObject(child, M2M_SN_CHILD_NAME, t->child);
+    cJSON_AddNumberToObject(child, M2M_SN_CHILD_TYPE, t->ty);
+    cJSON_AddStringToObject(child, M2M_SN_CHILD_URI, uri);
+    cJSON_AddItemToArray(list, child);
+}
+
+/* There is always a command, and be it NO_MORE_COMMANDS (TS-0003 8.3.4.6). */
+/* Conformance: C-1 | TS-0003 8.3.4.6 | shown by: test_commands.py:test_registration_refers_to_its_commands */
+static cJSON *to_json(const struct mef *m, const struct res *r)
+{
+    cJSON *o = res_json(m, r), *list = cJSON_AddArrayToObject(o, M2M_SN_CHILD);
+    refer(m, r, &clientcmd_type, list);
+    if (r->configuration != NULL)
+        refer(m, r, &clientcfg_type, list);
+    return o;
+}
+
+/* Everything is checked but that there is room; takes the labels over. */
+static void add(struct call *c, struct res *old, int64_t expires, struct strings *labels)
+{
+    struct mef *m = c->m;
+    char ri[MEF_RELKEYID];
+    struct store_txn *t = mef_random_hex(m, 16, ri) ? call_begin(c) : NULL;
+    if (t == NULL)
+        return;
+    if (old != NULL)
+        res_drop(m, t, old);
+    struct res *r = res_new(m, MEF_TY_CLIENT_REG, ri, c->who.admin, c->who.id);
+    if (r == NULL) {
+        call_broken(c, t);
+        return;
+    }
+    r->labels = *labels;
+    *labels = (struct strings){0};
+    r->expires = expires;
+    if (!res_add(m, t, r)) {
+        call_broken(c, t);
+        return;
+    }
+    call_commit(c, t, "registration.create", ri);
+    if (call_answer(c, ST_CREATED, MEF_SN_CLIENT_REG, to_json(m, r)))
+        call_location(c, ri);
 }
 
 /* Conformance: R-1 | TS-0003 8.3.5.2.3 | shown by: test_procedures.py:test_registration */
@@ -30,69 +90,48 @@ static bool may(struct call *c, const struct res *r)
 static void create(struct call *c, const struct attr_value *v)
 {
     struct mef *m = c->m;
-    char ri[MEF_RELKEYID];
+    struct policy_verdict rule;
     struct strings labels = {0};
     int64_t expires;
-    if (!call_stakeholder(c, v[ADFQ].text) || !call_expiry(c, v[ET].number, m->max_registration_ms, &expires))
+    if (!call_stakeholder(c, v[ADFQ].text) || !call_labels(c, &v[LBL], &labels))
         return;
     struct res *old = res_registration(m, c->who.admin, c->who.id);
-    if (old != NULL && old->expires > mef_now(m)) {
+    bool may = call_policy(c, POLICY_REGISTER, &labels, 0, "registration.create", &rule) &&
+               call_expiry(c, v[ET].number, policy_longest(&rule, m->max_registration_ms), &expires);
+    if (may && old != NULL && old->expires > mef_now(m))
         call_fail(c, ST_ALREADY_REGISTERED, "already-registered", NULL,
                   "this client is registered for this stakeholder");
-        return;
-    }
-    if (res_count(m) >= m->max_resources) {
+    else if (may && res_count(m) >= m->max_resources)
         call_fail(c, ST_TOO_MANY, "max-registrations", NULL, "the MEF holds as many registrations as it may");
-        return;
-    }
-    struct store_txn *t = call_labels(c, &v[LBL], &labels) && mef_random_hex(m, 16, ri) ? call_begin(c) : NULL;
-    if (t == NULL) {
-        strings_free(&labels);
-        return;
-    }
-    if (old != NULL)
-        res_drop(m, t, old);
-    struct res *r = res_new(m, MEF_TY_CLIENT_REG, ri, c->who.admin, c->who.id);
-    if (r == NULL) {
-        strings_free(&labels);
-        call_broken(c, t);
-        return;
-    }
-    r->labels = labels;
-    r->expires = expires;
-    if (!res_add(m, t, r)) {
-        call_broken(c, t);
-        return;
-    }
-    call_commit(c, t, "registration.create", ri);
-    if (call_answer(c, ST_CREATED, MEF_SN_CLIENT_REG, res_json(m, r)))
-        call_location(c, ri);
+    else if (may)
+        add(c, old, expires, &labels);
+    strings_free(&labels);
 }
 
-/* Conformance: R-7 | TS-0003 8.3.5.2.4 | missing: the configuration of a client */
 static void retrieve(struct call *c, struct res *r)
 {
-    if (may(c, r))
-        call_answer(c, ST_OK, MEF_SN_CLIENT_REG, res_json(c->m, r));
+    if (call_owner(c, r))
+        call_answer(c, ST_OK, MEF_SN_CLIENT_REG, to_json(c->m, r));
 }
 
 static void update(struct call *c, struct res *r, const struct attr_value *v)
 {
-    if (may(c, r))
+    struct policy_verdict rule;
+    if (call_owner(c, r) && call_policy(c, POLICY_REGISTER, NULL, 0, "registration.update", &rule))
         call_update(c, r,
                     &(struct update){.name = MEF_SN_CLIENT_REG,
                                      .action = "registration.update",
                                      .et = &v[ET],
                                      .lbl = &v[LBL],
-                                     .max_ms = c->m->max_registration_ms});
+                                     .max_ms = policy_longest(&rule, c->m->max_registration_ms)});
 }
 
 /* Conformance: R-4 | TS-0003 8.3.5.2.6 | shown by: test_procedures.py:test_deregistration */
-/* Conformance: R-4 | TS-0003 8.3.5.2.6 | missing: there are no commands yet */
+/* Conformance: R-4 | TS-0003 8.3.5.2.6 | shown by: test_commands.py:test_commands_end_with_the_registration */
 /* Conformance: R-4 | TS-0003 8.3.5.2.6 | ours: keys stay, as children of the MEFBase */
 static void remove_it(struct call *c, struct res *r)
 {
-    if (may(c, r))
+    if (call_owner(c, r))
         call_delete(c, r, "registration.delete");
 }
 
@@ -108,3 +147,54 @@ const struct res_type clientreg_type = {
     .update = update,
     .remove = remove_it,
 };
+
+/* --- operator REST ------------------------------------------------------------------------------------------------ */
+
+struct res *clientreg_find(const struct mef *m, const char *admin, const char *id)
+{
+    struct res *r = res_find(m, id);
+    return r != NULL && r->ty == MEF_TY_CLIENT_REG && strcmp(r->admin, admin) == 0 ? r : NULL;
+}
+
+cJSON *mef_registration_get(struct mef *m, const char *admin, const char *id)
+{
+    char when[WHEN_TEXT];
+    const struct res *r = clientreg_find(m, admin, id);
+    cJSON *o = r == NULL ? NULL : cJSON_CreateObject();
+    if (o == NULL)
+        return NULL;
+    cJSON_AddStringToObject(o, "id", r->ri);
+    cJSON_AddStringToObject(o, "client", r->owner);
+    cJSON_AddItemToObject(o, "labels", strings_json(&r->labels));
+    when_print_rfc3339(r->created, when);
+    cJSON_AddStringToObject(o, "createdAt", when);
+    when_print_rfc3339(r->expires, when);
+    cJSON_AddStringToObject(o, "expiresAt", when);
+    return o;
+}
+
+struct listing {
+    const struct mef *m;
+    const char *admin;
+    struct page page;
+};
+
+static bool offer(void *user, const struct res *r)
+{
+    struct listing *l = user;
+    if (clientreg_find(l->m, l->admin, r->ri) != NULL)
+        page_offer(&l->page, r->ri);
+    return true;
+}
+
+cJSON *mef_registration_list(struct mef *m, const char *admin, const char *after, unsigned limit)
+{
+    struct listing l = {.m = m, .admin = admin};
+    cJSON *list = page_open(&l.page, after, limit) ? cJSON_CreateArray() : NULL;
+    if (list != NULL)
+        res_each(m, &(struct strings){0}, offer, &l);
+    for (size_t i = 0; i < l.page.n; i++)
+        cJSON_AddItemToArray(list, mef_registration_get(m, admin, l.page.v[i]));
+    page_close(&l.page);
+    return list;
+}

@@ -1,14 +1,19 @@
 /* Credentials: what a peer proves in the handshake, and whom it then is. A KpmID names one pre-shared key (Kpm); the
  * key itself is in the vault. A subjectAltName (SAN) is proved by a certificate; whose word is good for that, says the
  * host's configuration. */
-#include "mef-plugin/mef/internal.h"
+#include "mef-plugin/mef/resource.h"
 #include "mef-plugin/mef/when.h"
 
 #include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <utlist.h>
 
-enum { RECORD_PSK = 1, RECORD_CERTIFICATE = 2 }; /* version and kind of a record in one */
+/* Version and kind of a record in one; a node's has the ids it acts for behind the rest. */
+enum { RECORD_PSK = 1, RECORD_CERTIFICATE = 2, RECORD_ACTS_FOR = 0x80 };
+#define HAS_RAW_KEYS (OPENSSL_VERSION_NUMBER >= 0x30200000L) /* RFC 7250 */
+#define RAW_KEY "ni:///sha-256;" /* RFC 6920: behind it, in base64url, the hash of the SubjectPublicKeyInfo */
+#define RAW_KEY_HASH 43
 #define KPM_BYTES 32
 #define KPM_MIN 16
 #define KPM_MAX 64
@@ -18,16 +23,26 @@ struct credential {
     char *san;   /* of a certificate; NULL: it is a PSK */
     char *admin; /* adminFQDN */
     char *id;    /* whom it authenticates, in stored spelling */
-    bool gateway;
+    bool gateway;            /* or node */
+    struct strings acts_for; /* absolute ids of the AEs and the CSE on a node */
     vault_id key;             /* of a PSK */
     int64_t created, expires; /* expires 0: never */
-    UT_hash_handle hh, hh_san;
+    struct credential *next;  /* of the same SAN */
+    UT_hash_handle hh;
+};
+
+/* What stakeholders say of one name that certificates prove: each its own, the oldest word first. */
+struct proof {
+    char *san;
+    struct credential *first;
+    UT_hash_handle hh;
 };
 
 static void credential_free(struct credential *c)
 {
     if (c == NULL)
         return;
+    strings_free(&c->acts_for);
     free(c->id);
     free(c->admin);
     free(c->san);
@@ -37,7 +52,8 @@ static void credential_free(struct credential *c)
 
 static void encode(struct wr *w, const struct credential *c)
 {
-    wr_u8(w, c->san != NULL ? RECORD_CERTIFICATE : RECORD_PSK);
+    int kind = c->san != NULL ? RECORD_CERTIFICATE : RECORD_PSK;
+    wr_u8(w, (uint8_t)(c->acts_for.n > 0 ? kind | RECORD_ACTS_FOR : kind));
     rec_text(w, c->admin);
     rec_text(w, c->id);
     wr_u8(w, c->gateway);
@@ -47,13 +63,20 @@ static void encode(struct wr *w, const struct credential *c)
         wr_be64(w, c->key);
     wr_be64(w, (uint64_t)c->created);
     wr_be64(w, (uint64_t)c->expires);
+    if (c->acts_for.n > 0)
+        rec_strings(w, &c->acts_for);
 }
 
 static bool decode_proof(struct rd *r, uint8_t kind, struct credential *c)
 {
-    if (kind == RECORD_CERTIFICATE)
+    if ((kind & ~RECORD_ACTS_FOR) == RECORD_CERTIFICATE)
         return rec_rd_text(r, &c->san);
-    return kind == RECORD_PSK && rd_be64(r, &c->key);
+    return (kind & ~RECORD_ACTS_FOR) == RECORD_PSK && rd_be64(r, &c->key);
+}
+
+static bool decode_acts_for(struct rd *r, uint8_t kind, struct credential *c)
+{
+    return (kind & RECORD_ACTS_FOR) == 0 || (rec_rd_strings(r, &c->acts_for) && c->acts_for.n > 0);
 }
 
 static struct credential *decode(struct span key, struct span val)
@@ -65,7 +88,7 @@ static struct credential *decode(struct span key, struct span val)
     if (c == NULL || key.n == 0 || key.n > MEF_MAX_ID || (c->name = strndup((const char *)key.p, key.n)) == NULL ||
         !rd_u8(&r, &kind) || !rec_rd_text(&r, &c->admin) || !rec_rd_text(&r, &c->id) || !rd_u8(&r, &gateway) ||
         gateway > 1 || !decode_proof(&r, kind, c) || !rd_be64(&r, &created) || !rd_be64(&r, &expires) ||
-        created > INT64_MAX || expires > INT64_MAX || !rd_end(&r)) {
+        created > INT64_MAX || expires > INT64_MAX || !decode_acts_for(&r, kind, c) || !rd_end(&r)) {
         credential_free(c);
         return NULL;
     }
@@ -82,16 +105,65 @@ bool credential_decode(struct span key, struct span val)
     return c != NULL;
 }
 
+static struct proof *find_proof(const struct mef *m, const char *san)
+{
+    struct proof *p = NULL;
+    HASH_FIND_STR(m->proofs, san, p);
+    return p;
+}
+
+static struct proof *get_proof(struct mef *m, const char *san)
+{
+    struct proof *p = find_proof(m, san);
+    if (p != NULL || (p = calloc(1, sizeof *p)) == NULL)
+        return p;
+    if ((p->san = strdup(san)) != NULL) {
+        HASH_ADD_KEYPTR(hh, m->proofs, p->san, strlen(p->san), p);
+        if (HASH_ADDED(hh, p))
+            return p;
+    }
+    free(p->san);
+    free(p);
+    return NULL;
+}
+
+static bool older(const struct credential *a, const struct credential *b)
+{
+    return a->created != b->created ? a->created < b->created : strcmp(a->name, b->name) < 0;
+}
+
+static bool bind_san(struct mef *m, struct credential *c)
+{
+    struct proof *p = get_proof(m, c->san);
+    if (p == NULL)
+        return false;
+    struct credential **at = &p->first;
+    while (*at != NULL && older(*at, c))
+        at = &(*at)->next;
+    c->next = *at;
+    *at = c;
+    return true;
+}
+
+static void unbind_san(struct mef *m, struct credential *c)
+{
+    struct proof *p = find_proof(m, c->san);
+    LL_DELETE(p->first, c);
+    if (p->first != NULL)
+        return;
+    HASH_DEL(m->proofs, p); /* NOLINT(clang-analyzer-*): uthash's macros */
+    free(p->san);
+    free(p);
+}
+
 /* By its names into memory; false: there is none left. */
 static bool add(struct mef *m, struct credential *c)
 {
     HASH_ADD_KEYPTR(hh, m->credentials, c->name, strlen(c->name), c);
-    if (!HASH_ADDED(hh, c) || c->san == NULL)
+    if (!HASH_ADDED(hh, c) || c->san == NULL || bind_san(m, c))
         return HASH_ADDED(hh, c);
-    HASH_ADD_KEYPTR(hh_san, m->certificates, c->san, strlen(c->san), c);
-    if (!HASH_ADDED(hh_san, c))
-        HASH_DELETE(hh, m->credentials, c);
-    return HASH_ADDED(hh_san, c);
+    HASH_DEL(m->credentials, c);
+    return false;
 }
 
 static bool load_row(void *user, struct span key, struct span val)
@@ -111,11 +183,12 @@ bool credentials_load(struct mef *m)
 
 void credentials_free(struct mef *m)
 {
-    struct credential *c = m->credentials, *next;
-    HASH_CLEAR(hh_san, m->certificates);
-    HASH_CLEAR(hh, m->credentials);
-    for (; c != NULL; c = next) {
-        next = c->hh.next;
+    struct credential *c, *next;
+    HASH_ITER(hh, m->credentials, c, next)
+    {
+        if (c->san != NULL)
+            unbind_san(m, c);
+        HASH_DEL(m->credentials, c); /* NOLINT(clang-analyzer-*) */
         credential_free(c);
     }
 }
@@ -129,11 +202,20 @@ static struct credential *find(const struct mef *m, const char *name)
     return c;
 }
 
-static struct credential *find_certificate(const struct mef *m, const char *san)
+/* The stakeholder's word on a name. */
+static struct credential *find_certificate(const struct mef *m, const char *admin, const char *san)
 {
-    struct credential *c = NULL;
-    HASH_FIND(hh_san, m->certificates, san, strlen(san), c);
+    const struct proof *p = find_proof(m, san);
+    struct credential *c = p != NULL ? p->first : NULL;
+    while (c != NULL && strcmp(c->admin, admin) != 0)
+        c = c->next;
     return c;
+}
+
+static struct credential *find_of(const struct mef *m, const char *admin, const char *name)
+{
+    struct credential *c = find(m, name);
+    return c != NULL && strcmp(c->admin, admin) == 0 ? c : NULL;
 }
 
 static struct credential *find_psk(const struct mef *m, const char *kpm_id)
@@ -153,20 +235,71 @@ static bool expired(const struct mef *m, const struct credential *c)
     return c->expires != 0 && c->expires <= mef_now(m);
 }
 
-/* Conformance: H-7 | TS-0003 8.3.9.4 | missing: a credential is of one client; none acts for others */
+static bool is_raw_key(const char *name)
+{
+    return strncmp(name, RAW_KEY, sizeof RAW_KEY - 1) == 0;
+}
+
+/* All that this peer is: linked by `next`. The name of a raw public key is proved by the key alone, and no other. */
+static const struct credential *proved_by(const struct mef *m, const struct cse_peer *peer)
+{
+    if (peer->identity != NULL && peer->cred == CSE_CRED_PSK)
+        return find_psk(m, peer->identity);
+    if (peer->identity == NULL || peer->cred != (is_raw_key(peer->identity) ? CSE_CRED_RPK : CSE_CRED_CERT))
+        return NULL;
+    const struct proof *p = find_proof(m, peer->identity);
+    return p != NULL ? p->first : NULL;
+}
+
+static bool fits(const char *wanted, const char *is)
+{
+    return wanted == NULL || strcmp(wanted, is) == 0;
+}
+
+static bool speaks_for(const struct credential *c, const char *id)
+{
+    return fits(id, c->id) || strings_has(&c->acts_for, id);
+}
+
+static enum mef_role role_of(const struct credential *c)
+{
+    return c->acts_for.n > 0 ? MEF_ROLE_NODE : c->gateway ? MEF_ROLE_GATEWAY : MEF_ROLE_CLIENT;
+}
+
+/* Conformance: H-7 | TS-0003 8.3.9.4 | shown by: test_nodes.py:test_a_node_acts_for_its_aes */
+/* Conformance: H-7 | TS-0003 8.3.9.4 | shown by: test_nodes.py:test_nobody_elses_name */
+/* Conformance: H-7 | TS-0003 8.3.9.4 | ours: the operator lists whom a node acts for; the originator says for whom it asks */
+struct mef_principal mef_principal_of(struct mef *m, const struct cse_peer *peer, const char *admin, const char *id)
+{
+    const struct credential *c = proved_by(m, peer);
+    while (c != NULL && (expired(m, c) || !fits(admin, c->admin) || !speaks_for(c, id)))
+        c = c->next;
+    if (c == NULL)
+        return (struct mef_principal){.role = MEF_ROLE_NONE};
+    struct mef_principal p = {.role = role_of(c),
+                              .id = c->id,
+                              .credential = identity_of(c),
+                              .admin = c->admin,
+                              .expires = c->expires};
+    if (!fits(id, c->id)) {
+        p.role = MEF_ROLE_CLIENT;
+        p.id = strings_find(&c->acts_for, id);
+        p.node = c->id;
+    }
+    return p;
+}
+
 struct mef_principal mef_principal(struct mef *m, const struct cse_peer *peer)
 {
-    const struct credential *c = NULL;
-    if (peer->identity != NULL && peer->cred == CSE_CRED_PSK)
-        c = find_psk(m, peer->identity);
-    else if (peer->identity != NULL && peer->cred == CSE_CRED_CERT)
-        c = find_certificate(m, peer->identity);
-    if (c == NULL || expired(m, c))
-        return (struct mef_principal){.role = MEF_ROLE_NONE};
-    return (struct mef_principal){.role = c->gateway ? MEF_ROLE_GATEWAY : MEF_ROLE_CLIENT,
-                                  .id = c->id,
-                                  .credential = identity_of(c),
-                                  .admin = c->admin};
+    return mef_principal_of(m, peer, NULL, NULL);
+}
+
+bool mef_has_several(struct mef *m, const struct cse_peer *peer, const char *id)
+{
+    unsigned n = 0;
+    for (const struct credential *c = proved_by(m, peer); c != NULL; c = c->next)
+        n += !expired(m, c) && speaks_for(c, id);
+    return n > 1;
 }
 
 /* Conformance: H-1 | TS-0003 8.3.5.2.2 | shown by: test_procedures.py:test_wrong_keys */
@@ -180,11 +313,11 @@ size_t mef_psk(struct mef *m, const char *identity, uint8_t *key, size_t cap)
 enum mef_role mef_credential_role(struct mef *m, const char *admin, const char *identity)
 {
     const struct credential *c = find_psk(m, identity);
-    if (c == NULL)
-        c = find_certificate(m, identity);
-    if (c == NULL || strcmp(c->admin, admin) != 0 || expired(m, c))
+    if (c == NULL || strcmp(c->admin, admin) != 0)
+        c = find_certificate(m, admin, identity);
+    if (c == NULL || expired(m, c))
         return MEF_ROLE_NONE;
-    return c->gateway ? MEF_ROLE_GATEWAY : MEF_ROLE_CLIENT;
+    return role_of(c);
 }
 
 /* --- operator REST ------------------------------------------------------------------------------------------------ */
@@ -196,8 +329,12 @@ static cJSON *to_json(const struct credential *c)
     cJSON_AddStringToObject(o, "id", c->name);
     cJSON_AddStringToObject(o, c->san != NULL ? "san" : "kpmId", identity_of(c));
     cJSON_AddStringToObject(o, "for", c->id);
-    cJSON_AddStringToObject(o, "kind", c->san != NULL ? "certificate" : "psk");
-    cJSON_AddStringToObject(o, "role", c->gateway ? "gateway" : "client");
+    cJSON_AddStringToObject(o, "kind", c->san == NULL ? "psk" : is_raw_key(c->san) ? "rpk" : "certificate");
+    static const char *const roles[] = {
+        [MEF_ROLE_CLIENT] = "client", [MEF_ROLE_GATEWAY] = "gateway", [MEF_ROLE_NODE] = "node"};
+    cJSON_AddStringToObject(o, "role", roles[role_of(c)]);
+    if (c->acts_for.n > 0)
+        cJSON_AddItemToObject(o, "actsFor", strings_json(&c->acts_for));
     when_print_rfc3339(c->created, when);
     cJSON_AddStringToObject(o, "createdAt", when);
     when_print_rfc3339(c->expires, when);
@@ -206,24 +343,38 @@ static cJSON *to_json(const struct credential *c)
     return o;
 }
 
-enum { FOR, KIND, KPM, SAN, EXPIRES, MEMBERS };
+enum { FOR, KIND, KPM, SAN, EXPIRES, ACTS_FOR, MEMBERS };
 static const struct attr members[MEMBERS] = {
     [FOR] = {"for", ATTR_TEXT, ATTR_MAN, ATTR_NP, MEF_MAX_ID},
     [KIND] = {"kind", ATTR_TEXT, ATTR_MAN, ATTR_NP, 16},
     [KPM] = {"kpm", ATTR_TEXT, ATTR_OPT, ATTR_NP, 2 * KPM_MAX},
     [SAN] = {"san", ATTR_TEXT, ATTR_OPT, ATTR_NP, MEF_MAX_ID},
     [EXPIRES] = {"expiresAt", ATTR_DATE, ATTR_OPT, ATTR_NP, 0},
+    [ACTS_FOR] = {"actsFor", ATTR_TEXTS, ATTR_OPT, ATTR_NP, MEF_MAX_TARGETS},
 };
+
+static bool names_raw_key(const char *name)
+{
+    const char *hash = name + sizeof RAW_KEY - 1;
+    return is_raw_key(name) && strlen(hash) == RAW_KEY_HASH &&
+           strspn(hash, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") == RAW_KEY_HASH;
+}
 
 static bool check_kind(const struct attr_value v[MEMBERS], bool *certificate, struct mef_result *r)
 {
-    /* Conformance: H-5 | TS-0003 10.1.2 | missing: raw public keys (RFC 7250), which OpenSSL has since 3.2 */
-    if (strcmp(v[KIND].text, "rpk") == 0)
+    /* Conformance: H-5 | TS-0003 10.1.2 | shown by: test_raw_keys.py:test_raw_keys */
+    /* Conformance: H-5 | TS-0003 10.1.2 | ours: with OpenSSL 3.2 or later; an older one has no RFC 7250, and 501 says so */
+    bool raw = strcmp(v[KIND].text, "rpk") == 0;
+    if (raw && !HAS_RAW_KEYS)
         return mef_refuse(r, ST_NOT_IMPLEMENTED, "not-implemented", "kind",
-                          "raw public keys are not served: OpenSSL 3.0 has no RFC 7250");
-    *certificate = strcmp(v[KIND].text, "certificate") == 0;
+                          "raw public keys are not served: OpenSSL has RFC 7250 from 3.2 on");
+    if (raw && (!v[SAN].present || !names_raw_key(v[SAN].text)))
+        return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "san", "ni:///sha-256; and the key's hash in base64url (RFC 6920)");
+    *certificate = raw || strcmp(v[KIND].text, "certificate") == 0;
     if (!*certificate && strcmp(v[KIND].text, "psk") != 0)
         return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "kind", "psk, certificate or rpk");
+    if (!raw && v[SAN].present && strncmp(v[SAN].text, "ni:", 3) == 0)
+        return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "san", "this is the name of a raw public key");
     if (*certificate && v[KPM].present)
         return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "kpm", "a certificate has no pre-shared key");
     return *certificate || !v[SAN].present ||
@@ -241,6 +392,9 @@ static bool check(struct mef *m, const cJSON *in, struct attr_value v[MEMBERS], 
     if (*kind == ID_NONE || strcmp(id, m->fqdn) == 0)
         return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "for",
                           "an AE-ID, a CSE-ID, a MAF's FQDN, gateway:NAME, node:ID or an EUI-64");
+    /* A gateway gets no key, in nobody's name: one credential is either a gateway's or that of a node with AEs. */
+    if (v[ACTS_FOR].present && strncmp(id, "node:", 5) != 0)
+        return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "actsFor", "only a node acts for others: node:ID");
     if (v[EXPIRES].present && v[EXPIRES].number <= mef_now(m))
         return mef_refuse(r, ST_BAD_REQUEST, "past", "expiresAt", "the time has passed");
     return HASH_COUNT(m->credentials) < m->max_credentials ||
@@ -264,6 +418,22 @@ static bool make_key(struct mef *m, struct store_txn *t, const struct attr_value
         st = vault_generate(m->d.vault, t, VAULT_PSK, KPM_BYTES, key);
     }
     return st == ST_OK || mef_refuse(r, st, "bad-value", "kpm", "the vault does not take this key");
+}
+
+/* The AEs and the CSE on a node, in stored spelling, as a list that the caller owns. */
+static bool read_acts_for(struct mef *m, const struct attr_value *v, struct strings *out, struct mef_result *r)
+{
+    char id[MEF_ID];
+    const cJSON *e;
+    cJSON_ArrayForEach(e, v->array)
+    {
+        if (mef_id(m, e->valuestring, id) != ID_ENTITY || !strings_add(out, id)) {
+            strings_free(out);
+            return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "actsFor", "AE-IDs, or the CSE-ID, of what is on the node");
+        }
+    }
+    return !v->present || out->n > 0 ||
+           mef_refuse(r, ST_BAD_REQUEST, "bad-value", "actsFor", "a node that acts for nobody needs no list");
 }
 
 static struct credential *credential_new(struct mef *m, const char *admin, const char *id, const char *san)
@@ -290,21 +460,21 @@ static void keep(struct mef *m, struct store_txn *t, const char *actor, struct c
     r->body = to_json(c);
 }
 
-/* Conformance: H-6 | TS-0003 8.1.2 | shown by: test_procedures.py:test_a_cse_is_its_domain_name */
-/* Conformance: H-6 | TS-0003 8.1.2 | missing: a CSE's domain name made of its CSE-ID; Node-IDs and hardware ids */
-/* Conformance: R-2 | TS-0003 8.3.5.1 | missing: a client with a certificate has one stakeholder, not several */
-/* One name, one holder, whoever registered it: what a handshake proves must say who it is. It is not told whose it is. */
-static bool check_san(const struct mef *m, const struct attr_value *given, enum id_kind kind, const char *id,
-                      const char **san, struct mef_result *r)
+/* Conformance: R-2 | TS-0003 8.3.5.1 | shown by: test_stakeholders.py:test_a_client_of_both */
+/* One name is one holder for each stakeholder. What others say of it is their affair (TS-0003 8.3.5.1: a client registers
+ * for each) and not told. */
+static bool check_san(const struct mef *m, const char *admin, const struct attr_value *given, enum id_kind kind,
+                      const char *id, char san[MEF_ID], struct mef_result *r)
 {
-    *san = given->present ? given->text : id; /* TS-0003 10.1: certificates of AEs bear the AE-ID, those of MAFs the FQDN */
-    if (!given->present && kind == ID_GATEWAY)
+    if (given->present)
+        snprintf(san, MEF_ID, "%s", given->text);
+    else if (!mef_id_certified(kind, id, san))
         return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "san", "a gateway has no name of its own: give the certificate's");
-    for (const char *p = *san; *p != '\0'; p++)
+    for (const char *p = san; *p != '\0'; p++)
         if (*p <= ' ' || *p > '~' || *p == '*' || *p == '"')
             return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "san", "an exact URI or DNS name, without wildcard");
-    return (**san != '\0' || mef_refuse(r, ST_BAD_REQUEST, "bad-value", "san", "an exact URI or DNS name")) &&
-           ((find_certificate(m, *san) == NULL && find(m, *san) == NULL) ||
+    return (*san != '\0' || mef_refuse(r, ST_BAD_REQUEST, "bad-value", "san", "an exact URI or DNS name")) &&
+           ((find_certificate(m, admin, san) == NULL && find_of(m, admin, san) == NULL) ||
             mef_refuse(r, ST_EXISTS, "exists", "san", "this name is bound already"));
 }
 
@@ -328,8 +498,8 @@ static struct credential *make_psk(struct mef *m, struct store_txn *t, const cha
 static struct credential *make_certificate(struct mef *m, const char *admin, const char *id, enum id_kind kind,
                                            const struct attr_value *given, struct mef_result *r)
 {
-    const char *san;
-    if (!check_san(m, given, kind, id, &san, r))
+    char san[MEF_ID];
+    if (!check_san(m, admin, given, kind, id, san, r))
         return NULL;
     struct credential *c = credential_new(m, admin, id, san);
     if (c == NULL)
@@ -344,12 +514,16 @@ void mef_credential_create(struct mef *m, struct store_txn *t, const char *admin
     char id[MEF_ID] = "", kpm[2 * KPM_MAX + 1] = "";
     enum id_kind kind = ID_NONE;
     bool certificate = false;
-    if (!check(m, in, v, id, &kind, &certificate, r))
+    struct strings acts_for = {0};
+    if (!check(m, in, v, id, &kind, &certificate, r) || !read_acts_for(m, &v[ACTS_FOR], &acts_for, r))
         return;
     struct credential *c = certificate ? make_certificate(m, admin, id, kind, &v[SAN], r)
                                        : make_psk(m, t, admin, id, &v[KPM], kpm, r);
-    if (c == NULL)
+    if (c == NULL) {
+        strings_free(&acts_for);
         return;
+    }
+    c->acts_for = acts_for;
     c->gateway = kind == ID_GATEWAY;
     c->created = mef_now(m);
     c->expires = v[EXPIRES].number;
@@ -368,10 +542,13 @@ void mef_credential_create(struct mef *m, struct store_txn *t, const char *admin
     OPENSSL_cleanse(kpm, sizeof kpm);
 }
 
-static struct credential *find_of(const struct mef *m, const char *admin, const char *name)
+/* The commands of a client that no credential of this stakeholder's speaks for any more are told to nobody. */
+static bool withdraw(struct mef *m, struct store_txn *t, const char *admin, const char *id)
 {
-    struct credential *c = find(m, name);
-    return c != NULL && strcmp(c->admin, admin) == 0 ? c : NULL;
+    for (const struct credential *c = m->credentials; c != NULL; c = c->hh.next)
+        if (speaks_for(c, id) && strcmp(c->admin, admin) == 0)
+            return true;
+    return commands_withdraw(m, t, admin, id);
 }
 
 void mef_credential_delete(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *name,
@@ -385,12 +562,15 @@ void mef_credential_delete(struct mef *m, struct store_txn *t, const char *admin
     mef_audit(m, t, admin, actor, "credential.delete", c->name);
     store_del(t, STORE_CREDENTIAL, span_str(c->name));
     if (c->san != NULL)
-        HASH_DELETE(hh_san, m->certificates, c);
+        unbind_san(m, c);
     else
         vault_delete(m->d.vault, t, c->key);
     HASH_DEL(m->credentials, c);
+    bool withdrawn = withdraw(m, t, c->admin, c->id);
+    for (size_t i = 0; withdrawn && i < c->acts_for.n; i++)
+        withdrawn = withdraw(m, t, c->admin, c->acts_for.v[i]);
     credential_free(c);
-    r->st = ST_DELETED;
+    r->st = withdrawn ? ST_DELETED : ST_INTERNAL;
 }
 
 cJSON *mef_credential_get(struct mef *m, const char *admin, const char *name)

@@ -1,7 +1,7 @@
 /* symmKeyReg: a key that its source deposits and its targets retrieve (TS-0003 8.3.5.2.7 to 8.3.5.2.10). */
 #include "config/names.h"
 #include "cse-shim/base/map64.h"
-#include "mef-plugin/mef/call.h"
+#include "mef-plugin/mef/rules.h"
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
@@ -16,7 +16,7 @@ static const struct attr attrs[] = {
     [LBL] = {M2M_SN_LABELS, ATTR_TEXTS, ATTR_OPT, ATTR_CLEAR, MEF_MAX_LABELS},
     [ADFQ] = {MEF_SN_ADMIN_FQDN, ATTR_TEXT, ATTR_MAN, ATTR_NP, MEF_MAX_ID},
     [SUID] = {MEF_SN_SUID, ATTR_NUMBER, ATTR_MAN, ATTR_NP, 99},
-    [TGIS] = {MEF_SN_TARGET_IDS, ATTR_TEXTS, ATTR_MAN, ATTR_OPT, MEF_MAX_TARGETS},
+    [TGIS] = {MEF_SN_TARGET_IDS, ATTR_TEXTS, ATTR_OPT, ATTR_OPT, MEF_MAX_TARGETS},
     [KV] = {MEF_SN_KEY_VALUE, ATTR_TEXT, ATTR_OPT, ATTR_NP, MAX_KEY_TEXT},
     {MEF_SN_ASSIGNED_SYMM_KEY_ID, ATTR_TEXT, ATTR_NP, ATTR_NP, 0},
     {M2M_SN_RESOURCE_TYPE, ATTR_NUMBER, ATTR_NP, ATTR_NP, 0},
@@ -29,7 +29,7 @@ static const struct attr attrs[] = {
 };
 
 /* Conformance: K-7 | TS-0003 Table 8.3.5.1-1 | shown by: test_procedures.py:test_usages */
-/* Conformance: K-7 | TS-0003 8.3.5.2.7 | missing: a registration without targets, for a rule to give them */
+/* Conformance: K-7 | TS-0003 8.3.5.2.7 | shown by: test_policies.py:test_targets_of_the_stakeholder */
 /* Security usages whose key this MEF provisions, and how many targets each has (TS-0003 Table 8.3.5.1-1; TS-0004
  * Table 6.3.4.2.39-1). A MAF is named by its FQDN, AEs and CSEs by their absolute ids. */
 static const struct usage {
@@ -48,23 +48,45 @@ static const struct usage *usage_of(int64_t suid)
     return NULL;
 }
 
-/* The targets in stored spelling, as a list that the caller owns. */
-static bool read_targets(struct call *c, const struct attr_value *v, const struct usage *u, struct strings *out)
+/* One of those that the request names. A rule may say who a key can be for: whoever is left out makes the request fail,
+ * rather than be dropped (TS-0003 8.3.9.9.4: a client that deposits by command gives up when its targets changed). */
+static bool take_target(struct call *c, const char *text, const struct usage *u, const struct policy_verdict *rule,
+                        struct strings *out)
 {
     char id[MEF_ID];
-    const cJSON *e;
-    cJSON_ArrayForEach(e, v->array)
-    {
-        if (mef_id(c->m, e->valuestring, id) != u->target || !strings_add(out, id)) {
-            strings_free(out);
-            return call_fail(c, ST_BAD_REQUEST, "bad-value", MEF_SN_TARGET_IDS, "a target is no id of the right kind");
-        }
-    }
-    if (out->n == 1 || (out->n > 1 && u->several))
+    if (mef_id(c->m, text, id) != u->target || !strings_add(out, id))
+        return call_fail(c, ST_BAD_REQUEST, "bad-value", MEF_SN_TARGET_IDS, "a target is no id of the right kind");
+    if (rule->targets == NULL || strings_has(rule->targets, id))
         return true;
-    strings_free(out);
-    return call_fail(c, ST_BAD_REQUEST, "bad-value", MEF_SN_TARGET_IDS,
-                     "this security usage takes another number of targets");
+    call_refused(c, "key.targets", id, "policy");
+    return call_fail(c, ST_NO_PRIVILEGE, "policy", MEF_SN_TARGET_IDS,
+                     "a rule of the administrating stakeholder leaves out a target");
+}
+
+/* A request that names none leaves it to the stakeholder (TS-0003 Tables 8.3.5.2.7-1, -2: 0..1, 1 in the answer). */
+static bool rule_targets(struct call *c, const struct usage *u, const struct policy_verdict *rule, struct strings *out)
+{
+    char id[MEF_ID];
+    for (size_t i = 0; rule->targets != NULL && i < rule->targets->n; i++)
+        if (mef_id(c->m, rule->targets->v[i], id) == u->target && !strings_add(out, id))
+            return call_fail(c, ST_UNAVAILABLE, "no-memory", NULL, NULL);
+    return out->n > 0 || call_fail(c, ST_BAD_REQUEST, "missing", MEF_SN_TARGET_IDS,
+                                   "a key is for somebody, and no rule of the stakeholder says for whom");
+}
+
+/* The targets in stored spelling, as a list that the caller owns. */
+static bool read_targets(struct call *c, const struct attr_value *v, const struct usage *u,
+                         const struct policy_verdict *rule, struct strings *out)
+{
+    const cJSON *e;
+    bool ok = v->present || rule_targets(c, u, rule, out);
+    cJSON_ArrayForEach(e, v->array) ok = ok && take_target(c, e->valuestring, u, rule, out);
+    if (ok && (out->n == 0 || (out->n > 1 && !u->several)))
+        ok = call_fail(c, ST_BAD_REQUEST, "bad-value", MEF_SN_TARGET_IDS,
+                       "this security usage takes another number of targets");
+    if (!ok)
+        strings_free(out);
+    return ok;
 }
 
 /* --- the key ------------------------------------------------------------------------------------------------------ */
@@ -96,10 +118,10 @@ static bool decode_base64(const char *text, struct key *k)
 
 /* Conformance: K-1 | TS-0003 10.3.1, 10.3.5 | shown by: test_mmef.py:test_exported_key_is_the_clients */
 /* Conformance: K-1 | TS-0003 10.3.1, 10.3.5 | shown by: test_procedures.py:test_exported_key */
+/* Conformance: K-1 | TS-0003 10.3.1, 10.3.5 | shown by: test_derived.py:test_exported_key_over_dtls */
 /* Conformance: K-1 | TS-0003 10.3.1, 10.3.5 | ours: the Bootstrap label, no context, the RelativeKeyID as exported */
 /* Conformance: K-9 | TS-0003 8.3.5.2.7 | shown by: test_procedures.py:test_a_key_id_is_never_used_again */
 /* Conformance: K-9 | TS-0003 8.3.5.2.7 | ours: a session exports once, then 4105 */
-/* Conformance: D-1 D-2 | TS-0003 10.3.2 to 10.3.8, 10.7 | missing: derivations from Ke */
 /* RelativeKeyID || key from this session's exporter (TS-0003 10.3.1, 10.3.5), which gives the same bytes every time. */
 static bool export_key(struct call *c, struct key *k)
 {
@@ -194,6 +216,7 @@ static void create(struct call *c, const struct attr_value *v)
     struct mef *m = c->m;
     const struct usage *u = usage_of(v[SUID].number);
     struct strings labels = {0}, targets = {0};
+    struct policy_verdict rule;
     struct key k = {.n = 0};
     int64_t expires;
     if (u == NULL) {
@@ -201,7 +224,9 @@ static void create(struct call *c, const struct attr_value *v)
         return;
     }
     if (!call_stakeholder(c, v[ADFQ].text) || !check_source(c) ||
-        !call_expiry(c, v[ET].number, m->max_key_ms, &expires) || !read_targets(c, &v[TGIS], u, &targets))
+        !call_policy(c, POLICY_DEPOSIT, NULL, 0, "key.create", &rule) ||
+        !call_expiry(c, v[ET].number, policy_longest(&rule, m->max_key_ms), &expires) ||
+        !read_targets(c, &v[TGIS], u, &rule, &targets))
         return;
     struct res *r = NULL;
     if (call_labels(c, &v[LBL], &labels) && read_key(c, &v[KV], &k))
@@ -213,7 +238,9 @@ static void create(struct call *c, const struct attr_value *v)
         r->labels = labels;
         r->targets = targets;
         r->suid = u->suid;
-        r->expires = expires;
+        if (k.exported)
+            r->ke_expires = c->who.expires != 0 ? c->who.expires : INT64_MAX;
+        r->expires = k.exported && r->ke_expires < expires ? r->ke_expires : expires;
         add(c, r, &k);
     }
     OPENSSL_cleanse(&k, sizeof k);
@@ -231,7 +258,9 @@ static bool is_source(struct call *c, const struct res *r, const char *action)
 static void update(struct call *c, struct res *r, const struct attr_value *v)
 {
     struct strings targets = {0};
-    if (!is_source(c, r, "key.update") || (v[TGIS].present && !read_targets(c, &v[TGIS], usage_of(r->suid), &targets)))
+    struct policy_verdict rule;
+    if (!is_source(c, r, "key.update") || !call_policy(c, POLICY_DEPOSIT, NULL, 0, "key.update", &rule) ||
+        (v[TGIS].present && !read_targets(c, &v[TGIS], usage_of(r->suid), &rule, &targets)))
         return;
     call_update(c, r,
                 &(struct update){.name = MEF_SN_KEY_REG,
@@ -239,7 +268,7 @@ static void update(struct call *c, struct res *r, const struct attr_value *v)
                                  .et = &v[ET],
                                  .lbl = &v[LBL],
                                  .targets = v[TGIS].present ? &targets : NULL,
-                                 .max_ms = c->m->max_key_ms});
+                                 .max_ms = policy_longest(&rule, c->m->max_key_ms)});
     strings_free(&targets);
 }
 
@@ -290,14 +319,27 @@ static void release(struct call *c, struct res *r)
     c->rsp.sensitive = true;
 }
 
+/* Where the device is that a key published by the MEF belongs to; 0: it belongs to none. */
+static eui64_t gateway_of(const struct mef *m, const struct res *r)
+{
+    size_t n = strlen(MEF_LABEL_GATEWAY);
+    eui64_t eui;
+    for (size_t i = 0; strcmp(r->owner, m->fqdn) == 0 && i < r->labels.n; i++)
+        if (strncmp(r->labels.v[i], MEF_LABEL_GATEWAY, n) == 0 && eui64_parse(r->labels.v[i] + n, &eui))
+            return eui;
+    return 0;
+}
+
 /* Conformance: K-3 | TS-0003 8.3.5.2.8 | shown by: test_procedures.py:test_key_by_value */
 /* Conformance: K-3 | TS-0003 8.3.5.2.8 | shown by: test_procedures.py:test_without_a_credential */
 /* Conformance: K-3 | TS-0003 8.3.5.2.8 | shown by: test_mmef.py:test_three_calls_also_after_a_crash */
 /* Conformance: K-3 | TS-0003 8.3.5.2.8 | ours: 4103 to who is no target, 4004 to another stakeholder's client */
 static void retrieve(struct call *c, struct res *r)
 {
+    struct policy_verdict rule;
     if (is_target(c->m, r, &c->who)) {
-        release(c, r);
+        if (call_policy(c, POLICY_RETRIEVE, NULL, gateway_of(c->m, r), "key.retrieve", &rule))
+            release(c, r);
     } else if (strcmp(r->owner, c->who.id) == 0) {
         call_answer(c, ST_OK, MEF_SN_KEY_REG, source_json(c->m, r));
     } else {

@@ -1,6 +1,6 @@
 /* The Mmef reference point: who asks, for what, and the answer once it is durable (TS-0003 8.3). */
 #include "cse-shim/base/map64.h"
-#include "mef-plugin/mef/call.h"
+#include "mef-plugin/mef/rules.h"
 #include "mef-plugin/mef/when.h"
 
 #include <openssl/crypto.h>
@@ -19,12 +19,18 @@ const struct conf_option mef_options[] = {
      "longest life of a client registration, seconds"},
     {"mef", "max-registrations", CONF_INT, "1000000", 1, 100000000, "client and key registrations together"},
     {"mef", "max-keys-per-client", CONF_INT, "10000", 1, 100000000, "key registrations of one client"},
+    {"mef", "max-commands-per-client", CONF_INT, "16", 1, 32, "commands that wait for one client"},
+    {"mef", "retry-duration", CONF_INT, "3600", 1, 31536000,
+     "a client for which there is no command asks again after so many seconds"},
     {"mef", "max-credentials", CONF_INT, "1000000", 1, 100000000, "credentials of clients and gateways"},
     {"mef", "max-applications", CONF_INT, "100000", 1, 10000000, "applications"},
+    {"mef", "fetch-credentials", CONF_BOOL, "false", 0, 0,
+     "serve /fetchCredentials/<KeID>/<usage>, too: keys derived from exported ones (TS-0003 8.3.2.1)"},
+    {"mef", "max-policies", CONF_INT, "200", 1, 10000, "policy rules of one stakeholder"},
     {NULL, NULL, CONF_STRING, NULL, 0, 0, NULL},
 };
 
-static const struct res_type *const types[] = {&clientreg_type, &keyreg_type, NULL};
+static const struct res_type *const types[] = {&clientreg_type, &clientcmd_type, &clientcfg_type, &keyreg_type, NULL};
 
 /* --- opening ------------------------------------------------------------------------------------------------------ */
 
@@ -80,8 +86,12 @@ static bool read_options(struct mef *m, char *err, size_t errlen)
     m->max_registration_ms = conf_int(c, "mef", "max-registration-lifetime") * 1000;
     m->max_resources = (size_t)conf_int(c, "mef", "max-registrations");
     m->max_client_keys = (size_t)conf_int(c, "mef", "max-keys-per-client");
+    m->max_client_commands = (size_t)conf_int(c, "mef", "max-commands-per-client");
+    m->retry_s = conf_int(c, "mef", "retry-duration");
     m->max_credentials = (size_t)conf_int(c, "mef", "max-credentials");
     m->max_applications = (size_t)conf_int(c, "mef", "max-applications");
+    m->fetches = conf_bool(c, "mef", "fetch-credentials");
+    m->max_policies = (size_t)conf_int(c, "mef", "max-policies");
     const char *bad = bad_option(m);
     if (bad != NULL)
         snprintf(err, errlen, "[mef] %s: not a valid value", bad);
@@ -103,8 +113,10 @@ struct mef *mef_open(const struct mef_deps *d, char *err, size_t errlen)
         mef_close(m);
         return NULL;
     }
-    if (!credentials_load(m) || !applications_load(m) || !resources_open(m)) {
-        snprintf(err, errlen, "mef: a stored credential, application or registration can not be read");
+    if (!credentials_load(m) || !applications_load(m) || !rules_load(m) || !resources_open(m) || !commands_load(m) ||
+        !configurations_load(m)) {
+        snprintf(err, errlen,
+                 "mef: a stored credential, application, rule or registration, or what belongs to one, can not be read");
         mef_close(m);
         return NULL;
     }
@@ -119,6 +131,7 @@ void mef_close(struct mef *m)
     resources_free(m);
     credentials_free(m);
     applications_free(m);
+    rules_free(m);
     map64_free(m->exported);
     free(m->cse_id);
     free(m->sp_id);
@@ -135,6 +148,10 @@ const char *mef_base(const struct mef *m)
 const char *mef_fqdn(const struct mef *m)
 {
     return m->fqdn;
+}
+bool mef_fetches(const struct mef *m)
+{
+    return m->fetches;
 }
 void mef_session_end(struct mef *m, uint64_t session)
 {
@@ -189,11 +206,18 @@ static bool authenticated(struct call *c)
     }
     if (c->req->from == NULL || c->req->from[0] == '\0')
         return call_fail(c, ST_BAD_REQUEST, "from-missing", M2M_SN_FROM, "the originator is missing");
-    if (!mef_is_from(c->m, &c->who, c->req->from)) {
-        call_refused(c, "mef.request", c->req->path, "from-mismatch");
+    char from[MEF_ID];
+    struct mef_principal who = {.role = MEF_ROLE_NONE};
+    if (mef_id(c->m, c->req->from, from) != ID_NONE)
+        who = mef_principal_of(c->m, &c->req->peer, NULL, from);
+    if (who.role == MEF_ROLE_NONE) {
+        /* Of several stakeholders the first one hears of it, but not of what: that may be another's. */
+        bool several = mef_has_several(c->m, &c->req->peer, NULL);
+        call_refused(c, "mef.request", several ? "" : c->req->path, "from-mismatch");
         return call_fail(c, ST_NOT_AUTHENTICATED, "from-mismatch", M2M_SN_FROM,
                          "the originator is not the authenticated identity");
     }
+    c->who = who;
     return true;
 }
 
@@ -203,6 +227,21 @@ static const struct res_type *type_of(int ty)
     while (*t != NULL && (*t)->ty != ty)
         t++;
     return *t;
+}
+
+static bool is_child(int ty)
+{
+    const struct res_type *t = type_of(ty);
+    return t != NULL && t->child != NULL;
+}
+
+/* What has this name below a mefClientReg. */
+static const struct res_type *child_of(const struct res *r, const char *name)
+{
+    const struct res_type *const *t = types;
+    while (*t != NULL && ((*t)->child == NULL || strcmp((*t)->child, name) != 0))
+        t++;
+    return r->ty == MEF_TY_CLIENT_REG ? *t : NULL;
 }
 
 /* The primitive content of a create or update: one root member of the type's name. */
@@ -240,7 +279,7 @@ static void create(struct call *c)
         call_fail(c, ST_BAD_REQUEST, "type-missing", M2M_SN_RESOURCE_TYPE, "a create needs a resource type");
     else if (c->req->ty == MEF_TY_BASE)
         call_fail(c, ST_NOT_ALLOWED, "not-allowed", M2M_SN_RESOURCE_TYPE, "the MEFBase is made by the operator");
-    else if (t == NULL && c->req->ty < MEF_TY_BASE)
+    else if ((t == NULL && c->req->ty < MEF_TY_BASE) || is_child(c->req->ty))
         call_fail(c, ST_INVALID_CHILD, "invalid-child", M2M_SN_RESOURCE_TYPE,
                   "this resource type does not belong below the MEFBase");
     else if (t == NULL)
@@ -264,8 +303,10 @@ static cJSON *base_json(const struct call *c)
     cJSON_AddStringToObject(o, M2M_SN_CREATION_TIME, when);
     cJSON_AddStringToObject(o, M2M_SN_LAST_MODIFIED, when);
     cJSON_AddStringToObject(o, MEF_SN_FQDN, m->fqdn);
-    /* The stakeholder whose credential this client holds: what it will register for. */
-    cJSON_AddStringToObject(o, MEF_SN_ADMIN_FQDN, c->who.admin);
+    /* The stakeholder whose credential this client holds: what it will register for. One who has several has to know
+     * for which it acts: none may speak first. */
+    if (!mef_has_several(c->m, &c->req->peer, c->who.id))
+        cJSON_AddStringToObject(o, MEF_SN_ADMIN_FQDN, c->who.admin);
     return o;
 }
 
@@ -275,14 +316,24 @@ struct found {
     int left;
     int64_t now;
     bool published; /* look for what the MEF published itself, else for what clients deposited */
+    bool several;   /* stakeholders know this client */
 };
+
+static bool may_know(const struct found *f, const struct res *r)
+{
+    const struct call *c = f->c;
+    if (!f->several)
+        return res_visible(c->m, r, &c->who);
+    struct mef_principal who = mef_principal_of(c->m, &c->req->peer, r->admin, c->who.id);
+    return res_visible(c->m, r, &who);
+}
 
 static bool found_one(void *user, const struct res *r)
 {
     struct found *f = user;
     char uri[MEF_ID + MEF_RELKEYID];
     bool published = strcmp(r->owner, f->c->m->fqdn) == 0;
-    if (published != f->published || r->expires <= f->now || !res_visible(f->c->m, r, &f->c->who))
+    if (published != f->published || r->expires <= f->now || !may_know(f, r))
         return true;
     snprintf(uri, sizeof uri, "%s/%s", f->c->m->base, r->ri);
     cJSON_AddItemToArray(f->list, cJSON_CreateString(uri));
@@ -318,6 +369,7 @@ static void discover(struct call *c)
         ok = discovery_param(c, &c->req->params[i], &labels, &f.left);
     if (ok) {
         f.list = cJSON_CreateArray();
+        f.several = mef_has_several(c->m, &c->req->peer, c->who.id);
         /* The MEF's own come first: every client may label a key of his with a device that is not his. */
         f.published = true;
         res_each(c->m, &labels, found_one, &f);
@@ -361,37 +413,44 @@ static void update(struct call *c, const struct res_type *t, struct res *r)
     call_fail(c, ST_BAD_REQUEST, "empty", NULL, "an update needs at least one attribute");
 }
 
-/* Conformance: C-1 C-2 C-3 C-4 C-5 C-6 C-7 C-8 C-9 | TS-0003 8.3.4.6, 8.3.9 | missing: client commands */
-static void handle_resource(struct call *c, const char *ri)
+/* child: what is asked for below it, NULL: nothing. */
+static void handle_resource(struct call *c, const char *ri, const char *child)
 {
     struct res *r = res_find(c->m, ri);
-    /* Another stakeholder's object does not exist for this client. */
-    if (r == NULL || strcmp(r->admin, c->who.admin) != 0) {
+    const struct res_type *t = NULL;
+    struct mef_principal who = {.role = MEF_ROLE_NONE};
+    if (r != NULL) {
+        t = child == NULL ? type_of(r->ty) : child_of(r, child);
+        who = mef_principal_of(c->m, &c->req->peer, r->admin, c->who.id);
+    }
+    /* The object of a stakeholder who does not know this client does not exist for it. */
+    if (t == NULL || who.role == MEF_ROLE_NONE) {
         c->seq = store_last(c->m->d.store);
         call_fail(c, ST_NOT_FOUND, "not-found", NULL, "there is no such resource");
         return;
     }
-    const struct res_type *t = type_of(r->ty);
-    if (!read_params(c))
-        return;
+    c->who = who;
     c->seq = mef_settle(c->m, &r->seq);
+    if (!read_params(c) || (child != NULL && !call_owner(c, r)))
+        return;
     if (c->req->op == CSE_RETRIEVE)
         t->retrieve(c, r);
-    else if (c->req->op == CSE_UPDATE)
+    else if (c->req->op == CSE_UPDATE && t->update != NULL)
         update(c, t, r);
-    else if (c->req->op == CSE_DELETE)
+    else if (c->req->op == CSE_DELETE && t->remove != NULL)
         t->remove(c, r);
-    else if (c->req->op == CSE_CREATE && c->req->ty == MEF_TY_CLIENT_CMD && r->ty == MEF_TY_CLIENT_REG)
-        call_fail(c, ST_NOT_IMPLEMENTED, "not-implemented", M2M_SN_RESOURCE_TYPE, "commands are not served");
+    else if (c->req->op == CSE_CREATE && t == &clientreg_type && is_child(c->req->ty))
+        call_fail(c, ST_NOT_ALLOWED, "not-allowed", M2M_SN_RESOURCE_TYPE, "the MEF makes these");
     else if (c->req->op == CSE_CREATE)
         call_fail(c, ST_INVALID_CHILD, "invalid-child", M2M_SN_RESOURCE_TYPE,
                   "this resource has no children of that type");
     else
-        call_fail(c, ST_NOT_ALLOWED, "not-allowed", NULL, "this resource is not notified");
+        call_fail(c, ST_NOT_ALLOWED, "not-allowed", NULL, "this resource does not take this operation");
 }
 
-/* The id behind "base/", in lower case (hexBinary is compared without regard to case); false: too long or deeper. */
-static bool resource_id(const struct mef *m, const char *path, char ri[MEF_RELKEYID])
+/* The id behind "base/", in lower case (hexBinary is compared without regard to case), and the child behind that: of the
+ * resource by its name, "id/child", or by its own id, "id-child". False: neither. */
+static bool resource_id(const struct mef *m, const char *path, char ri[MEF_RELKEYID], const char **child)
 {
     size_t n = strlen(m->base);
     if (strncmp(path, m->base, n) != 0 || path[n] != '/')
@@ -400,20 +459,23 @@ static bool resource_id(const struct mef *m, const char *path, char ri[MEF_RELKE
     for (n = 0; path[n] != '\0' && path[n] != '/' && n < MEF_RELKEYID - 1; n++)
         ri[n] = path[n] >= 'A' && path[n] <= 'Z' ? (char)(path[n] - 'A' + 'a') : path[n];
     ri[n] = '\0';
-    return n > 0 && path[n] == '\0';
+    *child = path[n] == '\0' ? NULL : path + n + 1;
+    return n > 0 && (path[n] == '\0' || path[n] == '/' || path[n] == '-');
 }
 
 /* Conformance: K-11 | TS-0008 6, TS-0009 6 | shown by: test_procedures.py:test_the_other_binding */
-/* Conformance: K-12 | TS-0003 8.3.2.1 | missing: /fetchCredentials */
 void mef_handle(struct mef *m, struct cse_request *req)
 {
     struct call c = {.m = m, .req = req, .rsp = {.status = ST_INTERNAL}};
     char ri[MEF_RELKEYID];
+    const char *child;
     if (authenticated(&c)) {
-        if (strcmp(req->path, m->base) == 0)
+        if (m->fetches && strncmp(req->path, MEF_FETCH_PATH "/", sizeof MEF_FETCH_PATH) == 0)
+            call_fetch(&c, req->path + sizeof MEF_FETCH_PATH);
+        else if (strcmp(req->path, m->base) == 0)
             handle_base(&c);
-        else if (resource_id(m, req->path, ri))
-            handle_resource(&c, ri);
+        else if (resource_id(m, req->path, ri, &child))
+            handle_resource(&c, ri, child);
         else
             call_fail(&c, ST_NOT_FOUND, "not-found", NULL, "there is no such resource");
     }

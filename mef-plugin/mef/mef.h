@@ -21,22 +21,35 @@ void mef_close(struct mef *m);
 const char *mef_base(const struct mef *m); /* the base path segment, default "mef" */
 const char *mef_fqdn(const struct mef *m);
 
-/* Handle a CSE_PRIMITIVE request at or below the base. Answers through ops->respond. */
+/* Handle a CSE_PRIMITIVE request at or below the base, or MEF_FETCH_PATH. Answers through ops->respond. */
 void mef_handle(struct mef *m, struct cse_request *req);
+/* Whether `[mef] fetch-credentials` asks for MEF_FETCH_PATH to be served, too. */
+bool mef_fetches(const struct mef *m);
 void mef_session_end(struct mef *m, uint64_t session);
 
 /* --- principals --------------------------------------------------------------------------------------------------- */
-enum mef_role { MEF_ROLE_NONE, MEF_ROLE_CLIENT /* AE, CSE, MAF */, MEF_ROLE_GATEWAY /* node that carries EG messages */ };
+enum mef_role {
+    MEF_ROLE_NONE,
+    MEF_ROLE_CLIENT,  /* AE, CSE, MAF; or a node in the name of one */
+    MEF_ROLE_GATEWAY, /* node that carries EG messages */
+    MEF_ROLE_NODE     /* node that acts for its AEs and CSE, in its own name: it is no MEF client */
+};
 struct mef_principal {
     enum mef_role role;
     const char *id;         /* Absolute AE-ID / CSE-ID, or the node's id; valid until the loop returns */
     const char *credential; /* KpmID / SAN */
     const char *admin;      /* adminFQDN */
+    int64_t expires;        /* of the credential, ms since 1970; 0: never */
+    const char *node;       /* the node that acts for `id`; NULL: it is itself */
 };
-/* Who is this peer? MEF_ROLE_NONE if its credential is unknown, deleted or expired. */
+/* Who is this peer? MEF_ROLE_NONE if its credential is unknown, deleted or expired. A pre-shared key is one
+ * stakeholder's; the name in a certificate may be known to several, each of which says for itself whose it is: this is
+ * the one who did so first. */
 struct mef_principal mef_principal(struct mef *m, const struct cse_peer *peer);
-/* Is `from` (as sent) the principal's id, after completing short forms from the configured SP-ID and CSE-ID? */
-bool mef_is_from(struct mef *m, const struct mef_principal *p, const char *from);
+/* ..for this stakeholder, and with this id in its stored spelling, its own or one of those a node acts for; NULL: any. */
+struct mef_principal mef_principal_of(struct mef *m, const struct cse_peer *peer, const char *admin, const char *id);
+/* Do several stakeholders know it, by this id (NULL: by any)? */
+bool mef_has_several(struct mef *m, const struct cse_peer *peer, const char *id);
 /* Complete an AE-ID/CSE-ID to absolute form ("C1" -> "//sp/cse/C1"); false: not an M2M-ID. */
 bool mef_absolute(const struct mef *m, const char *id, char *out, size_t cap);
 /* Host name syntax (RFC 1123), at least one dot; written in lower case. out holds 256 characters. */
@@ -56,7 +69,8 @@ struct mef_result {
     char text[256]; /* room for a detail made for the occasion */
 };
 /* {"for":ID,"kind":"psk","kpm"?:hex,"expiresAt"?} -> {"id","kpmId","kpm",..}; {"for":ID,"kind":"certificate","san"?,
- * "expiresAt"?} -> {"id","san",..}. For a gateway: {"for":"gateway:<name or EUI-64>"}. */
+ * "expiresAt"?} -> {"id","san",..}. For a gateway: {"for":"gateway:<name or EUI-64>"}; for a node that acts for the AEs and
+ * the CSE on it: {"for":"node:<Node-ID>","actsFor":[ID..]}. */
 void mef_credential_create(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const cJSON *in, struct mef_result *r);
 void mef_credential_delete(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *id, struct mef_result *r);
 /* Never the key. Lists page by id and by name: at most `limit` above `after` ("": from the start). */
@@ -80,6 +94,29 @@ enum mef_scope { MEF_SCOPE_DEVICE, MEF_SCOPE_APPLICATION, MEF_SCOPE_NETWORK, MEF
 enum mef_scope mef_application_scope(struct mef *m, const char *admin, const char *name);
 /* Life of a key made for the application, seconds; 0: none set. */
 uint64_t mef_application_lifetime(struct mef *m, const char *admin, const char *name);
+
+/* --- policy rules (docs/rest-api.md) ------------------------------------------------------------------------------ */
+void mef_policy_put(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *name, const cJSON *in, struct mef_result *r);
+void mef_policy_delete(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *name, struct mef_result *r);
+cJSON *mef_policy_get(struct mef *m, const char *admin, const char *name);
+cJSON *mef_policy_list(struct mef *m, const char *admin, const char *after, unsigned limit);
+/* May this client take counters for a device at this gateway (0: at none), as far as the rules go? */
+bool mef_policy_ticket(struct mef *m, const struct mef_principal *p, const struct cse_peer *peer, eui64_t gateway);
+
+/* --- registrations and their commands (admin REST) --- */
+/* Client registrations of the stakeholder, by id; at most `limit` above `after`. */
+cJSON *mef_registration_list(struct mef *m, const char *admin, const char *after, unsigned limit);
+cJSON *mef_registration_get(struct mef *m, const char *admin, const char *id); /* NULL: none */
+/* The commands of one: the last done, the one issued, those that wait. NULL: no such registration. */
+cJSON *mef_command_list(struct mef *m, const char *admin, const char *id);
+/* `in` is a cmdDescription (TS-0003 12), for the client to do after those that wait. */
+void mef_command_create(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *id, const cJSON *in, struct mef_result *r);
+/* What the client is to be configured with: a clientRegCfg (TS-0003 12). NULL: none. */
+cJSON *mef_configuration_get(struct mef *m, const char *admin, const char *id);
+void mef_configuration_put(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *id, const cJSON *in, struct mef_result *r);
+void mef_configuration_delete(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *id, struct mef_result *r);
+/* Withdraw one that is not done yet. */
+void mef_command_delete(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *id, const char *command, struct mef_result *r);
 
 /* --- key registrations made by the EG ----------------------------------------------------------------------------- */
 struct mef_keyreg_new {

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <utlist.h>
 
-#define RECORD_VERSION 1
+enum { RECORD = 1, RECORD_EXPORTED = 2 }; /* version; the second has the end of the key's credential behind it */
 #define SWEEP_MS 30000
 #define SWEEP_BATCH 256 /* expired ones removed in one transaction */
 
@@ -46,7 +46,7 @@ static enum store_table table_of(const struct res *r)
 
 static void encode(struct wr *w, const struct res *r)
 {
-    wr_u8(w, RECORD_VERSION);
+    wr_u8(w, r->ke_expires == 0 ? RECORD : RECORD_EXPORTED);
     rec_text(w, r->admin);
     rec_text(w, r->owner);
     wr_be64(w, (uint64_t)r->created);
@@ -60,6 +60,8 @@ static void encode(struct wr *w, const struct res *r)
     wr_be64(w, r->key);
     rec_text(w, r->application);
     rec_strings(w, &r->targets);
+    if (r->ke_expires != 0)
+        wr_be64(w, (uint64_t)r->ke_expires);
 }
 
 static bool decode_time(struct rd *r, int64_t *ms)
@@ -71,11 +73,11 @@ static bool decode_time(struct rd *r, int64_t *ms)
     return true;
 }
 
-static bool decode_key(struct rd *in, struct res *r)
+static bool decode_key(struct rd *in, uint8_t version, struct res *r)
 {
     uint8_t suid;
     if (!rd_u8(in, &suid) || !rd_be64(in, &r->key) || !rec_rd_text(in, &r->application) ||
-        !rec_rd_strings(in, &r->targets))
+        !rec_rd_strings(in, &r->targets) || (version == RECORD_EXPORTED && !decode_time(in, &r->ke_expires)))
         return false;
     r->suid = suid;
     return true;
@@ -86,10 +88,11 @@ struct res *res_decode(int ty, struct span key, struct span val)
     struct res *r = calloc(1, sizeof *r);
     struct rd in = rd_of(val);
     uint8_t version;
-    if (r == NULL || key.n == 0 || key.n >= sizeof r->ri || !rd_u8(&in, &version) || version != RECORD_VERSION ||
+    if (r == NULL || key.n == 0 || key.n >= sizeof r->ri || !rd_u8(&in, &version) || version < RECORD ||
+        version > (ty == MEF_TY_KEY_REG ? RECORD_EXPORTED : RECORD) ||
         !rec_rd_text(&in, &r->admin) || !rec_rd_text(&in, &r->owner) || !decode_time(&in, &r->created) ||
         !decode_time(&in, &r->modified) || !decode_time(&in, &r->expires) || !rd_be64(&in, &r->serial) ||
-        !rec_rd_strings(&in, &r->labels) || (ty == MEF_TY_KEY_REG && !decode_key(&in, r)) || !rd_end(&in)) {
+        !rec_rd_strings(&in, &r->labels) || (ty == MEF_TY_KEY_REG && !decode_key(&in, version, r)) || !rd_end(&in)) {
         res_free(r);
         return NULL;
     }
@@ -281,6 +284,8 @@ void res_free(struct res *r)
 {
     if (r == NULL)
         return;
+    commands_free(r->commands);
+    configuration_free(r->configuration);
     strings_free(&r->labels);
     strings_free(&r->targets);
     free(r->application);
@@ -322,6 +327,8 @@ bool res_changed(struct mef *m, struct store_txn *t, struct res *r, struct strin
 void res_drop(struct mef *m, struct store_txn *t, struct res *r)
 {
     store_del(t, table_of(r), span_str(r->ri));
+    commands_drop(t, r);
+    configuration_drop(t, r);
     /* A key that the MEF itself published belongs to the device it was made for. */
     if (r->ty == MEF_TY_KEY_REG && strcmp(r->owner, m->fqdn) != 0)
         vault_delete(m->d.vault, t, r->key);
@@ -353,12 +360,18 @@ static void sweep(void *user)
 
 /* --- finding ------------------------------------------------------------------------------------------------------ */
 
+struct res *res_at(const struct mef *m, struct span ri)
+{
+    struct res *r = NULL;
+    HASH_FIND(hh, m->resources->by_id, ri.p, ri.n, r);
+    return r;
+}
+
 /* Conformance: R-5 | TS-0003 8.3.5.2.3 | shown by: test_procedures.py:test_expired */
 /* Conformance: K-6 | TS-0003 8.3.5.2.8 | shown by: test_procedures.py:test_expired */
 struct res *res_find(const struct mef *m, const char *ri)
 {
-    struct res *r = NULL;
-    HASH_FIND_STR(m->resources->by_id, ri, r);
+    struct res *r = res_at(m, span_str(ri));
     return r != NULL && r->expires > mef_now(m) ? r : NULL;
 }
 

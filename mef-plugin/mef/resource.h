@@ -4,6 +4,8 @@
 #include "mef-plugin/mef/internal.h"
 
 struct label_use;
+struct commands;
+struct configuration;
 
 struct res {
     int ty;                /* MEF_TY_CLIENT_REG or MEF_TY_KEY_REG */
@@ -14,9 +16,12 @@ struct res {
     uint64_t serial; /* order of creation */
     uint64_t seq;    /* see mef_settle() */
     struct strings labels;
+    struct commands *commands; /* of a mefClientReg; NULL: it was never asked for any */
+    struct configuration *configuration; /* NULL: none */
     /* symmKeyReg only */
     unsigned suid;
     vault_id key;
+    int64_t ke_expires; /* exported from a session: the end of what is made of its credential (INT64_MAX: none). Else 0 */
     char *application;      /* its members may retrieve, too; "": none */
     struct strings targets; /* absolute ids */
     /* index */
@@ -38,9 +43,11 @@ void res_free(struct res *r);
 MUST_USE bool res_add(struct mef *m, struct store_txn *t, struct res *r);
 /* Write a changed one; new labels are taken over (NULL: unchanged). */
 MUST_USE bool res_changed(struct mef *m, struct store_txn *t, struct res *r, struct strings *labels);
-/* Remove and free it, with its key if that is ours. */
+/* Remove and free it, with its commands and configuration, and with its key if that is ours. */
 void res_drop(struct mef *m, struct store_txn *t, struct res *r);
 
+/* NULL: none; it may have expired. */
+struct res *res_at(const struct mef *m, struct span ri);
 /* NULL: none, or expired. */
 struct res *res_find(const struct mef *m, const char *ri);
 struct res *res_registration(const struct mef *m, const char *admin, const char *owner);
@@ -49,7 +56,22 @@ struct res *res_registration(const struct mef *m, const char *admin, const char 
 void res_each(const struct mef *m, const struct strings *labels, bool (*fn)(void *user, const struct res *r),
               void *user);
 
-/* The attributes that every type shows: ty, ri, rn, pi, ct, lt, et, lbl, adfq, srci. NULL: out of memory. */
+/* The attributes that both types show: ty, ri, rn, pi, ct, lt, et, lbl, adfq, srci. NULL: out of memory. */
 MUST_USE cJSON *res_json(const struct mef *m, const struct res *r);
 /* Strict decoder of a stored record; NULL: damaged. */
 struct res *res_decode(int ty, struct span key, struct span val);
+
+/* --- clientcmd.c: the commands of a mefClientReg live and end with it --- */
+MUST_USE bool commands_load(struct mef *m); /* after the registrations */
+void commands_free(struct commands *s);     /* NULL is fine */
+void commands_drop(struct store_txn *t, struct res *r);
+/* Those not done yet, of a client that can not ask for them any more. False: out of memory. */
+MUST_USE bool commands_withdraw(struct mef *m, struct store_txn *t, const char *admin, const char *owner);
+/* Strict decoder of a stored record; NULL: damaged. */
+struct commands *commands_decode(struct span val);
+
+/* --- clientcfg.c: so does its configuration --- */
+MUST_USE bool configurations_load(struct mef *m); /* after the registrations */
+void configuration_free(struct configuration *f); /* NULL is fine */
+void configuration_drop(struct store_txn *t, struct res *r);
+struct configuration *configuration_decode(struct span val);

@@ -2,12 +2,17 @@
 
 #include <stdlib.h>
 
-bool strings_has(const struct strings *s, const char *text)
+const char *strings_find(const struct strings *s, const char *text)
 {
     for (size_t i = 0; i < s->n; i++)
         if (strcmp(s->v[i], text) == 0)
-            return true;
-    return false;
+            return s->v[i];
+    return NULL;
+}
+
+bool strings_has(const struct strings *s, const char *text)
+{
+    return strings_find(s, text) != NULL;
 }
 
 /* Append a text that is taken over. */

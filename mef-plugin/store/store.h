@@ -27,6 +27,9 @@ enum store_table {
     STORE_TRANSACTION,     /* eg: gateway EUI-64 || transaction -> request digest and response bytes */
     STORE_AUDIT,           /* audit: sequence -> event */
     STORE_DOMAIN,          /* eg: gateway EUI-64 || scope || adminFQDN || "/" || application -> key domain */
+    STORE_POLICY,          /* mef: adminFQDN || "/" || name -> policy rule */
+    STORE_CLIENT_CMD,      /* mef: resourceID of a mefClientReg -> its commands */
+    STORE_CLIENT_CFG,      /* mef: resourceID of a mefClientReg -> its MEFClientCfg */
     STORE_TABLES
 };
 

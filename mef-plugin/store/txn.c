@@ -21,6 +21,9 @@ static const char *const table_names[STORE_TABLES] = {
     [STORE_TRANSACTION] = "transaction",
     [STORE_AUDIT] = "audit",
     [STORE_DOMAIN] = "domain",
+    [STORE_POLICY] = "policy",
+    [STORE_CLIENT_CMD] = "client_cmd",
+    [STORE_CLIENT_CFG] = "client_cfg",
 };
 
 const char *store_table_name(enum store_table table) { return table_names[table]; }

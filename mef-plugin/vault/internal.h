@@ -8,6 +8,7 @@ struct vault {
     struct vault_host host;
     struct seal *seal;
     struct mac *mac;
+    struct deriver *deriver;
     struct zb_crypto *zb;
     struct keytable *keys;
     struct counters *counters;
@@ -29,3 +30,7 @@ MUST_USE enum st key_add(struct vault *v, struct store_txn *t, enum vault_kind k
 /* vault_aps_command with the keys laid open; carried: NULL if none, link_key: NULL for no APS security. */
 MUST_USE enum zb_err aps_command(struct zb_crypto *zb, const uint8_t *link_key, const uint8_t *carried,
                                  const struct vault_aps_command *in, struct wr *aps);
+
+/* --- derive.c --- */
+MUST_USE struct deriver *deriver_new(void); /* NULL: out of memory, or OpenSSL lacks HMAC-SHA-256 */
+void deriver_free(struct deriver *d);

@@ -266,9 +266,9 @@ struct vault *vault_open(struct store *s, const char *kek_path, const struct vau
     v->seal = seal;
     v->next_id = 1;
     bool ok = (v->zb = zb_crypto_new()) != NULL && (v->keys = keytable_new()) != NULL &&
-              (v->counters = counters_new()) != NULL;
+              (v->counters = counters_new()) != NULL && (v->deriver = deriver_new()) != NULL;
     if (!ok)
-        snprintf(err, errlen, "vault: out of memory, or OpenSSL lacks AES");
+        snprintf(err, errlen, "vault: out of memory, or OpenSSL lacks AES or HMAC-SHA-256");
     if (ok && load(v, s, kek_path, err, errlen))
         return v;
     vault_close(v);
@@ -282,6 +282,7 @@ void vault_close(struct vault *v)
     counters_free(v->counters);
     keytable_free(v->keys);
     zb_crypto_free(v->zb);
+    deriver_free(v->deriver);
     mac_free(v->mac);
     seal_free(v->seal);
     free(v);

@@ -63,6 +63,25 @@ void vault_delete(struct vault *v, struct store_txn *t, vault_id id);
 bool vault_same(struct vault *v, vault_id a, vault_id b); /* same bytes? constant time */
 bool vault_has(const struct vault *v, vault_id id);
 
+/* --- keys made of keys (TS-0003 10.3; what its text leaves open: docs/decisions.md) -------------------------------- */
+enum vault_derived {
+    VAULT_KM,            /* of Ke, for a MAF (10.3.2) */
+    VAULT_KPSA,          /* of Ke, for the AE or CSE that an enrolee connects to (10.3.3) */
+    VAULT_KUC,           /* of Ke, for one usage and target (10.3.7) */
+    VAULT_SESSION_ESPRIM /* of a pairwiseESPrimKey (10.3.8) */
+};
+#define VAULT_ESPRIM_RAND 16
+struct vault_derivation {
+    enum vault_derived what;
+    vault_id from;                               /* Ke or pairwiseESPrimKey: a VAULT_SYMM_KEY */
+    unsigned suid;                               /* VAULT_KUC: 21 to 25 */
+    const char *id;                              /* Km: MAF-ID; Kpsa: absolute CSE-ID or AE-ID; Kuc: the target's FQDN */
+    struct span receiver_rand, originator_rand; /* session: VAULT_ESPRIM_RAND bytes each */
+};
+/* The derived key, 32 bytes, as a new VAULT_SYMM_KEY. ST_NOT_FOUND: `from` is missing or of another kind;
+ * ST_BAD_REQUEST: what is to go in is missing or of a wrong length. */
+MUST_USE enum st vault_derive(struct vault *v, struct store_txn *t, const struct vault_derivation *in, vault_id *id);
+
 /* --- the ways out --------------------------------------------------------------------------------------------------- */
 /* Copy a key to `out` for a recipient that policy approved (a sensitive response). Returns its length, 0: no such key
  * or no room. The caller wipes `out`. */

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from common import DOCS, ROOT, main, output, program
+from mmef import Client
 from stack import Stack, set_option
 
 FENCE = re.compile(r"(?:^<!-- not run: (?P<reason>.*?) -->\n)?^```(?P<kind>[^\n]*)\n(?P<text>.*?)^```$", re.M | re.S)
@@ -71,9 +72,19 @@ class Page:
         self.stack.token_header.write_text(f"Authorization: Bearer {self.stack.token()}\n")
         self.kpm_id = self.stack.must("POST", "/v1/credentials", {"for": "gateway:example", "kind": "psk"})["kpmId"]
 
+    def registration(self) -> str:
+        """The resourceID of a client that registers itself."""
+        made = self.stack.must("POST", "/v1/credentials", {"for": "C-example", "kind": "psk"})
+        client = Client(self.stack, ("coaps", "psk"), made["for"], "", ("-psk_identity", made["kpmId"], "-psk", made["kpm"]))
+        registered = client.register(adfq=client.ask("GET").pc["adfq"])
+        client.close()
+        return registered.pc["ri"]
+
     def run(self, text: str) -> tuple[int, str, str]:
         text = re.sub(r"https://(mef\.example\.com|localhost):8443", f"https://localhost:{self.stack.https}", text)
         text = text.replace("<kpmId>", getattr(self, "kpm_id", "<kpmId>"))
+        if "/registrations/<id>" in text:
+            text = text.replace("<id>", self.registration())
         whole = f"set -eu\n[ ! -e .functions ] || . ./.functions\n{text}\ndeclare -f > .functions\n"
         env = {"PATH": f"{self.path}:/usr/bin:/bin:/usr/sbin:/sbin", "HOME": str(self.folder), "LC_ALL": "C.UTF-8"}
         done = subprocess.run(["bash", "-c", whole], cwd=self.folder, env=env, capture_output=True, text=True, timeout=60)

@@ -7,13 +7,13 @@ import secrets
 import select
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from coapclient import (ACCEPT, BLOCK1, BLOCK2, CBOR, CONTENT_FORMAT, DELETE, GET, JSON, POST, PUT, RQI, TY, URI_QUERY, CoapClient,
                         HandshakeRefused, cbor, uint)
 
 LOCATION_PATH, BLOCK = 8, 512  # of both sides: 2^(5 + 4)
-TY_CLIENT_REG, TY_CLIENT_CMD, TY_KEY_REG = 60002, 60003, 60004
+TY_CLIENT_REG, TY_CLIENT_CMD, TY_KEY_REG, TY_CLIENT_CFG = 60002, 60003, 60004, 60005
 SUITES = {("coaps", "psk"): "PSK-AES128-CCM8:@SECLEVEL=0", ("coaps", "certificate"): "ECDHE-ECDSA-AES128-CCM8:@SECLEVEL=0",
           ("https", "psk"): "PSK-AES128-CBC-SHA256", ("https", "certificate"): "ECDHE-ECDSA-AES128-SHA256"}
 MEDIA = {JSON: "application/vnd.onem2m-res+json", CBOR: "application/vnd.onem2m-res+cbor"}
@@ -26,6 +26,7 @@ class Answer:
     body: bytes
     location: str   # "" if there is none
     rqi: str
+    options: dict = field(default_factory=dict)  # what else the binding says: CoAP's options, HTTP's fields
 
     @property
     def pc(self) -> dict:
@@ -52,7 +53,7 @@ class Coaps:
             a = self.client.request(code, path, options + piece, b"", origin=origin, rqi=rqi)
             whole += a.payload
         location = "/".join(s.decode() for s in a.options.get(LOCATION_PATH, []))
-        return Answer(a.rsc, a.dotted, whole, location, a.options.get(RQI, [b""])[0].decode())
+        return Answer(a.rsc, a.dotted, whole, location, a.options.get(RQI, [b""])[0].decode(), a.options)
 
     def _sent(self, code, path, options, body, origin, rqi):
         """In pieces, if it is large (RFC 7959), and so the answer: s_client gives out 1024 bytes of a record at most."""
@@ -79,12 +80,12 @@ class Https:
         self.child = subprocess.Popen(["openssl", "s_client", "-tls1_2", "-quiet", "-nocommands", "-connect", peer, *proof],
                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0)
         try:
-            self._said("GET", "/", {}, b"")
+            self.said("GET", "/", {}, b"")
         except EOFError:
             self.close()
             raise HandshakeRefused from None
 
-    def _said(self, method: str, target: str, fields: dict, body: bytes) -> tuple[int, dict, bytes]:
+    def said(self, method: str, target: str, fields: dict, body: bytes) -> tuple[int, dict, bytes]:
         head = "".join(f"{k}: {v}\r\n" for k, v in {"Host": "localhost", **fields, "Content-Length": len(body)}.items())
         try:
             self.child.stdin.write(f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode() + body)
@@ -114,9 +115,9 @@ class Https:
             fields["Content-Type"] = MEDIA.get(form, "application/xml") + (f"; ty={ty}" if ty is not None else "")
         if accept is not None:
             fields["Accept"] = MEDIA.get(accept, "application/xml")
-        status, got, content = self._said(method, f"/{path}" + ("?" + "&".join(query) if query else ""), fields, body)
+        status, got, content = self.said(method, f"/{path}" + ("?" + "&".join(query) if query else ""), fields, body)
         return Answer(int(got.get("x-m2m-rsc", 0)), status, content, got.get("content-location", "").lstrip("/"),
-                      got.get("x-m2m-ri", ""))
+                      got.get("x-m2m-ri", ""), got)
 
     def close(self):
         self.child.kill()

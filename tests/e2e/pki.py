@@ -53,10 +53,12 @@ class Authority:
         return (x509.CertificateBuilder().subject_name(subject).issuer_name(_name(issuer)).public_key(key.public_key())
                 .serial_number(x509.random_serial_number()).not_valid_before(_now() - HOUR).not_valid_after(_now() + life))
 
-    def issue(self, name: str, uris=(), dns=(), ips=(), life: datetime.timedelta = HOUR, server: bool = False) -> Pair:
+    def issue(self, name: str, uris=(), dns=(), ips=(), others=(), life: datetime.timedelta = HOUR, server: bool = False) -> Pair:
+        """`others`: (OID, DER) of otherNames."""
         key = ec.generate_private_key(ec.SECP256R1())
         names = ([x509.UniformResourceIdentifier(u) for u in uris] + [x509.DNSName(d) for d in dns] +
-                 [x509.IPAddress(ipaddress.ip_address(i)) for i in ips])
+                 [x509.IPAddress(ipaddress.ip_address(i)) for i in ips] +
+                 [x509.OtherName(x509.ObjectIdentifier(oid), der) for oid, der in others])
         usage = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
         cert = (self._builder(_name(name), key, life, self.name)
                 .add_extension(x509.SubjectAlternativeName(names), critical=False)

@@ -23,8 +23,8 @@ def soon(seconds: int) -> str:
     return time.strftime("%Y%m%dT%H%M%S", time.gmtime(time.time() + seconds))
 
 
-class Procedures:
-    """Each test makes its own clients; `way` is of the class."""
+class Clients:
+    """Makes clients of two stakeholders, by PSK and by certificate; `way` is of the class."""
 
     gateway = False
     way: tuple
@@ -44,9 +44,9 @@ class Procedures:
 
     # --- clients ------------------------------------------------------------------------------------------------------
 
-    def proof(self, kind: str, who: str, admin: str, san: str | None = None) -> tuple:
+    def proof(self, kind: str, who: str, admin: str, san: str | None = None, expires: str | None = None) -> tuple:
         """What openssl needs to be `who`."""
-        body = {"for": who, "kind": kind, **({"san": san} if san else {})}
+        body = {"for": who, "kind": kind, **({"san": san} if san else {}), **({"expiresAt": expires} if expires else {})}
         status, made = self.stack.rest("POST", "/v1/credentials", body, self.second if admin == SECOND else None)
         self.assertEqual(status, 201, made)
         if kind == "psk":
@@ -63,9 +63,10 @@ class Procedures:
         self.addCleanup(client.close)
         return client
 
-    def client(self, who: str | None = None, admin: str = ADMIN, way: tuple | None = None, registered: bool = False) -> Client:
+    def client(self, who: str | None = None, admin: str = ADMIN, way: tuple | None = None, registered: bool = False,
+               expires: str | None = None) -> Client:
         who, way = who or f"//example.org/in-cse/C{secrets.token_hex(6)}", way or self.way
-        c = self.opened(who, self.proof(way[1], who, admin), admin, way)
+        c = self.opened(who, self.proof(way[1], who, admin, expires=expires), admin, way)
         if registered:
             self.said(c.register(), 2001)
         return c
@@ -77,6 +78,10 @@ class Procedures:
     def refused(self, proof: tuple):
         with self.assertRaises(HandshakeRefused):
             self.opened("//example.org/in-cse/Cnobody", proof)
+
+
+class Procedures(Clients):
+    """Each test makes its own clients."""
 
     # --- handshake ----------------------------------------------------------------------------------------------------
 
@@ -94,7 +99,7 @@ class Procedures:
     def test_registration(self):
         c = self.client()
         made = self.said(c.register(lbl=["room:1"]), 2001)
-        self.assertEqual(set(made.pc), {"ty", "ri", "rn", "pi", "ct", "lt", "et", "lbl", "adfq", "srci"})
+        self.assertEqual(set(made.pc), {"ty", "ri", "rn", "pi", "ct", "lt", "et", "lbl", "adfq", "srci", "ch"})
         self.assertEqual((made.pc["ty"], made.pc["srci"], made.pc["adfq"], made.pc["lbl"]), (TY_CLIENT_REG, c.id, ADMIN, ["room:1"]))
         self.assertLess(made.pc["et"], "20991231T235959")  # no longer than the MEF allows
         self.assertEqual(made.location, "mef/" + made.pc["ri"])

@@ -5,7 +5,7 @@
 #include "config/names.h"
 
 static struct world world;
-static char credential[128], last[200] = "mef/none";
+static char credential[128], last[200] = "mef/none", command[210] = "mef/none/cmd";
 
 static void open_world(void)
 {
@@ -21,7 +21,7 @@ static void open_world(void)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const int types[] = {-1, MEF_TY_BASE, MEF_TY_CLIENT_REG, MEF_TY_CLIENT_CMD, MEF_TY_KEY_REG, 3, 60009};
-    static const char *const paths[] = {"mef", last, "mef/", "mef/a/b", "mef/00", "x"};
+    static const char *const paths[] = {"mef", last, "mef/", "mef/a/b", command, "x"};
     static const char *const from[] = {"C1", "//sp.example.com/in-cse/C1", "C2", NULL};
     struct cse_param params[3] = {{"fu", "1"}};
     char text[64] = "";
@@ -53,6 +53,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     wait_answer(&world);
     if (world.host.location[0] != '\0')
         snprintf(last, sizeof last, "%.190s", world.host.location);
+    snprintf(command, sizeof command, "%s/cmd", last);
     const cJSON *kv = world.host.rsp.pc == NULL ? NULL : member(world.host.rsp.pc->child, MEF_SN_KEY_VALUE);
     if (kv != NULL && !world.host.rsp.sensitive)
         abort(); /* a key left in an answer that is not marked */

@@ -12,15 +12,24 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct span key;
     if (!rd_u8(&r, &which) || !rd_u8(&r, &n) || !rd_span(&r, n % 41, &key))
         return 0;
-    switch (which % 4) {
+    switch (which % 8) {
     case 0:
         credential_decode(key, rd_rest(&r));
         break;
     case 1:
         application_decode(key, rd_rest(&r));
         break;
+    case 4:
+        commands_free(commands_decode(rd_rest(&r)));
+        break;
+    case 5:
+        configuration_free(configuration_decode(rd_rest(&r)));
+        break;
+    case 6:
+        rule_decode(key, rd_rest(&r));
+        break;
     default:
-        res_free(res_decode(which % 4 == 2 ? MEF_TY_CLIENT_REG : MEF_TY_KEY_REG, key, rd_rest(&r)));
+        res_free(res_decode(which % 8 == 2 ? MEF_TY_CLIENT_REG : MEF_TY_KEY_REG, key, rd_rest(&r)));
     }
     return 0;
 }

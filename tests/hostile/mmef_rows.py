@@ -1,14 +1,14 @@
 """Mmef primitives: TS-0004 7.2.1, 7.3; TS-0008 6.2; attribute tables of docs/mmef-example.md. Those of a resource (MEFBase,
-mecr, skr) go over both bindings."""
+mecr, mecc, skr) go over both bindings."""
 import json
 
 from coap_rows import BASE, CLIENT_CMD, CLIENT_REG, FAR, KEY_REG, PAST
-from coapclient import CBOR, DELETE, FR, GET, POST, PUT, RQI, RVI, TY, uint
+from coapclient import CBOR, DELETE, FR, GET, POST, PUT, RQI, RVI, TY, URI_QUERY, uint
 from engine import Primitive, Row, coap
 
-RESOURCES = ("MEFBase: ", "mecr: ", "skr: ")  # what the names of their rows begin with
+RESOURCES = ("MEFBase: ", "mecr: ", "mecc: ", "skr: ")  # what the names of their rows begin with
 KEY = "AAECAwQFBgcICQoLDA0ODw=="
-CODES = {4000: ("4.00", 400), 4004: ("4.04", 404), 4005: ("4.05", 405), 4015: ("4.15", 415), 4103: ("4.03", 403),
+CODES = {2004: ("2.04", 200), 4000: ("4.00", 400), 4004: ("4.04", 404), 4005: ("4.05", 405), 4015: ("4.15", 415), 4103: ("4.03", 403),
          4108: ("4.03", 403), 4117: ("4.03", 403), 5001: ("5.01", 501)}
 
 
@@ -24,6 +24,24 @@ def create(body, ty=CLIENT_REG, path="mef", **more):
 
 def update(path, body):
     return Primitive("PUT", path, body if isinstance(body, bytes) else json.dumps(body).encode())
+
+
+def fetches(w):
+    """/fetchCredentials/<KeID>/<security usage> (TS-0003 8.3.2.1)."""
+    def ask(path, code=GET, *options, body=b"", fr=w.origin):
+        return coap(code, "fetchCredentials" + path, [(FR, fr), (RQI, b"1"), (RVI, b"3"), *options], body)
+    nothing, here = "0" * 32, "@mef.example.org/24"
+    for number, path in enumerate(("", "/x", f"/{nothing}", f"/{nothing}/24", f"/{nothing[1:]}{here}", f"/{nothing}0{here}", f"/{nothing}{here}",
+                 f"/{nothing}{here}/24", f"/{nothing}@/24", f"/{nothing}@mef.example.com/24", f"/{nothing}@mef.example.org", f"/@{here}",
+                 f"/{'g' * 32}{here}", f"/{w.key}/24", f"/{w.key}{here}", f"/{w.own}{here}", "/" + "/".join("@" * 20), f"/{here}{here}")):
+        yield Row(f"fetch of {path[:12]} ({number})", "coap:ae", ask(path), "4.04 4004")
+    for usage in ("", "0", "2", "20", "26", "024", "24x", "-24", "24 ", "9" * 40):
+        yield Row(f"fetch for usage {usage[:9]!r}", "coap:ae", ask(f"/{w.own}@mef.example.org/{usage}"), "4.00 4000")
+    for code, name in ((PUT, "update"), (DELETE, "delete"), (POST, "notification")):
+        yield Row(f"fetch by {name}", "coap:ae", ask(f"/{w.own}{here}", code, body=b"" if code == DELETE else b"{}"), "4.05 4005")
+    yield Row("fetch with a parameter", "coap:ae", ask(f"/{w.own}{here}", GET, (URI_QUERY, b"rcn=1")), "4.00 4000")
+    yield Row("fetch in another's name", "coap:other", ask(f"/{w.own}{here}"), "4.03 4106")
+    yield Row("fetch by a gateway", "coap:gw", ask(f"/{w.own}{here}", fr=f"gateway:{w.gateway}".encode()), "4.04 4004")
 
 
 def parameters(w):
@@ -43,6 +61,12 @@ def parameters(w):
     for text in (b"0", b"6", b"9", b"3a", b"\xff"):
         yield Row(f"RVI {text!r}", "coap:ae", ask(fr, rqi, (RVI, text)),
                   "4.00 4000" if text == b"\xff" else "5.01 4001")
+    for name in (w.origin, w.origin[:-1], w.origin.upper(), b"node:2", f"gateway:{w.gateway}".encode()):
+        yield Row(f"a node in the name of {name[-12:]!r}, which is not on it", "coap:node", ask((FR, name), rqi, rvi), "4.03 4106")
+    yield Row("a node in its own name", "coap:node", ask((FR, b"node:1"), rqi, rvi, path="mef/" + w.key), "4.03 4103")
+    yield Row("a node for an AE that is no target", "coap:node", ask((FR, w.other_origin), rqi, rvi, path="mef/" + w.key), "4.03 4103")
+    yield Row("a node registers itself", "coap:node", ask((FR, b"node:1"), rqi, rvi, (TY, uint(CLIENT_REG)), code=POST,
+                                                          body=b'{"sec:mecr":{}}'), "4.03 4103")
     yield Row("a gateway's credential finds nothing", "coap:gw",
               ask((FR, f"gateway:{w.gateway}".encode()), rqi, rvi, path="mef/" + w.key),
               "4.03 4103")
@@ -56,7 +80,7 @@ def base(w):
     body = json.dumps({"sec:mecr": {"et": FAR, "adfq": w.admin}}).encode()
     asked = {}
     for ty, rsc in ((0, 4108), (1, 4108), (2, 4108), (3, 4108), (4, 4108), (9, 4108), (14, 4108), (16, 4108), (23, 4108),
-                    (BASE, 4005), (CLIENT_CMD, 5001), (60005, 5001), (65535, 5001)):
+                    (BASE, 4005), (CLIENT_CMD, 4108), (60005, 4108), (60006, 5001), (65535, 5001)):
         asked[f"create of type {ty}"] = rsc, create(body, ty)
     asked |= {
         "create without a type, which is a notification": (4005, create(body, None)),
@@ -159,7 +183,7 @@ def registrations(w):
     yield from both(w, "mecr: delete with content", 4000, Primitive("DELETE", path, b"{}"))
     yield from both(w, "mecr: retrieve with a query", 4000, Primitive("GET", path, query=("zz=1",)))
     yield from both(w, "mecr: create below it", 4108, create({"sec:mecr": good}, path=path))
-    yield from both(w, "mecr: command below it", 5001, create({"sec:mecc": {}}, CLIENT_CMD, path))
+    yield from both(w, "mecr: command below it", 4005, create({"sec:mecc": {}}, CLIENT_CMD, path))
     yield from both(w, "mecr: another stakeholder", 4103, create({"sec:mecr": {**good, "adfq": "evil.example.com"}}))
     yield from both(w, "mecr: second registration", 4117, create({"sec:mecr": good}))
     yield from both(w, "mecr: retrieve of another's", 4103, Primitive("GET", path), "other")
@@ -205,6 +229,46 @@ def keys(w):
     yield from both(w, "skr: retrieve by who is no target", 4103, Primitive("GET", published), "other")
 
 
+def commands(w):
+    """What is no report on a command; one on another command is none, too, and answered with the current one."""
+    path, good = f"mef/{w.registration}/cmd", {"cmi": "1", "cmst": 20}
+    wrong = {"nothing": {}, "no cmi": {"cmst": 20}, "no cmst": {"cmi": "1"}, "cmi number": {**good, "cmi": 1},
+             "cmi null": {**good, "cmi": None}, "cmi empty": {**good, "cmi": ""}, "cmi array": {**good, "cmi": ["1"]},
+             "cmi of 300 letters": {**good, "cmi": "1" * 300}, "cmi with a control character": {**good, "cmi": "1\n"},
+             "cmst text": {**good, "cmst": "20"}, "cmst null": {**good, "cmst": None}, "cmst true": {**good, "cmst": True},
+             "cmst array": {**good, "cmst": [20]}, "cmst 20.5": {**good, "cmst": 20.5}, "cmst 1e300": {**good, "cmst": 1e300},
+             "cmds given": {**good, "cmds": {"cmdClassID": 0}}, "cmds null": {**good, "cmds": None},
+             "ty given": {**good, "ty": CLIENT_CMD}, "ri given": {**good, "ri": "x"}, "rn given": {**good, "rn": "cmd"},
+             "pi given": {**good, "pi": w.registration}, "et given": {**good, "et": FAR}, "lbl given": {**good, "lbl": ["x"]},
+             "unknown attribute": {**good, "zap": 1}, "attribute in other case": {**good, "CMST": 20},
+             "long name": {"cmdID": "1", "cmdStatus": 20}}
+    wrong |= {f"cmst {n}": {**good, "cmst": n} for n in (-1, 0, 1, 9, 10, 11, 12, 19, 21, 39, 43, 44, 99, 100, 201, 300, 306, 999, 1000)}
+    for name, body in wrong.items():
+        yield from both(w, f"mecc: {name}", 4000, update(path, {"sec:mecc": body}))
+    for name, body in {"wrong root": {"sec:mecr": good}, "no prefix": {"mecc": good}, "two roots": {"sec:mecc": good, "x": 1},
+                       "no root": good, "root is an array": {"sec:mecc": [good]}, "root is null": {"sec:mecc": None}}.items():
+        yield from both(w, f"mecc: {name}", 4000, update(path, body))
+    yield from both(w, "mecc: update without content", 4000, Primitive("PUT", path))
+    yield from both(w, "mecc: retrieve with a query", 4000, Primitive("GET", path, query=("zz=1",)))
+    yield from both(w, "mecc: create below it", 4108, create({"sec:mecc": good}, CLIENT_CMD, path))
+    yield from both(w, "mecc: create at the base", 4108, create({"sec:mecc": good}, CLIENT_CMD))
+    yield from both(w, "mecc: delete", 4005, Primitive("DELETE", path))
+    cfg = path[:-3] + "cfg"
+    yield from both(w, "mecf: retrieve of none", 4004, Primitive("GET", cfg))
+    yield from both(w, "mecf: update", 4005, update(cfg, {"sec:mecf": {"ccfg": {}}}))
+    yield from both(w, "mecf: delete", 4005, Primitive("DELETE", cfg))
+    yield from both(w, "mecf: create", 4005, create({"sec:mecf": {"ccfg": {}}}, 60005, path[:-4]))
+    yield from both(w, "mecf: retrieve of another's", 4103, Primitive("GET", cfg), "other")
+    for cmi in ("0", "2", "01", " 1", "1x", "x", "99999999999999999999"):
+        yield from both(w, f"mecc: of another id {cmi}", 2004, update(path, {"sec:mecc": {"cmi": cmi, "cmst": 20}}))
+    for name, primitive in {"retrieve": Primitive("GET", path), "update": update(path, {"sec:mecc": good}),
+                            "delete": Primitive("DELETE", path)}.items():
+        yield from both(w, f"mecc: {name} of another's", 4103, primitive, "other")
+    for nothing in (f"mef/{w.registration}/cm", f"mef/{w.registration}/cmd/x", f"mef/{w.registration}/x/cmd",
+                    f"mef/{w.registration}/CMD", f"mef/{w.registration}cmd", f"mef/{w.own}/cmd", f"mef/{'0' * 32}/cmd", "mef/cmd"):
+        yield from both(w, f"mecc: not at {nothing}", 4004, Primitive("GET", nothing))
+
+
 def rows(w):
-    for table in (parameters, base, forms, registrations, keys):
+    for table in (parameters, fetches, base, forms, registrations, commands, keys):
         yield from table(w)

@@ -1,5 +1,6 @@
 """The operator REST (docs/rest-api.md): every route with what it does not take."""
 import json
+import ssl
 
 from engine import Row
 from http_rows import http
@@ -8,6 +9,9 @@ EUI = "00124b00000000ff"
 CODE = "83FED3407A939723A5C639B26916D505C3B5"
 BAD_CRC = CODE[:-1] + "6"
 PUBLIC = "5A6967426565416C6C69616E63653039"  # "ZigBeeAlliance09"
+
+
+DEV_CFG = {"cmdClassID": 2, "cmdArgs": {"devCfgCmdArgs": {"deviceConfigURI": "1:https://mef.example.org/"}}}
 
 
 def ask(w, method, target, body=None, token="admin", fields=()) -> bytes:
@@ -31,12 +35,17 @@ def operators(w):
               "401 no-token")
     changes = [("PUT", f"/v1/gateways/{EUI}", {}), ("DELETE", f"/v1/gateways/{w.gateway}", None),
                ("PUT", "/v1/applications/x", {}),
-               ("DELETE", "/v1/applications/room", None), ("POST", "/v1/credentials", {}),
-               ("DELETE", "/v1/credentials/x", None)]
+               ("DELETE", "/v1/applications/room", None), ("PUT", "/v1/policies/x", {}), ("DELETE", "/v1/policies/x", None),
+               ("POST", "/v1/credentials", {}),
+               ("DELETE", "/v1/credentials/x", None), ("POST", f"/v1/registrations/{w.registration}/commands", {}),
+               ("DELETE", f"/v1/registrations/{w.registration}/commands/2", None),
+               ("PUT", f"/v1/registrations/{w.registration}/configuration", {}),
+               ("DELETE", f"/v1/registrations/{w.registration}/configuration", None)]
     installs = [("PUT", f"/v1/install-codes/{EUI}", {}), ("DELETE", f"/v1/install-codes/{w.eui}", None),
                 ("POST", "/v1/install-codes", {}),
                 ("POST", f"/v1/devices/{w.eui}/revoke", None), ("POST", f"/v1/devices/{w.eui}/rearm", None)]
-    reads = ["gateways", f"gateways/{w.gateway}", "applications", "applications/room", "credentials", "audit", "events"]
+    reads = ["gateways", f"gateways/{w.gateway}", "applications", "applications/room", "policies", "policies/x", "credentials",
+             "audit", "events", "registrations", f"registrations/{w.registration}", f"registrations/{w.registration}/commands"]
     for method, target, body in changes:
         yield Row(f"installer: {method} {target}", "https", ask(w, method, target, body, "installer"), "403 role")
     for method, target, body in changes + installs:
@@ -44,7 +53,8 @@ def operators(w):
     for path in reads:
         yield Row(f"installer: GET {path}", "https", ask(w, "GET", f"/v1/{path}", token="installer"), "403 role")
     for path in (f"install-codes/{w.eui}", f"devices/{w.eui}", f"gateways/{w.gateway}", "applications/room",
-                 f"credentials/{w.credentials['ae']['kpmId']}"):
+                 f"credentials/{w.credentials['ae']['kpmId']}", f"registrations/{w.registration}",
+                 f"registrations/{w.registration}/commands"):
         yield Row(f"another stakeholder: GET {path}", "https", ask(w, "GET", f"/v1/{path}", token="stranger"),
                   "404 not-found")
     for method, path, body, expect in (("DELETE", f"install-codes/{w.eui}", None, "404 not-found"),
@@ -52,6 +62,8 @@ def operators(w):
                                        ("DELETE", f"gateways/{w.gateway}", None, "404 not-found"),
                                        ("DELETE", "applications/room", None, "404 not-found"),
                                        ("DELETE", f"credentials/{w.credentials['ae']['kpmId']}", None, "404 not-found"),
+                                       ("POST", f"registrations/{w.registration}/commands", DEV_CFG, "404 not-found"),
+                                       ("DELETE", f"registrations/{w.registration}/commands/1", None, "404 not-found"),
                                        ("PUT", f"install-codes/{w.eui}", {"installCode": CODE}, "409 exists"),
                                        ("PUT", f"gateways/{EUI}", {"identity": w.credentials["gw"]["kpmId"]},
                                         "400 not-a-gateway-credential identity")):
@@ -63,11 +75,14 @@ ROUTES = {"install-codes": "GET POST", "install-codes/{eui}": "GET PUT DELETE", 
           "gateways/{gateway}": "GET PUT DELETE", "devices": "GET",
           "devices/{eui}": "GET", "devices/{eui}/revoke": "POST", "applications": "GET",
           "applications/room": "GET PUT DELETE", "credentials": "GET POST",
-          "credentials/{kpm}": "GET DELETE", "audit": "GET", "events": "GET"}
+          "policies": "GET", "policies/x": "GET PUT DELETE",
+          "credentials/{kpm}": "GET DELETE", "registrations": "GET", "registrations/{ri}": "GET",
+          "registrations/{ri}/commands": "GET POST", "registrations/{ri}/commands/1": "DELETE",
+          "registrations/{ri}/configuration": "GET PUT DELETE", "audit": "GET", "events": "GET"}
 
 
 def routes(w):
-    names = {"eui": w.eui, "gateway": w.gateway, "kpm": w.credentials["ae"]["kpmId"]}
+    names = {"eui": w.eui, "gateway": w.gateway, "kpm": w.credentials["ae"]["kpmId"], "ri": w.registration}
     for pattern, methods in ROUTES.items():
         for method in ("GET", "POST", "PUT", "DELETE"):
             if method not in methods.split():
@@ -194,6 +209,7 @@ def objects(w):
         yield row(f"application of name {name[:8]}", f"applications/{name}", {"members": []}, "400 bad-value name")
     yield row("application: delete of none", "applications/none", None, "404 not-found", "DELETE")
 
+    yield from policies(row)
     for name, body, expect in (("empty", {}, "400 missing for"), ("no kind", {"for": "C1"}, "400 missing kind"),
                                ("kind unknown", {"for": "C1", "kind": "x"}, "400 bad-value kind"),
                                ("certificate of a gateway without a name", {"for": "gateway:1", "kind": "certificate"},
@@ -203,7 +219,10 @@ def objects(w):
                                ("certificate with a key", {"for": "C1", "kind": "certificate", "kpm": "00" * 16},
                                 "400 bad-value kpm"),
                                ("psk with a name", {"for": "C1", "kind": "psk", "san": "gw.example.org"}, "400 bad-value san"),
-                               ("rpk", {"for": "C1", "kind": "rpk"}, "501 not-implemented kind"),
+                               ("rpk without a name", {"for": "C1", "kind": "rpk"},
+                                "400 bad-value san" if ssl.OPENSSL_VERSION_INFO >= (3, 2) else "501 not-implemented kind"),
+                               ("certificate with a key's name",
+                                {"for": "C1", "kind": "certificate", "san": "ni:///sha-256;" + "A" * 43}, "400 bad-value san"),
                                ("for the MEF itself", {"for": "mef.example.org", "kind": "psk"}, "400 bad-value for"),
                                ("for no id", {"for": "a b", "kind": "psk"}, "400 bad-value for"),
                                ("for a number", {"for": 1, "kind": "psk"}, "400 bad-value for"),
@@ -217,6 +236,12 @@ def objects(w):
                                ("past", {"for": "C1", "kind": "psk", "expiresAt": "2001-01-01T00:00:00Z"},
                                 "400 past expiresAt"), ("kpmId chosen", {"for": "C1", "kind": "psk", "kpmId": "x"},
                                         "400 unknown-member kpmId"),
+                               ("an AE that acts for another", {"for": "C1", "kind": "psk", "actsFor": ["C2"]}, "400 bad-value actsFor"),
+                               ("a gateway that acts for AEs", {"for": "gateway:1", "kind": "psk", "actsFor": ["C2"]},
+                                "400 bad-value actsFor"),
+                               *((f"a node that acts for {str(ids)[:20]}", {"for": "node:1", "kind": "psk", "actsFor": ids},
+                                  "400 bad-value actsFor") for ids in
+                                 ("C2", [], [1], [""], ["C2", "node:2"], ["maf.example.org"], ["C" * 256], [f"C{n}" for n in range(65)])),
                                ("role chosen", {"for": "C1", "kind": "psk", "role": "gateway"},
                                 "400 unknown-member role"), ("twice", b'{"for":"C1","for":"C1","kind":"psk"}', "400")):
         yield row(f"credential: {name}", "credentials", body, expect, "POST")
@@ -224,6 +249,95 @@ def objects(w):
     yield row("credential: delete of none", "credentials/none", None, "404 not-found", "DELETE")
 
 
+def policies(row):
+    good = {"effect": "deny", "what": ["ticket"]}
+    wrong = {"effect": (None, 1, "", "DENY", "allow ", "x" * 1000), "what": (None, "ticket", [], ["fly"], ["ticket", 1], [""], ["ticket"] * 6),
+             "ids": (1, "C1", [], ["a b"], ["*"], ["//a.b/*x"], ["//a.b/*/*"], ["C1*"], [None], ["C1"] * 65),
+             "labels": ("x", [], [""], ["a\n"], [1], ["x"] * 17),
+             "networks": ("192.0.2.0/24", [], ["192.0.2.0"], ["192.0.2.0/"], ["192.0.2.0/33"], ["192.0.2.1/24"], ["192.0.2.0/-1"],
+                          ["192.0.2.0/ 8"], ["192.0.2.0/0x8"], ["192.0.2.0/24/1"], ["192.0.2/24"], ["::/129"], ["::1/64"], ["/8"],
+                          ["x" * 250 + "/8"], ["::/99999999999999999999"], ["::/0"] * 17),
+             "gateways": ([], ["1"], [1], ["00124b00aabbccdg"], ["00124b00aabbccdd"] * 17),
+             "days": ([], ["Mon"], ["monday"], [1], ["mon"] * 8), "lifetime": (0, -1, 1.5, 1e300, "1", None),
+             "targets": ([], ["node:1"], ["gateway:x"], ["a b"], ["C1"] * 65)}
+    for member, values in wrong.items():
+        for value in values:
+            yield row(f"policy: {member} {str(value)[:24]!r}", "policies/x", {**good, member: value}, f"400 bad-value {member}")
+    for time in ("24:00", "12:60", "1:00", "01:0", "0100", "-1:00", "+1:00", "01:00:00", "01-00", " 1:00", "", 60):
+        yield row(f"policy: from {time!r}", "policies/x", {**good, "from": time, "to": "00:00"}, "400 bad-value from")
+        yield row(f"policy: to {time!r}", "policies/x", {**good, "from": "00:00", "to": time}, "400 bad-value to")
+    for body, expect in (({}, "missing effect"), ({"effect": "deny"}, "missing what"), ({**good, "from": "01:00"}, "missing to"),
+                         ({**good, "to": "01:00"}, "missing from"), ({**good, "zap": 1}, "unknown-member zap"),
+                         ({**good, "name": "x"}, "unknown-member name")):
+        yield row(f"policy: {expect}", "policies/x", body, f"400 {expect}")
+    yield row("policy: twice", "policies/x", b'{"effect":"deny","effect":"deny","what":["ticket"]}', "400")
+    for name in ("a%20b", "a" * 65, "%C3%A4", "a%3Ab"):
+        yield row(f"policy of name {name[:8]}", f"policies/{name}", good, "400 bad-value name")
+    yield row("policy: delete of none", "policies/none", None, "404 not-found", "DELETE")
+
+
+def commands(w):
+    path = f"registrations/{w.registration}/commands"
+    est = {"certProvProtocolID": 1, "URI": "https://mef.example.org/est", "certSubjectType": 3, "certSubjectID": "C1"}
+    node = {"objectPath": "./a", "objectTypeID": 1, "objectTypeSpecifcArgs": {"SUID": 22}}
+
+    def row(name, body, expect, method="POST", at=path):
+        return Row(f"command: {name}", "https", ask(w, method, f"/v1/{at}", body), expect)
+    for field, values in {"certProvProtocolID": (0, 3, -1, 1.5, "1", None, True), "certSubjectType": (0, 4, "3", None),
+                          "URI": ("", 1, None, "https://evil.example.com/", "https://mef.example.org.evil.com", "mef.example.org",
+                                  "https://a@mef.example.org", "https://mef.example.org:x", "https://mef.example.org/\u00e9",
+                                  "https://mef.example.org/" + "x" * 255),
+                          "certSubjectID": ("", "//example.org/in-cse", "x y", 1, ["C1"])}.items():
+        for n, value in enumerate(values):
+            body = {"cmdClassID": 1, "cmdArgs": {"certProvCmdArgs": {**est, field: value}}}
+            yield row(f"{field} {n}", body, f"400 bad-value {field}")
+    for field, values in {"objectPath": ("", "a b", 1, "x" * 256), "objectTypeID": (0, 4, "1"), "objectTypeSpecifcArgs": (1, [], "x")}.items():
+        for n, value in enumerate(values):
+            body = {"cmdClassID": 3, "cmdArgs": {"MONodeCmdArgs": {**node, field: value}}}
+            yield row(f"{field} {n}", body, f"400 bad-value {field}")
+    for n, suid in enumerate((10, 14, 20, 24, 25, 44, -11, 22.5, "22")):
+        body = {"cmdClassID": 3, "cmdArgs": {"MONodeCmdArgs": {**node, "objectTypeSpecifcArgs": {"SUID": suid}}}}
+        yield row(f"SUID {n}", body, "400 bad-value SUID")
+    for n, value in enumerate(("", "1", "1:", "0:https://mef.example.org", "5:https://mef.example.org", "https://mef.example.org",
+                               "1:https://evil.example.com", 1, None)):
+        yield row(f"deviceConfigURI {n}", {"cmdClassID": 2, "cmdArgs": {"devCfgCmdArgs": {"deviceConfigURI": value}}},
+                  "400 bad-value deviceConfigURI")
+    for name, body, expect in (("empty", {}, "400 missing cmdClassID"), ("class 0", {**DEV_CFG, "cmdClassID": 0}, "400 bad-value cmdClassID"),
+                               ("class 4", {**DEV_CFG, "cmdClassID": 4}, "400 bad-value cmdClassID"),
+                               ("class as text", {**DEV_CFG, "cmdClassID": "2"}, "400 bad-value cmdClassID"),
+                               ("arguments of another class", {**DEV_CFG, "cmdClassID": 3}, "400 unknown-member devCfgCmdArgs"),
+                               ("no arguments", {"cmdClassID": 2}, "400 missing cmdArgs"),
+                               ("empty arguments", {"cmdClassID": 2, "cmdArgs": {}}, "400 missing devCfgCmdArgs"),
+                               ("arguments as text", {"cmdClassID": 2, "cmdArgs": "x"}, "400 bad-value cmdArgs"),
+                               ("two classes", {"cmdClassID": 2, "cmdArgs": {**DEV_CFG["cmdArgs"], "MONodeCmdArgs": node}},
+                                "400 unknown-member MONodeCmdArgs"),
+                               ("target no id", {**DEV_CFG, "targetID": "maf.example.org"}, "400 bad-value targetID"),
+                               ("unknown member", {**DEV_CFG, "zap": 1}, "400 unknown-member zap"),
+                               ("an array", [DEV_CFG], "400 bad-type"), ("twice a member", b'{"cmdClassID":2,"cmdClassID":2}', "400")):
+        yield row(name, body, expect)
+    cfg = {"fqdn": "mef.example.org", "adminFQDN": "sp.example.org"}
+    for name, change, expect in (("empty", None, "400 missing fqdn"), ("no FQDN", {"fqdn": "x"}, "400 bad-value fqdn"),
+                                 ("a URI", {"fqdn": "https://mef.example.org"}, "400 bad-value fqdn"),
+                                 ("FQDN null", {"fqdn": None}, "400 bad-value fqdn"),
+                                 ("no stakeholder", {"adminFQDN": "a b.c"}, "400 bad-value adminFQDN"),
+                                 ("time in RFC 3339", {"expirationTime": "2040-01-01T00:00:00Z"}, "400 bad-value expirationTime"),
+                                 ("labels as text", {"labels": "x"}, "400 bad-value labels"),
+                                 ("17 labels", {"labels": ["x"] * 17}, "400 bad-value labels"),
+                                 *((f"{port} {n}", {port: n}, f"400 bad-value {port}") for port in ("httpPort", "coapPort", "websocketPort")
+                                   for n in (0, -1, 65536, 1.5, "443")), ("unknown member", {"zap": 1}, "400 unknown-member zap")):
+        body = {} if change is None else {**cfg, **change}
+        yield row(f"configuration, {name}", body, expect, "PUT", f"registrations/{w.registration}/configuration")
+    yield row("configuration of no registration", cfg, "404 not-found", "PUT", f"registrations/{w.own}/configuration")
+    yield row("configuration that is none", None, "404 not-found", "GET", f"registrations/{w.registration}/configuration")
+    yield row("delete of no configuration", None, "404 not-found", "DELETE", f"registrations/{w.registration}/configuration")
+    yield row("no body", None, "400 body-missing")
+    yield row("for no registration", DEV_CFG, "404 not-found", at=f"registrations/{'0' * 32}/commands")
+    yield row("for a key", DEV_CFG, "404 not-found", at=f"registrations/{w.own}/commands")
+    for n, cmd in enumerate(("0", "1", "2", "-1", "x", "999999999999999")):  # 1 is a NO_MORE_COMMANDS, none of the operator's
+        yield row(f"delete {n}", None, "404 not-found", "DELETE", f"{path}/{cmd}")
+    yield row("delete of a long id", None, "404 no-such-path", "DELETE", f"{path}/{'1' * 40}")
+
+
 def rows(w):
-    for table in (operators, routes, queries, codes, objects):
+    for table in (operators, routes, queries, codes, objects, commands):
         yield from table(w)

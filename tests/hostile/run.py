@@ -49,6 +49,7 @@ class World:
             file = write_private(folder / f"{name}.token", self.tokens[name] + "\n")
             for key, value in (("file", file), ("admin-fqdn", admin), ("role", role)):
                 set_option(s.mefd_conf, f"token.{name}", key, str(value))
+        set_option(s.mefd_conf, "mef", "fetch-credentials", "yes")
         s.start_mefd()
         s.make_credentials()
         self.gateway, self.gateway2 = s.gateway_eui, random_eui64()
@@ -56,7 +57,8 @@ class World:
         s.must("PUT", f"/v1/gateways/{self.gateway2}", {"identity": gw2["kpmId"]})
         s.must("PUT", "/v1/applications/room", {"members": ["C-room"]})
         self.credentials = {"ae": s.ae, "gw": s.gw_credential, "gw2": gw2,
-                            "other": s.must("POST", "/v1/credentials", {"for": OTHER_AE, "kind": "psk"})}
+                            "other": s.must("POST", "/v1/credentials", {"for": OTHER_AE, "kind": "psk"}),
+                            "node": s.must("POST", "/v1/credentials", {"for": "node:1", "kind": "psk", "actsFor": [OTHER_AE]})}
         s.start_gateway()
         self._enrol()
         self._deposit()
@@ -86,6 +88,7 @@ class World:
                               b'{"sec:skr":{"et":"20500101T000000","adfq":"%s","suid":24,'
                               b'"tgis":["%s"],"kv":"AAECAwQFBgcICQoLDA0ODw=="}}' % (ADMIN.encode(), OTHER_AE.encode()),
                               origin=AE_ID)
+        client.request(1, f"mef/{self.registration}/cmd", origin=AE_ID)  # its command 1: NO_MORE_COMMANDS
         self.own = re.search(rb'"ri":"([0-9a-f]+)"', made.payload)[1].decode()
         client.close()
 

@@ -212,7 +212,7 @@ class Mmef(unittest.TestCase):
             with self.assertRaisesRegex(mmef.Refused, "response status code 4000"):
                 self.deposit(first, tgis=["C-first"], kv="AAEC")
             with self.assertRaisesRegex(mmef.Refused, "response status code 5001"):
-                first.ask(mmef.POST, (2001,), "mef", ty=60003, body={"sec:mecc": {}})
+                first.ask(mmef.POST, (2001,), "mef", ty=60099, body={"sec:mecc": {}})
             first.origin = "C-second"
             with self.assertRaisesRegex(mmef.Refused, "response status code 4106"):
                 first.ask(mmef.GET, (2000,), "mef")

@@ -145,11 +145,13 @@ static void test_refused(void **state)
     struct pki_names wild = pki_issue(&w->pki, "wild", "DNS:*.example.org", "P-256", true);
     struct pki_names none = pki_issue(&w->pki, "none", NULL, "P-256", true);
     struct pki_names mail = pki_issue(&w->pki, "mail", "email:ae@example.org", "P-256", true);
+    struct pki_names device = pki_issue(&w->pki, "device", "otherName:1.3.6.1.5.5.7.8.4;UTF8:7", "P-256", true);
     struct pki_names old = pki_issue(&w->pki, "old", "URI:C-ae7", "P-256", false);
     struct pki_names foreign = pki_issue(&w->other, "foreign", "URI:C-ae7", "P-256", true);
     refused(w, &wild);
     refused(w, &none);
     refused(w, &mail);
+    refused(w, &device);
     refused(w, &old);
     refused(w, &foreign);
     refused(w, NULL); /* no certificate at all */

@@ -198,7 +198,13 @@ static void gateways_come_and_go(void **state)
         assert_int_equal(put_gateway_as(w, ADMIN, GW, wrong[i], "", code), ST_UNACCEPTABLE);
         assert_string_equal(code, "not-a-gateway-credential");
     }
-    assert_int_equal(put_gateway_as(w, OTHER_ADMIN, GW, w->gw, "", code), ST_EXISTS);
+    /* that it is bound is told to one who could bind it */
+    char own[80];
+    make_credential(w, OTHER_ADMIN, "gateway:shed", own);
+    assert_int_equal(put_gateway_as(w, OTHER_ADMIN, GW, w->gw, "", code), ST_UNACCEPTABLE);
+    assert_int_equal(put_gateway_as(w, OTHER_ADMIN, GW, own, ",\"colour\":1", code), ST_BAD_REQUEST);
+    assert_int_equal(put_gateway_as(w, OTHER_ADMIN, GW, own, "", code), ST_EXISTS);
+    assert_string_equal(code, "exists");
     assert_null(eg_gateway_get(w->eg, OTHER_ADMIN, GW));
     assert_int_equal(put_code(w, DEV, A_CODE), ST_CREATED);
     assert_int_equal(ask(w, GW, DEV, 1, &c), EGP_OK);

@@ -4,6 +4,8 @@
 #include "mef-plugin/mef/internal.h"
 #include "mef-plugin/mef/when.h"
 
+#include <openssl/opensslv.h>
+
 #define KEY16 "AAECAwQFBgcICQoLDA0ODw=="
 #define LATER "20270101T000000"
 
@@ -28,6 +30,13 @@ struct who {
     uint64_t session;
 };
 
+static enum cse_credential credential_of(const struct who *who)
+{
+    if (who->kpm_id == NULL)
+        return CSE_CRED_NONE;
+    return strchr(who->kpm_id, '@') != NULL ? CSE_CRED_PSK : CSE_CRED_CERT;
+}
+
 /* One primitive; the answer is in w->host. */
 static enum st ask(struct world *w, const struct who *who, enum cse_op op, const char *path, int ty, const char *body,
                    const struct cse_param *params, size_t nparams)
@@ -36,8 +45,7 @@ static enum st ask(struct world *w, const struct who *who, enum cse_op op, const
     struct cse_request req = {
         .mount = CSE_PRIMITIVE, .binding = CSE_COAP, .op = op, .path = path, .params = params, .nparams = nparams,
         .from = who->from, .ty = ty, .content_format = 50, .accept = CSE_NO_FORMAT, .pc = pc,
-        .peer = {who->session, who->kpm_id == NULL ? CSE_CRED_NONE : CSE_CRED_PSK,
-                 who->kpm_id == NULL ? "" : who->kpm_id, "[::1]:1"}};
+        .peer = {who->session, credential_of(who), who->kpm_id == NULL ? "" : who->kpm_id, "[::1]:1"}};
     host_forget(&w->host);
     unsigned before = w->host.respond_count;
     mef_handle(w->mef, &req);
@@ -199,10 +207,10 @@ static void test_certificate_credentials(void **state)
     assert_int_equal(certify(&w, ADMIN, "{'for':'C-a','kind':'certificate'}", ae), ST_CREATED);
     assert_int_equal(certify(&w, ADMIN, "{'for':'gateway:hall','kind':'certificate','san':'gw.example.com',"
                                         "'expiresAt':'2026-11-21T00:01:00Z'}", gw), ST_CREATED);
-    assert_int_equal(certify(&w, OTHER_ADMIN, "{'for':'C-x','kind':'certificate','san':'gw.example.com'}", psk), ST_EXISTS);
+    assert_int_equal(certify(&w, ADMIN, "{'for':'C-x','kind':'certificate','san':'gw.example.com'}", psk), ST_EXISTS);
     give_credential(&w, ADMIN, "C-p", psk);
     snprintf(body, sizeof body, "{'for':'C-x','kind':'certificate','san':'%s'}", psk);
-    assert_int_equal(certify(&w, OTHER_ADMIN, body, ae), ST_EXISTS);
+    assert_int_equal(certify(&w, ADMIN, body, ae), ST_EXISTS);
     for (int restarted = 0; restarted < 2; restarted++) {
         struct mef_principal p = proved(&w, CSE_CRED_CERT, "//sp.example.com/in-cse/C-a");
         assert_int_equal(p.role, MEF_ROLE_CLIENT);
@@ -238,6 +246,91 @@ static void test_certificate_credentials(void **state)
     world_close(&w);
 }
 
+#define REGISTER_FOR(admin) "{'sec:mecr':{'et':'" LATER "','adfq':'" admin "'}}"
+#define KEY_FOR(admin) "{'sec:skr':{'et':'" LATER "','adfq':'" admin "','suid':24,'tgis':['C-a'],'kv':'" KEY16 "'}}"
+
+/* Each stakeholder says for itself whom a certificate's name is of; the client acts for the one that it names, or whose
+ * the resource is. */
+static void test_a_client_of_two_stakeholders(void **state)
+{
+    struct world w = {0};
+    char first[128], second[128], ours[128], theirs[128], other[128], name[] = "//sp.example.com/in-cse/C-a";
+    struct who a = {name, "C-a", 1}, y = {name, "C-y", 1};
+    world_open(&w, *state);
+    assert_int_equal(certify(&w, ADMIN, "{'for':'C-a','kind':'certificate'}", first), ST_CREATED);
+    assert_int_equal(get(&w, &a, "mef"), ST_OK);
+    assert_string_equal(text_of(attrs(&w), "adfq"), ADMIN);
+    assert_int_equal(create(&w, &a, MEF_TY_CLIENT_REG, REGISTER_FOR(OTHER_ADMIN)), ST_NO_PRIVILEGE);
+    pass(&w.host, 1);
+    assert_int_equal(certify(&w, OTHER_ADMIN, "{'for':'C-a','kind':'certificate'}", second), ST_CREATED);
+    assert_int_equal(certify(&w, OTHER_ADMIN, "{'for':'C-y','kind':'certificate','san':'//sp.example.com/in-cse/C-a'}", other),
+                     ST_EXISTS);
+    for (int restarted = 0; restarted < 2; restarted++) {
+        assert_int_equal(get(&w, &a, "mef"), ST_OK);
+        assert_null(member(attrs(&w), "adfq")); /* of two it has to know which */
+        assert_int_equal(get(&w, &y, "mef"), ST_NOT_AUTHENTICATED);
+        assert_string_equal(proved(&w, CSE_CRED_CERT, name).admin, ADMIN); /* who said so first */
+        world_close(&w);
+        world_open(&w, *state);
+    }
+    assert_int_equal(create(&w, &a, MEF_TY_CLIENT_REG, REGISTER_FOR(ADMIN)), ST_CREATED);
+    assert_int_equal(create(&w, &a, MEF_TY_KEY_REG, KEY_FOR(OTHER_ADMIN)), ST_NO_PRIVILEGE); /* not registered there */
+    assert_int_equal(create(&w, &a, MEF_TY_CLIENT_REG, REGISTER_FOR(OTHER_ADMIN)), ST_CREATED);
+    assert_string_equal(text_of(attrs(&w), "adfq"), OTHER_ADMIN);
+    assert_int_equal(create(&w, &a, MEF_TY_CLIENT_REG, REGISTER_FOR(OTHER_ADMIN)), ST_ALREADY_REGISTERED);
+    assert_int_equal(create(&w, &a, MEF_TY_KEY_REG, KEY_FOR(ADMIN)), ST_CREATED);
+    location(&w, ours);
+    assert_int_equal(create(&w, &a, MEF_TY_KEY_REG, KEY_FOR(OTHER_ADMIN)), ST_CREATED);
+    location(&w, theirs);
+    const struct cse_param fu = {"fu", "1"};
+    assert_int_equal(ask(&w, &a, CSE_RETRIEVE, "mef", -1, NULL, &fu, 1), ST_OK);
+    assert_int_equal(cJSON_GetArraySize(attrs(&w)), 4);
+    assert_int_equal(get(&w, &a, ours), ST_OK);
+    assert_int_equal(get(&w, &a, theirs), ST_OK);
+    assert_string_equal(text_of(attrs(&w), "adfq"), OTHER_ADMIN);
+    /* of a mistake the first one hears, but not where it was made */
+    assert_int_equal(get(&w, &(struct who){name, "C-z", 1}, theirs), ST_NOT_AUTHENTICATED);
+    cJSON *trail = audit_page(w.audit, ADMIN, 0, 1);
+    assert_string_equal(text_of(cJSON_GetArrayItem(trail, 0), "outcome"), "from-mismatch");
+    assert_string_equal(text_of(cJSON_GetArrayItem(trail, 0), "object"), "");
+    cJSON_Delete(trail);
+    /* what one takes back leaves the other's */
+    struct mef_result r = {0};
+    WITH_TXN(&w, mef_credential_delete(w.mef, t, ADMIN, "operator:x", first, &r));
+    assert_int_equal(r.st, ST_DELETED);
+    assert_int_equal(get(&w, &a, ours), ST_NOT_FOUND);
+    assert_int_equal(get(&w, &a, theirs), ST_OK);
+    assert_int_equal(ask(&w, &a, CSE_RETRIEVE, "mef", -1, NULL, &fu, 1), ST_OK);
+    assert_int_equal(cJSON_GetArraySize(attrs(&w)), 2);
+    /* one name, two ids: From says which */
+    assert_int_equal(certify(&w, ADMIN, "{'for':'C-y','kind':'certificate','san':'//sp.example.com/in-cse/C-a'}", first), ST_CREATED);
+    assert_int_equal(get(&w, &y, "mef"), ST_OK);
+    assert_string_equal(text_of(attrs(&w), "adfq"), ADMIN);
+    assert_int_equal(create(&w, &y, MEF_TY_CLIENT_REG, REGISTER_FOR(OTHER_ADMIN)), ST_NO_PRIVILEGE);
+    assert_int_equal(get(&w, &y, theirs), ST_NOT_FOUND);
+    assert_int_equal(get(&w, &a, theirs), ST_OK);
+    world_close(&w);
+}
+
+/* Without `san` a holder has the name that TS-0003 8.1.2 gives a certificate of its kind. */
+static void test_names_of_certificates(void **state)
+{
+    static const char *const rows[][2] = {{"C-a", "//sp.example.com/in-cse/C-a"}, {"/in-cse", "in-cse.sp.example.com"},
+                                          {"MAF.example.com", "maf.example.com"}, {"node:urn:gsma:imei:9", "urn:gsma:imei:9"}};
+    struct world w = {0};
+    char id[128], body[200];
+    world_open(&w, *state);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        snprintf(body, sizeof body, "{'for':'%s','kind':'certificate'}", rows[i][0]);
+        assert_int_equal(certify(&w, ADMIN, body, id), ST_CREATED);
+        cJSON *shown = mef_credential_get(w.mef, ADMIN, id);
+        assert_string_equal(text_of(shown, "san"), rows[i][1]);
+        cJSON_Delete(shown);
+        assert_int_equal(certify(&w, ADMIN, body, id), ST_EXISTS);
+    }
+    world_close(&w);
+}
+
 static void test_credential_refusals(void **state)
 {
     static const struct {
@@ -260,7 +353,13 @@ static void test_credential_refusals(void **state)
         {"{'for':'C1','kind':'certificate','san':'a b'}", "bad-value", "san", ST_BAD_REQUEST},
         {"{'for':'C1','kind':'certificate','kpm':'000102030405060708090a0b0c0d0e0f'}", "bad-value", "kpm", ST_BAD_REQUEST},
         {"{'for':'C1','kind':'psk','san':'gw.example.com'}", "bad-value", "san", ST_BAD_REQUEST},
+#if OPENSSL_VERSION_NUMBER >= 0x30200000L
+        {"{'for':'C1','kind':'rpk'}", "bad-value", "san", ST_BAD_REQUEST},
+        {"{'for':'C1','kind':'rpk','san':'ni:///sha-256;x'}", "bad-value", "san", ST_BAD_REQUEST},
+#else
         {"{'for':'C1','kind':'rpk'}", "not-implemented", "kind", ST_NOT_IMPLEMENTED},
+#endif
+        {"{'for':'C1','kind':'certificate','san':'ni:///sha-256;x'}", "bad-value", "san", ST_BAD_REQUEST},
         {"{'for':'C1','kind':'pgp'}", "bad-value", "kind", ST_BAD_REQUEST},
         {"{'for':'C1','kind':'psk','kpm':'00'}", "bad-value", "kpm", ST_BAD_REQUEST},
         {"{'for':'C1','kind':'psk','kpm':'zz0102030405060708090a0b0c0d0e0f'}", "bad-value", "kpm", ST_BAD_REQUEST},
@@ -319,7 +418,7 @@ static void test_registration(void **state)
     assert_int_equal(ask(&w, &p.a, CSE_UPDATE, path, -1, "{'sec:mecr':{'lbl':null}}", NULL, 0), ST_UPDATED);
     assert_int_equal(ask(&w, &p.a, CSE_UPDATE, path, -1, "{'sec:mecr':{}}", NULL, 0), ST_BAD_REQUEST);
     assert_int_equal(ask(&w, &p.b, CSE_UPDATE, path, -1, "{'sec:mecr':{'et':'20270201T000000'}}", NULL, 0), ST_NO_PRIVILEGE);
-    assert_int_equal(ask(&w, &p.a, CSE_CREATE, path, MEF_TY_CLIENT_CMD, "{'sec:mecc':{}}", NULL, 0), ST_NOT_IMPLEMENTED);
+    assert_int_equal(ask(&w, &p.a, CSE_CREATE, path, MEF_TY_CLIENT_CMD, "{'sec:mecc':{}}", NULL, 0), ST_NOT_ALLOWED);
     assert_int_equal(ask(&w, &p.a, CSE_CREATE, path, MEF_TY_KEY_REG, "{'sec:skr':{}}", NULL, 0), ST_INVALID_CHILD);
     world_close(&w);
     world_open(&w, *state); /* it is durable */
@@ -413,7 +512,7 @@ static void test_malformed(void **state)
     } rows[] = {
         {CSE_CREATE, "mef", -1, "{'sec:mecr':{'et':'" LATER "','adfq':'sp.example.com'}}", ST_BAD_REQUEST},
         {CSE_CREATE, "mef", MEF_TY_BASE, "{}", ST_NOT_ALLOWED},
-        {CSE_CREATE, "mef", MEF_TY_CLIENT_CMD, "{'sec:mecc':{}}", ST_NOT_IMPLEMENTED},
+        {CSE_CREATE, "mef", MEF_TY_CLIENT_CMD, "{'sec:mecc':{}}", ST_INVALID_CHILD},
         {CSE_CREATE, "mef", 3, "{'m2m:cnt':{}}", ST_INVALID_CHILD},
         {CSE_CREATE, "mef", 60009, "{'x':{}}", ST_NOT_IMPLEMENTED},
         {CSE_UPDATE, "mef", -1, "{'sec:MEFB':{'lbl':[]}}", ST_NOT_ALLOWED},
@@ -578,6 +677,107 @@ static void test_export(void **state)
     world_close(&w);
 }
 
+/* What a session exports ends with the credential that the session is made of; what a client brings does not. A record
+ * of an exported key without that end is one of before there was one. */
+static void test_exported_key_ends_with_its_credential(void **state)
+{
+    struct world w = {0};
+    struct people p;
+    struct mef_result r = {0};
+    char id[128], exported[128];
+    world_open(&w, *state);
+    meet(&w, &p);
+    cJSON *in = json("{'for':'C-a','kind':'psk','expiresAt':'2026-12-15T03:04:05Z'}");
+    WITH_TXN(&w, mef_credential_create(w.mef, t, ADMIN, "operator:test", in, &r));
+    cJSON_Delete(in);
+    snprintf(id, sizeof id, "%s", text_of(r.body, "id"));
+    cJSON_Delete(r.body);
+    p.a = (struct who){id, "C-a", 9};
+    enrol(&w, &p.a);
+    assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, SKR("24", "['C-b']", ",'kv':'" KEY16 "'")), ST_CREATED);
+    assert_true(strcmp(text_of(attrs(&w), "et"), "20261215T030405") > 0);
+    assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, SKR("24", "['C-b']", "")), ST_CREATED);
+    location(&w, exported);
+    for (int restarted = 0; restarted < 2; restarted++) {
+        assert_int_equal(get(&w, &p.a, exported), ST_OK);
+        assert_string_equal(text_of(attrs(&w), "et"), "20261215T030405");
+        assert_int_equal(ask(&w, &p.a, CSE_UPDATE, exported, -1, "{'sec:skr':{'et':'20261201T000000'}}", NULL, 0), ST_UPDATED);
+        assert_string_equal(text_of(attrs(&w), "et"), "20261201T000000");
+        assert_int_equal(ask(&w, &p.a, CSE_UPDATE, exported, -1, "{'sec:skr':{'et':'" LATER "'}}", NULL, 0), ST_UPDATED);
+        assert_string_equal(text_of(attrs(&w), "et"), "20261215T030405");
+        world_close(&w);
+        world_open(&w, *state);
+    }
+    world_close(&w);
+}
+
+/* A node asks in the name of an AE that the operator put on its list, and of no other; what it makes is the AE's. */
+static void test_node(void **state)
+{
+    static const struct {
+        const char *body, *field;
+    } wrong[] = {
+        {"{'for':'C-a','kind':'psk','actsFor':['C-b']}", "actsFor"},
+        {"{'for':'gateway:hall','kind':'psk','actsFor':['C-b']}", "actsFor"},
+        {"{'for':'00124b0001020304','kind':'psk','actsFor':['C-b']}", "actsFor"},
+        {"{'for':'node:1','kind':'psk','actsFor':[]}", "actsFor"},
+        {"{'for':'node:1','kind':'psk','actsFor':['maf.example.com']}", "actsFor"},
+        {"{'for':'node:1','kind':'psk','actsFor':['C-b','node:2']}", "actsFor"},
+        {"{'for':'node:1','kind':'psk','actsFor':'C-b'}", "actsFor"},
+        {"{'for':'node:1','kind':'psk','actsFor':[1]}", "actsFor"},
+    };
+    struct world w = {0};
+    struct people p;
+    struct mef_result r = {0};
+    char node[128], key[128];
+    world_open(&w, *state);
+    meet(&w, &p);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        cJSON *in = json(wrong[i].body);
+        r = (struct mef_result){0};
+        WITH_TXN(&w, mef_credential_create(w.mef, t, ADMIN, "operator:test", in, &r));
+        assert_int_equal(r.st, ST_BAD_REQUEST);
+        assert_string_equal(r.field, wrong[i].field);
+        cJSON_Delete(in);
+    }
+    cJSON *in = json("{'for':'node:1','kind':'psk','actsFor':['C-b','/in-cse/C-c','C-b','/in-cse']}");
+    r = (struct mef_result){0};
+    WITH_TXN(&w, mef_credential_create(w.mef, t, ADMIN, "operator:test", in, &r));
+    cJSON_Delete(in);
+    assert_int_equal(r.st, ST_CREATED);
+    assert_string_equal(text_of(r.body, "role"), "node");
+    assert_int_equal(cJSON_GetArraySize(member(r.body, "actsFor")), 3);
+    snprintf(node, sizeof node, "%s", text_of(r.body, "id"));
+    cJSON_Delete(r.body);
+    struct who b = {node, "C-b", 9}, c = {node, "//sp.example.com/in-cse/C-c", 9}, a = {node, "C-a", 9}, self = {node, "node:1", 9};
+    enrol(&w, &b);
+    assert_string_equal(text_of(attrs(&w), "srci"), "//sp.example.com/in-cse/C-b");
+    assert_int_equal(create(&w, &p.b, MEF_TY_CLIENT_REG, "{'sec:mecr':{'et':'" LATER "','adfq':'sp.example.com'}}"), ST_ALREADY_REGISTERED);
+    assert_int_equal(create(&w, &c, MEF_TY_KEY_REG, SKR("24", "['C-a']", ",'kv':'" KEY16 "'")), ST_NO_PRIVILEGE); /* not registered */
+    enrol(&w, &c);
+    assert_int_equal(create(&w, &b, MEF_TY_KEY_REG, SKR("24", "['C-c']", ",'kv':'" KEY16 "'")), ST_CREATED);
+    location(&w, key);
+    for (int restarted = 0; restarted < 2; restarted++) {
+        assert_int_equal(get(&w, &c, key), ST_OK);
+        assert_string_equal(text_of(attrs(&w), "kv"), KEY16);
+        assert_int_equal(get(&w, &b, key), ST_OK);
+        assert_null(member(attrs(&w), "kv"));
+        assert_int_equal(get(&w, &p.a, key), ST_NO_PRIVILEGE);
+        assert_int_equal(get(&w, &a, key), ST_NOT_AUTHENTICATED); /* a client, but not of this node */
+        assert_int_equal(get(&w, &self, "mef"), ST_OK);
+        assert_int_equal(get(&w, &self, key), ST_NO_PRIVILEGE); /* in its own name it is no target */
+        assert_int_equal(create(&w, &self, MEF_TY_CLIENT_REG, "{'sec:mecr':{'et':'" LATER "','adfq':'sp.example.com'}}"), ST_NO_PRIVILEGE);
+        assert_int_equal(mef_credential_role(w.mef, ADMIN, node), MEF_ROLE_NODE); /* no gateway */
+        world_close(&w);
+        world_open(&w, *state);
+    }
+    r = (struct mef_result){0};
+    WITH_TXN(&w, mef_credential_delete(w.mef, t, ADMIN, "operator:test", node, &r));
+    assert_int_equal(get(&w, &b, key), ST_ASSOCIATION_REQUIRED);
+    assert_int_equal(get(&w, &p.b, key), ST_OK);
+    world_close(&w);
+}
+
 /* One client cannot use up what all share, also not by registering anew; a restart counts the same. */
 static void test_share_of_one_client(void **state)
 {
@@ -638,9 +838,9 @@ static void test_published(void **state)
     assert_int_equal(r.st, ST_CREATED);
     cJSON_Delete(r.body);
     assert_int_equal(get(&w, &p.b, path), ST_OK);
-    assert_true(mef_keyreg_allows(w.mef, relkey, &(struct mef_principal){MEF_ROLE_CLIENT, "//sp.example.com/in-cse/C-b", "", ADMIN}));
-    assert_false(mef_keyreg_allows(w.mef, relkey, &(struct mef_principal){MEF_ROLE_CLIENT, "//sp.example.com/in-cse/C-b", "", OTHER_ADMIN}));
-    assert_false(mef_keyreg_allows(w.mef, relkey, &(struct mef_principal){MEF_ROLE_GATEWAY, "//sp.example.com/in-cse/C-b", "", ADMIN}));
+    assert_true(mef_keyreg_allows(w.mef, relkey, &(struct mef_principal){.role = MEF_ROLE_CLIENT, .id = "//sp.example.com/in-cse/C-b", .admin = ADMIN}));
+    assert_false(mef_keyreg_allows(w.mef, relkey, &(struct mef_principal){.role = MEF_ROLE_CLIENT, .id = "//sp.example.com/in-cse/C-b", .admin = OTHER_ADMIN}));
+    assert_false(mef_keyreg_allows(w.mef, relkey, &(struct mef_principal){.role = MEF_ROLE_GATEWAY, .id = "//sp.example.com/in-cse/C-b", .admin = ADMIN}));
     assert_int_equal(ask(&w, &p.a, CSE_DELETE, path, -1, NULL, NULL, 0), ST_NO_PRIVILEGE);
     assert_int_equal(ask(&w, &p.a, CSE_UPDATE, path, -1, "{'sec:skr':{'lbl':null}}", NULL, 0), ST_NO_PRIVILEGE);
     WITH_TXN(&w, mef_application_delete(w.mef, t, ADMIN, "operator:test", "lights", &r));
@@ -731,6 +931,59 @@ static void test_result_content(void **state)
     world_close(&w);
 }
 
+/* --- policy rules ------------------------------------------------------------------------------------------------- */
+
+static enum st put_rule(struct world *w, const char *admin, const char *name, const char *body)
+{
+    struct mef_result r = {0};
+    cJSON *in = json(body);
+    WITH_TXN(w, mef_policy_put(w->mef, t, admin, "operator:test", name, in, &r));
+    cJSON_Delete(in);
+    cJSON_Delete(r.body);
+    return r.st;
+}
+
+#define DEPOSIT "{'sec:skr':{'et':'" LATER "','adfq':'sp.example.com','suid':24,'tgis':['C-b'],'kv':'" KEY16 "'}}"
+
+/* A rule is kept, is the stakeholder's own, is asked in the order of the names, and can be taken back. */
+static void test_rules(void **state)
+{
+    struct world w = {0};
+    struct people p;
+    world_open(&w, *state);
+    meet(&w, &p);
+    enrol(&w, &p.a);
+    assert_int_equal(put_rule(&w, OTHER_ADMIN, "1", "{'effect':'deny','what':['deposit','register','retrieve','ticket']}"), ST_CREATED);
+    assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, DEPOSIT), ST_CREATED);
+    assert_int_equal(put_rule(&w, ADMIN, "b", "{'effect':'deny','what':['deposit'],'networks':['::1/128'],'gateways':['0011223344556677']}"), ST_CREATED);
+    assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, DEPOSIT), ST_CREATED);
+    assert_int_equal(put_rule(&w, ADMIN, "b", "{'effect':'deny','what':['deposit'],'networks':['::1/128'],'targets':['C-b','m.example.com']}"), ST_OK);
+    for (int restarted = 0; restarted < 2; restarted++) {
+        unsigned before = rows_of(w.store, STORE_AUDIT);
+        assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, DEPOSIT), ST_NO_PRIVILEGE);
+        assert_string_equal(w.host.code, "policy");
+        assert_int_equal(rows_of(w.store, STORE_AUDIT), before + 1);
+        world_close(&w);
+        world_open(&w, *state);
+    }
+    assert_int_equal(put_rule(&w, ADMIN, "a", "{'effect':'allow','what':['deposit'],'lifetime':60}"), ST_CREATED);
+    assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, DEPOSIT), ST_CREATED);
+    assert_string_equal(text_of(attrs(&w), "et"), "20261121T000100");
+    assert_int_equal(put_rule(&w, ADMIN, "c", "{'effect':'allow','what':['deposit']}"), ST_CREATED);
+    cJSON *list = mef_policy_list(w.mef, ADMIN, "a", 1);
+    assert_int_equal(cJSON_GetArraySize(list), 1);
+    assert_string_equal(text_of(cJSON_GetArrayItem(list, 0), "name"), "b");
+    cJSON_Delete(list);
+    assert_null(mef_policy_get(w.mef, OTHER_ADMIN, "a"));
+    struct mef_result r = {0};
+    WITH_TXN(&w, mef_policy_delete(w.mef, t, OTHER_ADMIN, "operator:test", "a", &r));
+    assert_int_equal(r.st, ST_NOT_FOUND);
+    WITH_TXN(&w, mef_policy_delete(w.mef, t, ADMIN, "operator:test", "a", &r));
+    assert_int_equal(r.st, ST_DELETED);
+    assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, DEPOSIT), ST_NO_PRIVILEGE);
+    world_close(&w);
+}
+
 /* --- the trail, and memory ---------------------------------------------------------------------------------------- */
 
 static bool in_trail(struct world *w, const char *admin, const char *action, const char *outcome)
@@ -797,6 +1050,20 @@ static void test_ids(void **state)
                  {"gateway:a b", ID_NONE}};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         assert_int_equal(mef_id(w.mef, kinds[i].id, out), kinds[i].kind);
+    static const struct {
+        const char *id, *domain;
+        bool cse;
+    } names[] = {{"//sp.example.com/cse1", "cse1.sp.example.com", true},
+                 {"//sp.example.com/cse1/C-7", "C-7.cse1.sp.example.com", false},
+                 {"//sp.example.com/S7", "S7.sp.example.com", false},
+                 {"//sp.example.com/Cse", "Cse.sp.example.com", true},
+                 {"maf.example.com", "maf.example.com", false},
+                 {"gateway:hall", NULL, false}};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        assert_int_equal(mef_id_domain(names[i].id, out), names[i].domain != NULL);
+        assert_true(names[i].domain == NULL || strcmp(out, names[i].domain) == 0);
+        assert_int_equal(mef_id_is_cse(names[i].id), names[i].cse);
+    }
     world_close(&w);
     struct fixture *f = *state; /* the default of sp-id */
     world_open_with(&w, f, "[mef]\nfqdn = mef.example.com\n");
@@ -854,14 +1121,232 @@ static void test_options(void **state)
     world_close(&w);
 }
 
+/* --- commands ----------------------------------------------------------------------------------------------------- */
+
+static const char *commands_of(const struct world *w, char uri[128])
+{
+    const cJSON *child = cJSON_GetArrayItem(member(attrs(w), "ch"), 0);
+    assert_int_equal(member(child, "typ")->valueint, MEF_TY_CLIENT_CMD);
+    snprintf(uri, 128, "%.120s", text_of(child, "val"));
+    return uri;
+}
+
+static enum st report(struct world *w, const struct who *who, const char *uri, const char *cmd, int status)
+{
+    char body[200];
+    snprintf(body, sizeof body, "{'sec:mecc':{'cmi':'%s','cmst':%d}}", cmd, status);
+    return ask(w, who, CSE_UPDATE, uri, -1, body, NULL, 0);
+}
+
+#define DEV_CFG "{'cmdClassID':2,'cmdArgs':{'devCfgCmdArgs':{'deviceConfigURI':'1:https://mef.example.com/%d'}}}"
+
+static enum st order(struct world *w, const char *uri, int n)
+{
+    char ri[33], text[128];
+    struct mef_result r = {0};
+    snprintf(ri, sizeof ri, "%.32s", uri + strlen("mef/"));
+    snprintf(text, sizeof text, DEV_CFG, n);
+    cJSON *in = json(text);
+    WITH_TXN(w, mef_command_create(w->mef, t, ADMIN, "operator:test", ri, in, &r));
+    cJSON_Delete(in);
+    cJSON_Delete(r.body);
+    return r.st;
+}
+
+static void assert_told(const struct world *w, const char *cmd, int status)
+{
+    assert_string_equal(text_of(attrs(w), "cmi"), cmd);
+    assert_int_equal(member(attrs(w), "cmst")->valueint, status);
+}
+
+/* What was told is on disk before it is told, whatever ends the process. */
+static void test_commands(void **state)
+{
+    struct world w = {0};
+    struct people p;
+    char uri[128];
+    world_open(&w, *state);
+    meet(&w, &p);
+    enrol(&w, &p.a);
+    commands_of(&w, uri);
+    for (int i = 1; i <= 3; i++)
+        assert_int_equal(order(&w, uri, i), ST_CREATED);
+    for (int restarted = 0; restarted < 3; restarted++) {
+        assert_int_equal(get(&w, &p.a, uri), ST_OK);
+        assert_told(&w, "1", restarted == 0 ? 10 : 11);
+        world_close(&w);
+        world_open(&w, *state);
+    }
+    assert_int_equal(report(&w, &p.a, uri, "1", 201), ST_UPDATED);
+    assert_told(&w, "2", 10);
+    world_close(&w);
+    world_open(&w, *state);
+    assert_int_equal(report(&w, &p.a, uri, "1", 201), ST_UPDATED);
+    assert_told(&w, "2", 11);
+    const char *uri_of_2 = "1:https://mef.example.com/2";
+    const cJSON *args = member(member(member(attrs(&w), "cmds"), "cmdArgs"), "devCfgCmdArgs");
+    assert_string_equal(text_of(args, "deviceConfigURI"), uri_of_2);
+    for (int i = 4; i < 19; i++)
+        assert_int_equal(order(&w, uri, i), i < 18 ? ST_CREATED : ST_TOO_MANY); /* 2 to 17 wait or are issued */
+    for (int i = 2; i <= 17; i++) {
+        char cmd[8], next[8];
+        snprintf(cmd, sizeof cmd, "%d", i);
+        snprintf(next, sizeof next, "%d", i + 1);
+        assert_int_equal(report(&w, &p.a, uri, cmd, 20), ST_UPDATED);
+        assert_told(&w, next, 10); /* the last: NO_MORE_COMMANDS */
+    }
+    world_close(&w);
+    world_open(&w, *state);
+    assert_int_equal(order(&w, uri, 19), ST_CREATED);
+    assert_int_equal(get(&w, &p.a, uri), ST_OK);
+    assert_told(&w, "19", 10);
+    *strrchr(uri, '/') = '\0';
+    assert_int_equal(ask(&w, &p.a, CSE_DELETE, uri, -1, NULL, NULL, 0), ST_DELETED);
+    assert_int_equal(rows_of(w.store, STORE_CLIENT_CMD), 0);
+    world_close(&w);
+}
+
+static void test_no_more_commands(void **state)
+{
+    struct world w = {0};
+    struct people p;
+    char uri[128];
+    world_open(&w, *state);
+    meet(&w, &p);
+    enrol(&w, &p.a);
+    commands_of(&w, uri);
+    assert_int_equal(rows_of(w.store, STORE_CLIENT_CMD), 0); /* until it is asked for */
+    for (int restarted = 0; restarted < 2; restarted++) {
+        for (int i = 0; i < 3; i++) {
+            assert_int_equal(get(&w, &p.a, uri), ST_OK);
+            assert_string_equal(text_of(attrs(&w), "cmi"), "1");
+            assert_int_equal(member(attrs(&w), "cmst")->valueint, 10);
+            const cJSON *args = member(member(member(attrs(&w), "cmds"), "cmdArgs"), "noMoreCmdArgs");
+            assert_string_equal(text_of(args, "retryDuration"), "PT3600S");
+        }
+        assert_int_equal(rows_of(w.store, STORE_CLIENT_CMD), 1);
+        world_close(&w);
+        world_open(&w, *state);
+    }
+    static const char *const others[] = {"0", "01", "1 ", "+1", "-1", "1x", "2", "99999999999999999999999999", "x"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        assert_int_equal(report(&w, &p.a, uri, others[i], 20), ST_UPDATED);
+        assert_string_equal(text_of(attrs(&w), "cmi"), "1");
+    }
+    assert_int_equal(report(&w, &p.a, uri, "1", 43), ST_BAD_REQUEST);
+    assert_int_equal(report(&w, &p.b, uri, "1", 20), ST_NO_PRIVILEGE);
+    assert_int_equal(report(&w, &p.x, uri, "1", 20), ST_NOT_FOUND);
+    assert_int_equal(report(&w, &p.a, uri, "1", 41), ST_UPDATED);
+    assert_string_equal(text_of(attrs(&w), "cmi"), "2");
+    pass(&w.host, (int64_t)400 * 86400000);
+    assert_int_equal(get(&w, &p.a, uri), ST_NOT_FOUND);
+    loop_drain(&w.host.f->loop);
+    assert_int_equal(rows_of(w.store, STORE_CLIENT_CMD), 0); /* swept with its registration */
+    world_close(&w);
+}
+
+/* A rule keeps back commands, not the registration that they belong to, and no step of theirs is taken meanwhile. */
+static void test_commands_by_rule(void **state)
+{
+    struct world w = {0};
+    struct people p;
+    char uri[128];
+    world_open(&w, *state);
+    meet(&w, &p);
+    enrol(&w, &p.a);
+    commands_of(&w, uri);
+    assert_int_equal(order(&w, uri, 1), ST_CREATED);
+    for (int round = 0; round < 2; round++) {
+        assert_int_equal(put_rule(&w, ADMIN, "a", "{'effect':'deny','what':['command']}"), round == 0 ? ST_CREATED : ST_OK);
+        assert_int_equal(get(&w, &p.a, uri), ST_NO_PRIVILEGE);
+        assert_string_equal(w.host.code, "policy");
+        assert_int_equal(report(&w, &p.a, uri, "1", 20), ST_NO_PRIVILEGE);
+        assert_string_equal(w.host.code, "policy");
+        assert_int_equal(report(&w, &p.b, uri, "1", 20), ST_NO_PRIVILEGE);
+        assert_string_equal(w.host.code, "not-owner");
+        assert_int_equal(put_rule(&w, ADMIN, "a", "{'effect':'allow','what':['command']}"), ST_OK);
+        assert_int_equal(get(&w, &p.a, uri), ST_OK);
+        assert_told(&w, "1", round == 0 ? 10 : 11);
+    }
+    world_close(&w);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+/* What a target fetches is derived from the exported key for it and its usage; its text is that of tests/vectors/onem2m.py. */
+static void test_fetch(void **state)
+{
+    static const struct {
+        const char *before;
+        int digits; /* of the key's id */
+        const char *after;
+        enum st st;
+    } rows[] = {
+        {"", 32, "@mef.example.com/24", ST_OK},
+        {"", 32, "@MEF.example.COM/24", ST_OK},
+        {"", 32, "@mef.example.com/25", ST_NO_PRIVILEGE},
+        {"", 32, "@mef.example.com/20", ST_BAD_REQUEST},
+        {"", 32, "@mef.example.com/26", ST_BAD_REQUEST},
+        {"", 32, "@mef.example.com/024", ST_BAD_REQUEST},
+        {"", 32, "@mef.example.com/240", ST_BAD_REQUEST},
+        {"", 32, "@mef.example.com/2", ST_BAD_REQUEST},
+        {"", 32, "@mef.example.com/", ST_BAD_REQUEST},
+        {"", 32, "@mef.example.com", ST_NOT_FOUND},
+        {"", 32, "@mef.example.com.au/24", ST_NOT_FOUND},
+        {"", 32, "@mef.example.co/24", ST_NOT_FOUND},
+        {"", 32, "@/24", ST_NOT_FOUND},
+        {"", 32, "/24", ST_NOT_FOUND},
+        {"", 32, "/24@mef.example.com", ST_NOT_FOUND},
+        {"", 32, "@mef.example.com/24/x", ST_NOT_FOUND},
+        {"", 31, "@mef.example.com/24", ST_NOT_FOUND},
+        {"0", 32, "@mef.example.com/24", ST_NOT_FOUND},
+        {"0", 31, "@mef.example.com/24", ST_NOT_FOUND},
+        {"", 0, "@mef.example.com/24", ST_NOT_FOUND},
+    };
+    struct world w = {0};
+    struct people p;
+    char id[128], path[256];
+    world_open_with(&w, *state, DEFAULT_CONF "fetch-credentials = yes\n");
+    meet(&w, &p);
+    enrol(&w, &p.a);
+    assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, SKR("24", "['C-b','C-x']", "")), ST_CREATED);
+    snprintf(id, sizeof id, "%s", text_of(attrs(&w), "ri"));
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        snprintf(path, sizeof path, "fetchCredentials/%s%.*s%s", rows[i].before, rows[i].digits, id, rows[i].after);
+        assert_int_equal(get(&w, &p.b, path), rows[i].st);
+        bool ok = rows[i].st == ST_OK;
+        assert_int_equal(cJSON_IsTrue(member(w.host.rsp.pc, "Status")), ok);
+        assert_int_equal(w.host.rsp.sensitive, ok);
+        assert_true((member(w.host.rsp.pc, "Credential") != NULL) == ok && (member(w.host.rsp.pc, "ErrorString") != NULL) == !ok);
+        if (ok) {
+            assert_string_equal(text_of(w.host.rsp.pc, "Credential"), "VpgZTZjmlHo+hhjCBZA9aw7nhkEwC24jmjrE0b9KRPE=");
+            assert_string_equal(text_of(w.host.rsp.pc, "EnroleeID"), "//sp.example.com/in-cse/C-a");
+        }
+    }
+    snprintf(path, sizeof path, "fetchCredentials/%s@mef.example.com/24", id);
+    assert_int_equal(get(&w, &p.a, path), ST_NO_PRIVILEGE); /* the enrolee itself */
+    assert_int_equal(get(&w, &p.x, path), ST_NOT_FOUND);    /* of another stakeholder, also as a target */
+    assert_int_equal(get(&w, &p.g, path), ST_NO_PRIVILEGE);
+    assert_int_equal(ask(&w, &p.b, CSE_DELETE, path, -1, NULL, NULL, 0), ST_NOT_ALLOWED);
+    const struct cse_param rcn = {"rcn", "1"};
+    assert_int_equal(ask(&w, &p.b, CSE_RETRIEVE, path, -1, NULL, &rcn, 1), ST_BAD_REQUEST);
+    assert_true(in_trail(&w, ADMIN, "key.fetched", "ok") && in_trail(&w, ADMIN, "key.fetch", "not-a-target"));
+    assert_int_equal(create(&w, &p.a, MEF_TY_KEY_REG, SKR("24", "['C-b']", ",'kv':'" KEY16 "'")), ST_CREATED);
+    snprintf(path, sizeof path, "fetchCredentials/%s@mef.example.com/24", text_of(attrs(&w), "ri"));
+    assert_int_equal(get(&w, &p.b, path), ST_NOT_FOUND); /* given by value: no Ke */
+    snprintf(path, sizeof path, "fetchCredentials/%s@mef.example.com/24", id);
+    assert_int_equal(put_rule(&w, ADMIN, "a", "{'effect':'deny','what':['retrieve']}"), ST_CREATED);
+    assert_int_equal(get(&w, &p.b, path), ST_NO_PRIVILEGE); /* a rule for retrieving is one for fetching */
+    assert_false(w.host.rsp.sensitive);
+    world_close(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_identity), T(test_strangers_do_not_fill_the_trail),  T(test_credentials), T(test_certificate_credentials), T(test_credential_refusals), T(test_registration), T(test_expiry), T(test_expired_unswept), T(test_durable_first),
-        T(test_malformed), T(test_key),         T(test_key_refusals),        T(test_export),       T(test_published), T(test_share_of_one_client),
+        T(test_identity), T(test_strangers_do_not_fill_the_trail),  T(test_credentials), T(test_certificate_credentials), T(test_a_client_of_two_stakeholders), T(test_rules), T(test_names_of_certificates), T(test_credential_refusals), T(test_registration), T(test_expiry), T(test_expired_unswept), T(test_durable_first),
+        T(test_malformed), T(test_key),         T(test_key_refusals),        T(test_export), T(test_exported_key_ends_with_its_credential), T(test_node), T(test_fetch), T(test_published), T(test_share_of_one_client),
         T(test_discovery), T(test_result_content), T(test_trail),            T(test_ids),          T(test_times),
-        T(test_options),
+        T(test_no_more_commands), T(test_commands), T(test_commands_by_rule), T(test_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* Every allocation fails once: the answer is a refusal or none the worse for it, nothing is leaked (the sanitizers watch),
  * and the same asked again succeeds. Each step is tried with its first allocation failing, then its second, and so on
  * until it gets by without one. */
+#include "config/names.h"
 #include "tests/unit/eg_fixture.h"
 #include "tests/unit/oom.h"
 
@@ -68,6 +69,27 @@ static void credential(struct world *w, struct store_txn *t, struct ask a, struc
     cJSON_Delete(in);
 }
 
+static void certificate(struct world *w, struct store_txn *t, struct ask a, struct mef_result *r)
+{
+    char text[128];
+    snprintf(text, sizeof text, "{\"for\":\"gateway:loft\",\"kind\":\"certificate\",\"san\":\"gw%lu.example.com\"}", a.n);
+    cJSON *in = cJSON_Parse(text);
+    oom_at(a.fail);
+    mef_credential_create(w->mef, t, ADMIN, "operator:test", in, r);
+    cJSON_Delete(in);
+}
+
+static void rule(struct world *w, struct store_txn *t, struct ask a, struct mef_result *r)
+{
+    cJSON *in = cJSON_Parse("{\"effect\":\"allow\",\"what\":[\"deposit\"],\"ids\":[\"C1\",\"//a.b/*\"],\"labels\":[\"x\"],"
+                            "\"networks\":[\"192.0.2.0/24\"],\"targets\":[\"" AE "\"]}");
+    char name[32];
+    snprintf(name, sizeof name, "rule%lu", a.n);
+    oom_at(a.fail);
+    mef_policy_put(w->mef, t, ADMIN, "operator:test", name, in, r);
+    cJSON_Delete(in);
+}
+
 static void revoke_device(struct world *w, struct store_txn *t, struct ask a, struct mef_result *r)
 {
     oom_at(a.fail);
@@ -84,6 +106,26 @@ static void code_delete(struct world *w, struct store_txn *t, struct ask a, stru
 {
     oom_at(a.fail);
     eg_code_delete(w->eg, t, ADMIN, "operator:test", device_of(a.n), r);
+}
+
+#define DEV_CFG                                                                                                        \
+    "{\"cmdClassID\":2,\"cmdArgs\":{\"devCfgCmdArgs\":{\"deviceConfigURI\":\"1:https://mef.example.org/\"}}}"
+static char registration[33];
+
+static void command_create(struct world *w, struct store_txn *t, struct ask a, struct mef_result *r)
+{
+    cJSON *in = cJSON_Parse(DEV_CFG);
+    oom_at(a.fail);
+    mef_command_create(w->mef, t, ADMIN, "operator:test", registration, in, r);
+    cJSON_Delete(in);
+}
+
+static void configuration(struct world *w, struct store_txn *t, struct ask a, struct mef_result *r)
+{
+    cJSON *in = cJSON_Parse("{\"fqdn\":\"mef.example.com\",\"adminFQDN\":\"sp.example.com\"}");
+    oom_at(a.fail);
+    mef_configuration_put(w->mef, t, ADMIN, "operator:test", registration, in, r);
+    cJSON_Delete(in);
 }
 
 static bool operator_asks(struct world *w, operator_step step, struct ask a, enum st *st)
@@ -108,7 +150,8 @@ static void an_operators_request(void **state)
     } steps[] = {{"code", code_put, NOTHING},          {"label", code_label, NOTHING},
                  {"gateway", gateway_put, NOTHING},    {"credential", credential, NOTHING},
                  {"replace", code_replace, ENROLLED},  {"revoke", revoke_device, ENROLLED},
-                 {"rearm", rearm, ENROLLED},           {"delete", code_delete, REGISTERED}};
+                 {"rearm", rearm, ENROLLED},           {"delete", code_delete, REGISTERED},
+                 {"certificate", certificate, NOTHING}, {"rule", rule, NOTHING}};
     unsigned long device = 0;
     for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
         bool struck = true;
@@ -228,6 +271,100 @@ static void an_aes_request(void **state)
     }
 }
 
+/* --- a MEF client and its commands --------------------------------------------------------------------------------- */
+
+static void primitive(struct world *w, struct call *c, enum cse_op op, const char *path, int ty, const char *body,
+                      unsigned long fail, bool *struck)
+{
+    cJSON *pc = body == NULL ? NULL : cJSON_Parse(body);
+    *c = (struct call){.req = {.mount = CSE_PRIMITIVE, .binding = CSE_COAP, .op = op, .path = path, .ty = ty, .from = AE,
+                               .pc = pc, .content_format = 50, .accept = CSE_NO_FORMAT,
+                               .peer = {S_AE, CSE_CRED_PSK, w->ae, "192.0.2.1:5684"}}};
+    oom_at(fail);
+    mef_handle(w->mef, &c->req);
+    *struck = oom_end();
+    end(w, c);
+    cJSON_Delete(pc);
+    if (!w->h.ended)
+        return;
+    c->st = ST_UNAVAILABLE; /* the answer did not leave any more */
+    reopen(w);
+}
+
+/* The cmdID of what the client is told in the end, asked as often as it takes. */
+static void told(struct world *w, enum cse_op op, const char *path, char cmd[24], unsigned long fail, bool *struck)
+{
+    struct call c;
+    char body[128];
+    snprintf(body, sizeof body, "{\"sec:mecc\":{\"cmi\":\"%s\",\"cmst\":20}}", cmd);
+    const char *content = op == CSE_UPDATE ? body : NULL;
+    primitive(w, &c, op, path, -1, content, fail, struck);
+    if (!good(c.st)) {
+        bool again;
+        cJSON_Delete(c.pc);
+        primitive(w, &c, op, path, -1, content, 0, &again);
+    }
+    if (!good(c.st))
+        fail_msg("%s: %d %s, after allocation %lu failed", path, (int)c.st, c.code, fail);
+    const cJSON *cmi = c.pc == NULL ? NULL : cJSON_GetObjectItemCaseSensitive(c.pc->child, "cmi");
+    assert_non_null(cmi);
+    snprintf(cmd, 24, "%s", cmi->valuestring);
+    cJSON_Delete(c.pc);
+}
+
+static void order(struct world *w, operator_step step)
+{
+    bool struck = true;
+    for (unsigned long fail = 1; struck; fail++) {
+        enum st st;
+        assert_in_range(fail, 1, MOST);
+        struck = operator_asks(w, step, (struct ask){0, fail}, &st);
+        if (!good(st))
+            operator_asks(w, step, (struct ask){0, 0}, &st);
+        if (!good(st))
+            fail_msg("%d, after allocation %lu failed", (int)st, fail);
+        char cmd[24] = "", path[64];
+        bool none;
+        snprintf(path, sizeof path, "mef/%s/cmd", registration);
+        if (step == command_create) {
+            told(w, CSE_RETRIEVE, path, cmd, 0, &none);
+            told(w, CSE_UPDATE, path, cmd, 0, &none);
+        }
+    }
+}
+
+static void a_clients_commands(void **state)
+{
+    struct world *w = *state;
+    struct call c;
+    char path[64];
+    bool struck;
+    enum st st;
+    primitive(w, &c, CSE_CREATE, "mef", MEF_TY_CLIENT_REG,
+              "{\"sec:mecr\":{\"et\":\"20990101T000000\",\"adfq\":\"" ADMIN "\"}}", 0, &struck);
+    assert_int_equal(c.st, ST_CREATED);
+    snprintf(registration, sizeof registration, "%s", cJSON_GetObjectItemCaseSensitive(c.pc->child, "ri")->valuestring);
+    cJSON_Delete(c.pc);
+    snprintf(path, sizeof path, "mef/%s/cmd", registration);
+    order(w, command_create);
+    order(w, configuration);
+    w->h.may_end = struck = true;
+    for (unsigned long fail = 1; struck; fail++) {
+        char cmd[24] = "";
+        bool update_struck;
+        assert_in_range(fail, 1, MOST);
+        operator_asks(w, command_create, (struct ask){0, 0}, &st);
+        assert_int_equal(st, ST_CREATED);
+        told(w, CSE_RETRIEVE, path, cmd, fail, &struck);
+        told(w, CSE_UPDATE, path, cmd, fail, &update_struck);
+        struck = struck || update_struck;
+        cJSON *list = mef_command_list(w->mef, ADMIN, registration), *row;
+        cJSON_ArrayForEach(row, list)
+            assert_string_equal(cJSON_GetObjectItemCaseSensitive(row, "state")->valuestring, "done");
+        cJSON_Delete(list);
+    }
+}
+
 /* --- start ------------------------------------------------------------------------------------------------------- */
 
 /* A process that finds too little memory says so and ends; the next one finds everything as it was. */
@@ -282,6 +419,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_gateways_request, world_new, world_free),
         cmocka_unit_test_setup_teardown(the_proving_frame, world_new, world_free),
         cmocka_unit_test_setup_teardown(an_aes_request, world_new, world_free),
+        cmocka_unit_test_setup_teardown(a_clients_commands, world_new, world_free),
         cmocka_unit_test_setup_teardown(opening, world_new, world_free),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -355,6 +355,23 @@ static void versions_and_strangers(void **state)
     s = must_open(f);
     assert_int_equal(all(s, STORE_META).n, 1);
     store_close(s);
+    static const char *const older[] = {
+        "DROP TABLE client_cmd; DROP TABLE client_cfg; PRAGMA user_version=3",                    /* before commands */
+        "DROP TABLE policy; DROP TABLE client_cmd; DROP TABLE client_cfg; PRAGMA user_version=2", /* and before rules */
+    };
+    for (size_t i = 0; i < sizeof older / sizeof *older; i++) {
+        run_sql(f, older[i]);
+        s = must_open(f);
+        assert_int_equal(all(s, STORE_META).n, 1);
+        assert_int_equal(all(s, STORE_CLIENT_CMD).n, 0);
+        put_num(s, STORE_POLICY, 1, 1, NULL, NULL);
+        put_num(s, STORE_CLIENT_CMD, 1, 1, NULL, NULL);
+        store_close(s);
+        s = must_open(f);
+        assert_int_equal(all(s, STORE_POLICY).n, 1);
+        assert_int_equal(all(s, STORE_CLIENT_CMD).n, 1);
+        store_close(s);
+    }
     unlink(f->path);
 
     run_sql(f, "CREATE TABLE theirs(x)");

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Every vector of zigbee.json through `mefctl zigbee`: frames byte for byte and back, refusals by name, install codes,
-labels. The primitives and the counter rules have no verb: the unit test `test_zigbee` runs those, and is run here.
+labels. The primitives and the counter rules have no verb: the unit test `test_zigbee` runs those, and is run here. So does
+`test_vault_derive` with onem2m.json, which is computed again here.
 
 usage: run.py BUILD-DIR        exit status 0 only if nothing differs
 """
@@ -9,6 +10,8 @@ import os
 import pathlib
 import subprocess
 import sys
+
+import onem2m
 
 HERE = pathlib.Path(__file__).resolve().parent
 VECTORS = json.loads((HERE / "zigbee.json").read_text())
@@ -137,16 +140,22 @@ def dialogue(count, build):
 
 
 def unit(count, build):
-    run = subprocess.run([build / "tests/unit/test_zigbee"], capture_output=True, text=True,
-                         env={**os.environ, "ZIGBEE_VECTORS": str(HERE / "zigbee.json")})
-    count.check("test_zigbee (primitives, counter rules)\n" + (run.stderr if run.returncode else ""), run.returncode, 0)
+    for program, name, file in (("test_zigbee", "ZIGBEE_VECTORS", "zigbee.json"),
+                                ("test_vault_derive", "ONEM2M_VECTORS", "onem2m.json")):
+        run = subprocess.run([build / "tests/unit" / program], capture_output=True, text=True,
+                             env={**os.environ, name: str(HERE / file)})
+        count.check(f"{program} with {file}\n" + (run.stderr if run.returncode else ""), run.returncode, 0)
+
+
+def derivations(count, build):
+    onem2m.check(count)
 
 
 def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     count, build = Count(), pathlib.Path(sys.argv[1]).resolve()
-    for part in (frames, frames_invalid, install_codes, labels, bad_lines, dialogue, unit):
+    for part in (frames, frames_invalid, install_codes, labels, bad_lines, dialogue, unit, derivations):
         part(count, build)
     print(f"{count.passed} passed, {count.failed} failed")
     sys.exit(1 if count.failed or not count.passed else 0)

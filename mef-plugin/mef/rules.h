@@ -1,0 +1,22 @@
+/* The stakeholders' policy rules: kept, shown to their operators, and asked on the way of a request. */
+#pragma once
+#include "mef-plugin/mef/call.h"
+#include "mef-plugin/mef/policy.h"
+
+MUST_USE bool rules_load(struct mef *m);
+void rules_free(struct mef *m);
+
+/* --- rules_json.c --- */
+#define RULE_MAX_LIFETIME UINT64_C(3153600000) /* seconds, 100 years */
+/* NULL: refused, and r says why. To be freed by rule_free(). */
+MUST_USE struct policy_rule *rule_read(struct mef *m, const char *name, const cJSON *in, struct mef_result *r);
+cJSON *rule_json(const struct policy_rule *r);
+void rule_free(struct policy_rule *r);
+bool rule_address(const char *host, uint8_t out[16]); /* as in policy_network; false: it is none */
+
+/* What the rules of the client's stakeholder say; false: no, and the failure is set and on record under `action`.
+ * labels: of the registration that is being made; NULL: of the one that there is. */
+MUST_USE bool call_policy(struct call *c, enum policy_what what, const struct strings *labels, eui64_t gateway,
+                          const char *action, struct policy_verdict *v);
+/* The longest life, ms, that verdict and configuration allow. */
+int64_t policy_longest(const struct policy_verdict *v, int64_t max_ms);

@@ -1,0 +1,225 @@
+"""A stakeholder's rules, asked at each request, over both bindings."""
+import secrets
+import time
+import unittest
+
+import common
+from coapclient import CONTENT_FORMAT, JSON, POST, CoapClient, uint
+from mmef import TY_KEY_REG
+from stack import ADMIN, AE_ID
+from test_commands import DEV_CFG
+from test_procedures import KV, SECOND, Clients, soon
+
+NAMES = ("register", "deposit", "retrieve", "command", "ticket")
+NEXT_HOUR = 3600
+
+
+class Rules(Clients):
+    """Rules are about the ids of the test that makes them, so that tests do not meet."""
+
+    def rule(self, effect: str, *what: str, name: str | None = None, admin: str = ADMIN, status: int = 201, **more):
+        """A rule, until the test ends."""
+        path, header = f"/v1/policies/{name or secrets.token_hex(8)}", self.second if admin == SECOND else None
+        code, answer = self.stack.rest("PUT", path, {"effect": effect, "what": what, **more}, header)
+        self.assertEqual(code, status, answer)
+        self.addCleanup(self.stack.rest, "DELETE", path, None, header)
+        return path
+
+    def no(self, answer, field: str | None = None):
+        self.said(answer, 4103)
+        self.assertIn(b"rule of the administrating stakeholder", answer.body)
+
+
+class Policies(Rules):
+    def test_no_rule_no_change(self):
+        c = self.client()
+        self.rule("deny", *NAMES, ids=["//example.org/in-cse/Cnobody"])
+        self.rule("deny", *NAMES, admin=SECOND)
+        made = self.said(c.register(), 2001)
+        key = self.said(c.deposit([c.id], kv=KV), 2001)
+        self.said(c.ask("GET", key.location), 2000)
+        self.assertGreater(made.pc["et"], soon(300 * 86400))
+
+    def test_register(self):
+        c = self.client()
+        path = self.rule("deny", "register", ids=[c.id])
+        self.no(c.register())
+        self.stack.must("DELETE", path)
+        made = self.said(c.register(), 2001)
+        self.rule("deny", "register", ids=[c.id])
+        self.no(c.update(made, "sec:mecr", lbl=["x"]))
+        self.said(c.ask("GET", made.location), 2000)
+        self.said(c.deposit([c.id], kv=KV), 2001)
+        self.said(c.ask("DELETE", made.location), 2002)  # to leave is always allowed
+
+    def test_lifetimes(self):
+        c = self.client()
+        self.rule("allow", "register", "deposit", ids=[c.id], lifetime=NEXT_HOUR)
+        made, key = self.said(c.register(), 2001), self.said(c.deposit([c.id], kv=KV), 2001)
+        for answer, root in ((made, "sec:mecr"), (key, "sec:skr")):
+            updated = self.said(c.update(answer, root, et="20991231T235959"), 2004)
+            for et in (answer.pc["et"], updated.pc["et"]):
+                self.assertLess(soon(NEXT_HOUR - 60), et)
+                self.assertLessEqual(et, soon(NEXT_HOUR + 1))
+            self.assertEqual(self.said(c.update(answer, root, et=soon(60)), 2004).pc["et"][:12], soon(60)[:12])
+
+    def test_order_and_beginnings(self):
+        c, lot = self.client(), secrets.token_hex(6)
+        ours = self.client(f"//example.org/{lot}/Cours")
+        self.rule("deny", "register", name="20" + lot, ids=[f"//example.org/{lot}/*", c.id])
+        self.rule("allow", "register", name="10" + lot, ids=[ours.id])
+        self.no(self.client(f"//example.org/{lot}/Cother").register())
+        self.no(c.register())
+        self.said(ours.register(), 2001)
+        self.rule("deny", "register", name="05" + lot, ids=[ours.id])
+        self.no(ours.register())
+
+    def test_labels(self):
+        c, label = self.client(), "guest:" + secrets.token_hex(6)
+        self.rule("deny", "deposit", labels=[label])
+        self.rule("allow", "register", labels=[label], lifetime=NEXT_HOUR)
+        made = self.said(c.register(lbl=["x", label]), 2001)
+        self.assertLess(made.pc["et"], soon(NEXT_HOUR + 2))
+        self.no(c.deposit([c.id], kv=KV))
+        self.said(c.update(made, "sec:mecr", lbl=["x"]), 2004)
+        self.said(c.deposit([c.id], kv=KV), 2001)
+
+    def test_targets(self):
+        c, friend, other = self.client(registered=True), self.client(), self.client()
+        key = self.said(c.deposit([friend.id, other.id], kv=KV), 2001)
+        self.rule("allow", "deposit", ids=[c.id], targets=[friend.id])
+        self.no(c.deposit([other.id], kv=KV))
+        self.no(c.deposit([friend.id, other.id], kv=KV))
+        made = self.said(c.deposit([friend.id], kv=KV), 2001)
+        self.no(c.update(made, "sec:skr", tgis=[friend.id, other.id]))
+        self.said(other.ask("GET", made.location), 4103)
+        self.said(friend.ask("GET", made.location), 2000)
+        self.said(other.ask("GET", key.location), 2000)  # what was given before stays
+        self.said(c.update(key, "sec:skr", tgis=[friend.id]), 2004)
+        self.said(other.ask("GET", key.location), 4103)
+
+    def test_targets_of_the_stakeholder(self):
+        """Who names none leaves it to the rule; without one a key is for nobody, and refused."""
+        c, friend, maf = self.client(registered=True), self.client(), "maf.example.com"
+        bare = lambda suid=24: self.ask_without_targets(c, suid)
+        self.said(bare(), 4000)
+        name = c.id[-12:]
+        self.rule("allow", "deposit", name=name, ids=[c.id], targets=[friend.id, maf])
+        made = self.said(bare(), 2001)
+        self.assertEqual(made.pc["tgis"], [friend.id])
+        self.said(friend.ask("GET", made.location), 2000)
+        self.assertEqual(self.said(bare(22), 2001).pc["tgis"], [friend.id])
+        self.assertEqual(self.said(bare(21), 2001).pc["tgis"], [maf])
+        self.said(c.deposit([], kv=KV), 4000)  # none is not the same as not said
+        self.rule("allow", "deposit", name=name, status=200, ids=[c.id], targets=[friend.id, c.id])
+        self.assertEqual(self.said(bare(), 2001).pc["tgis"], [friend.id, c.id])
+        self.said(bare(22), 4000)  # takes one
+        self.said(bare(21), 4000)
+
+    @staticmethod
+    def ask_without_targets(c, suid: int):
+        return c.ask("POST", ty=TY_KEY_REG, content={"sec:skr": {"et": "20991231T235959", "adfq": c.admin, "suid": suid, "kv": KV}})
+
+    def test_commands(self):
+        """Neither told nor reported on while the rule holds; what waited or was issued is told afterwards."""
+        c = self.client()
+        uri = self.said(c.register(), 2001).pc["ch"][0]["val"]
+        orders = f"/v1/registrations/{uri.split('/')[1]}/commands"
+        ids = [self.stack.must("POST", orders, DEV_CFG)["id"] for _ in range(2)]
+        report = lambda cmd: c.ask("PUT", uri, content={"sec:mecc": {"cmi": cmd, "cmst": 20}})
+        told = lambda answer, rsc: (lambda pc: (pc["cmi"], pc["cmst"]))(self.said(answer, rsc).pc)
+        states = lambda: [o["state"] for o in self.stack.must("GET", orders)]
+        rule = self.rule("deny", "command", ids=[c.id])
+        refused = c.ask("GET", uri)
+        self.no(refused)
+        self.assertNotIn(b"devCfgCmdArgs", refused.body)
+        self.assertEqual(states(), ["waiting", "waiting"])
+        self.stack.must("DELETE", rule)
+        self.assertEqual(told(c.ask("GET", uri), 2000), (ids[0], 10))
+        rule = self.rule("deny", "command", ids=[c.id])
+        self.no(report(ids[0]))
+        self.no(c.ask("GET", uri))
+        self.assertEqual(states(), ["issued", "waiting"])
+        trail = lambda: {(e["action"], e["outcome"]) for e in self.stack.must("GET", "/v1/audit?limit=100") if e["actor"] == c.id}
+        end = time.monotonic() + 5  # those of one second are noted together, at its end
+        while ("command.issue", "policy") not in trail() and time.monotonic() < end:
+            time.sleep(0.1)
+        self.assertIn(("command.issue", "policy"), trail())
+        self.said(c.ask("GET", uri.removesuffix("/cmd")), 2000)
+        self.stack.must("DELETE", rule)
+        self.assertEqual(told(report(ids[0]), 2004), (ids[1], 10))
+
+    def test_networks(self):
+        c = self.client(registered=True)
+        key = self.said(c.deposit([c.id], kv=KV), 2001)
+        self.rule("deny", "retrieve", name="1" + c.id[-12:], ids=[c.id], networks=["192.0.2.0/24", "2001:db8::/32", "127.0.1.0/24"])
+        self.said(c.ask("GET", key.location), 2000)
+        self.rule("deny", "retrieve", name="0" + c.id[-12:], ids=[c.id], networks=["127.0.0.0/24"])
+        refused = c.ask("GET", key.location)
+        self.no(refused)
+        self.assertNotIn(KV.encode(), refused.body)
+        self.rule("allow", "retrieve", name="0" + c.id[-12:], status=200, ids=[c.id], networks=["127.0.0.1/32"])
+        self.said(c.ask("GET", key.location), 2000)
+
+    def test_times(self):
+        c = self.client(registered=True)
+        clock = lambda hours: time.strftime("%H:%M", time.gmtime(time.time() + hours * 3600))
+        day = time.strftime("%a", time.gmtime(time.time() - 2 * 3600)).lower()  # on which the window began
+        name = c.id[-12:]
+        self.rule("deny", "deposit", name=name, ids=[c.id], **{"from": clock(-2), "to": clock(2)}, days=[day])
+        self.no(c.deposit([c.id], kv=KV))
+        days = [d for d in ("mon", "tue", "wed", "thu", "fri", "sat", "sun") if d != day]
+        for more in ({"from": clock(2), "to": clock(-2)}, {"from": clock(-2), "to": clock(2), "days": days}):
+            self.rule("deny", "deposit", name=name, status=200, ids=[c.id], **more)
+            self.said(c.deposit([c.id], kv=KV), 2001)
+
+    def test_they_outlive_a_restart(self):
+        c = self.client()
+        path = self.rule("deny", "register", ids=[c.id], networks=["127.0.0.0/8"], gateways=["00124b0000000001"], targets=["Cx"])
+        self.rule("deny", "register", ids=[c.id], networks=["127.0.0.0/8"])
+        shown = self.stack.must("GET", path)
+        self.stack.restart_mefd()
+        c.reconnect()
+        self.assertEqual(self.stack.must("GET", path), shown)
+        self.no(c.register())
+
+
+class CoapsByPsk(Policies, common.StackTest):
+    way = ("coaps", "psk")
+
+
+class HttpsByCertificate(Policies, common.StackTest):
+    way = ("https", "certificate")
+
+
+class OfDevices(Rules, common.DevicesTest):
+    """What is of a gateway: the key that the EG published, and its counters."""
+    way = ("coaps", "psk")
+
+    @classmethod
+    def prepare(cls):
+        super().prepare()
+        cls.stack.start_gateway()
+
+    def test_gateways(self):
+        s = self.stack
+        eui, key, _ = self.enrol()
+        ae = CoapClient(s.coaps, s.ae["kpmId"], s.ae["kpm"])
+        self.addCleanup(ae.close)
+        ticket = lambda: ae.request(POST, f"mef/eg/devices/{eui}/ticket", [(CONTENT_FORMAT, uint(JSON))], b'{"count":1}')
+        elsewhere = "00124b" + secrets.token_hex(5)
+        self.rule("deny", "ticket", "retrieve", name="1", ids=[AE_ID], gateways=[elsewhere])
+        self.assertEqual(ticket().dotted, "2.05")
+        self.assertEqual(s.mefkey("get", eui, "--stdout")[1], key)
+        self.rule("deny", "ticket", "retrieve", name="2", ids=[AE_ID], gateways=[elsewhere, s.gateway_eui])
+        self.assertEqual(ticket().dotted, "4.03")
+        status, out, err = s.mefkey("get", eui, "--stdout")
+        self.assertEqual((status, out), (5, ""))
+        self.assertIn("4103", err)
+        c = self.client(AE_ID, registered=True)  # its own keys are of no gateway
+        made = self.said(c.deposit([AE_ID], kv=KV, lbl=["gw:" + s.gateway_eui]), 2001)
+        self.said(c.ask("GET", made.location), 2000)
+
+
+if __name__ == "__main__":
+    unittest.main()
