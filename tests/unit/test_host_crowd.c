@@ -1,10 +1,10 @@
 /* Many CoAP peers of one mefd at once, and what reaches every worker. */
+#include "tests/unit/clock.h"
 #include "tests/unit/host_caller.h"
 
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 #define VISITORS 48
@@ -142,13 +142,6 @@ static unsigned long metric(const char *page, const char *name)
     snprintf(line, sizeof line, "\n%s ", name);
     const char *p = strstr(page, line);
     return p == NULL ? 0 : strtoul(p + strlen(line), NULL, 10);
-}
-
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
 static void coap_crowd(void **state)
