@@ -35,12 +35,12 @@ struct story {
 
 _Noreturn void broken(const char *what); /* something that must hold does not */
 
-/* --- fuzz_plugin_steps.c -------------------------------------------------------------------------------------------- */
+/* --- fuzz_plugin_steps.c ------------------------------------------------------------------------------------------ */
 
 void step(struct story *s);          /* what the next byte says, how the ones behind it say */
 void open_sessions(struct story *s); /* everybody's, anew */
 
-/* --- fuzz_plugin_checks.c ------------------------------------------------------------------------------------------- */
+/* --- fuzz_plugin_checks.c ----------------------------------------------------------------------------------------- */
 
 void secret(struct story *s, const uint8_t key[ZB_KEY]); /* one more that no message may hold */
 /* What the plugin says, to be looked at; `user`: the story. */

@@ -13,8 +13,8 @@ import tempfile
 import time
 import unittest
 
-from zbgwd_case import (CHANNEL, GATEWAY, HERE, NETWORK_KEY, PAN, ZBGWD, Peer, ZbgwdCase, approve, egp, eui_bytes, first_key, refuse,
-                        seal_nwk, sealed_frame)
+from zbgwd_case import (CHANNEL, GATEWAY, HERE, NETWORK_KEY, PAN, ZBGWD, Peer, ZbgwdCase, approve, egp, eui_bytes,
+                        first_key, refuse, seal_nwk, sealed_frame)
 
 JOINING, ENROLLED, REVOKED = 1, 3, 5  # DeviceState
 

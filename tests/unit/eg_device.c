@@ -250,7 +250,7 @@ struct first_key enrol(struct world *w, eui64_t device, uint64_t transaction)
     return enrol_with(w, device, transaction, tclk);
 }
 
-/* --- what a device says to its coordinator --------------------------------------------------------------------------- */
+/* --- what a device says to its coordinator ------------------------------------------------------------------------ */
 
 struct frame_bytes zdp(struct world *w, const struct first_key *k, uint32_t counter, uint16_t dst, uint8_t fcf,
                        uint16_t cluster, struct span payload)
@@ -313,7 +313,7 @@ enum egp_reason rejoin(struct world *w, eui64_t gateway, eui64_t device, uint64_
     return reason_of(c);
 }
 
-/* --- tickets ---------------------------------------------------------------------------------------------------------- */
+/* --- tickets ------------------------------------------------------------------------------------------------------ */
 
 void post(struct world *w, const char *path, const char *identity, struct span body, struct call *c)
 {

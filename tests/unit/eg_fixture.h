@@ -175,7 +175,7 @@ bool verify_key(struct world *w, const struct first_key *k, eui64_t device, uint
 struct first_key enrol_with(struct world *w, eui64_t device, uint64_t transaction, uint8_t tclk[ZB_KEY]);
 struct first_key enrol(struct world *w, eui64_t device, uint64_t transaction);
 
-/* --- what a device says to its coordinator --------------------------------------------------------------------------- */
+/* --- what a device says to its coordinator ------------------------------------------------------------------------ */
 
 struct frame_bytes zdp(struct world *w, const struct first_key *k, uint32_t counter, uint16_t dst, uint8_t fcf,
                        uint16_t cluster, struct span payload);
@@ -186,7 +186,7 @@ void nwk_command(struct world *w, const struct first_key *k, uint32_t counter, s
 struct egp_message rejoin_message(eui64_t gateway, eui64_t device, uint64_t transaction, struct frame_bytes *f);
 enum egp_reason rejoin(struct world *w, eui64_t gateway, eui64_t device, uint64_t transaction, struct call *c);
 
-/* --- tickets ---------------------------------------------------------------------------------------------------------- */
+/* --- tickets ------------------------------------------------------------------------------------------------------ */
 
 #define TICKET "mef/eg/devices/00158d0003123456/ticket"
 

@@ -1,5 +1,5 @@
-/* Routers and the devices behind them, played with zigbee.h. Security is hop by hop, so what a router passes on is sealed as its
- * own. */
+/* Routers and the devices behind them, played with zigbee.h. Security is hop by hop, so what a router passes on is sealed
+ * as its own. */
 #pragma once
 #include "tests/unit/eg_fixture.h"
 

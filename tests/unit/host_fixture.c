@@ -45,10 +45,14 @@ void write_conf(const struct world *w, const char *greeting, const char *more)
 {
     FILE *f = fopen(w->conf, "w");
     fprintf(f,
-            "[daemon]\nplugin = %s\ndrain-seconds = %u\n[tiny]\ngreeting = %s\n[coap]\nworkers = %u\nlisten = 127.0.0.1:%u, [::1]:%u\n"
-            "certificate = server.pem\nprivate-key = server.key\ntrust-anchors = %s\n[https]\nlisten = 127.0.0.1:%u, [::1]:%u\ncertificate = server.pem\nprivate-key = server.key\nidle-seconds = 3\n"
-            "handshake-seconds = 1\nmax-connections = 20\n[status]\nlisten = 127.0.0.1:%u\n%s",
-            getenv("TINY_PLUGIN"), w->drain, greeting, workers(), w->coaps, w->coaps, w->anchor, w->https, w->https, w->status, more);
+            "[daemon]\nplugin = %s\ndrain-seconds = %u\n[tiny]\ngreeting = %s\n"
+            "[coap]\nworkers = %u\nlisten = 127.0.0.1:%u, [::1]:%u\ncertificate = server.pem\nprivate-key = server.key\n"
+            "trust-anchors = %s\n"
+            "[https]\nlisten = 127.0.0.1:%u, [::1]:%u\ncertificate = server.pem\nprivate-key = server.key\n"
+            "idle-seconds = 3\nhandshake-seconds = 1\nmax-connections = 20\n"
+            "[status]\nlisten = 127.0.0.1:%u\n%s",
+            getenv("TINY_PLUGIN"), w->drain, greeting, workers(), w->coaps, w->coaps, w->anchor, w->https, w->https,
+            w->status, more);
     fclose(f);
 }
 

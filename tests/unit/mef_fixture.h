@@ -1,4 +1,4 @@
-/* Mmef's clients and operators in the plugin of plugin_fixture.h: who they are, what they ask, what they are answered. */
+/* Mmef's clients and operators in the rooms of plugin_fixture.h: who they are, what they ask, what they hear. */
 #pragma once
 #include "tests/unit/plugin_fixture.h"
 
@@ -8,9 +8,10 @@
 
 #define KEY16 "AAECAwQFBgcICQoLDA0ODw=="
 #define LATER "20270101T000000"
-#define SKR(suid, tgis, more) "{'sec:skr':{'et':'" LATER "','adfq':'sp.example.com','suid':" suid ",'tgis':" tgis more "}}"
+#define SKR(suid, tgis, more)                                                                                          \
+    "{'sec:skr':{'et':'" LATER "','adfq':'sp.example.com','suid':" suid ",'tgis':" tgis more "}}"
 
-/* --- the operator --------------------------------------------------------------------------------------------------- */
+/* --- the operator ------------------------------------------------------------------------------------------------- */
 
 /* A credential for id; its KpmID is left in kpm_id. */
 void give_credential(struct world *w, const char *admin, const char *id, char kpm_id[128]);
@@ -19,7 +20,7 @@ enum st certify(struct world *w, const char *admin, const char *body, char id[12
 enum st put_rule(struct world *w, const char *admin, const char *name, const char *body);
 bool in_trail(struct world *w, const char *admin, const char *action, const char *outcome);
 
-/* --- clients -------------------------------------------------------------------------------------------------------- */
+/* --- clients ------------------------------------------------------------------------------------------------------ */
 
 struct who {
     const char *kpm_id, *from;

@@ -1,4 +1,4 @@
-/* zigbee/label.h: labels of every format, those of tests/vectors/zigbee.json among them, and what reading one leaves. */
+/* zigbee/: labels of every format, those of tests/vectors/zigbee.json among them, and what reading one leaves. */
 #include "mef-plugin/zigbee/zigbee.h"
 #include "tests/unit/vectors_fixture.h"
 
