@@ -175,6 +175,13 @@ def codes(w):
 def objects(w):
     def row(name, path, body, expect, method="PUT"):
         return Row(name, "https", ask(w, method, f"/v1/{path}", body), expect)
+    yield from gateways(row, w)
+    yield from applications(row)
+    yield from policies(row)
+    yield from credentials(row)
+
+
+def gateways(row, w):
     gw, identity = f"gateways/{EUI}", w.credentials["gw"]["kpmId"]
     yield row("gateway: no identity", gw, {}, "400 missing identity")
     for value in (1, "", None, [], "x" * 1000):
@@ -192,6 +199,8 @@ def objects(w):
     yield row("gateway: EUI-64 of zero", "gateways/" + "0" * 16, {"identity": identity}, "400 bad-value eui64")
     yield row("gateway: delete of none", gw, None, "404 not-found", "DELETE")
 
+
+def applications(row):
     for name, body, expect in (("no members", {}, "missing members"),
                                ("members text", {"members": "C1"}, "bad-value members"),
                                ("member number", {"members": [1]}, "bad-value members"),
@@ -209,7 +218,8 @@ def objects(w):
         yield row(f"application of name {name[:8]}", f"applications/{name}", {"members": []}, "400 bad-value name")
     yield row("application: delete of none", "applications/none", None, "404 not-found", "DELETE")
 
-    yield from policies(row)
+
+def credentials(row):
     for name, body, expect in (("empty", {}, "400 missing for"), ("no kind", {"for": "C1"}, "400 missing kind"),
                                ("kind unknown", {"for": "C1", "kind": "x"}, "400 bad-value kind"),
                                ("certificate of a gateway without a name", {"for": "gateway:1", "kind": "certificate"},
