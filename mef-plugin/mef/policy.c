@@ -70,7 +70,10 @@ struct policy_verdict policy_decide(const struct policy_rule *first, const struc
 {
     for (const struct policy_rule *r = first; r != NULL; r = r->next)
         if (rule_fits(r, f))
-            return (struct policy_verdict){
-                .allow = !r->deny, .lifetime = r->lifetime, .targets = r->targets.n > 0 ? &r->targets : NULL};
+            return (struct policy_verdict){.allow = !r->deny,
+                                           .lifetime = r->lifetime,
+                                           .targets = r->targets.n > 0 ? &r->targets : NULL,
+                                           .commands = r->commands.n > 0 ? &r->commands : NULL,
+                                           .rule = r->name};
     return (struct policy_verdict){.allow = true};
 }

@@ -13,6 +13,7 @@ enum policy_what {
     POLICY_WHATS
 };
 #define POLICY_MAX_PLACES 16 /* networks, and gateways, of one rule */
+#define POLICY_MAX_COMMANDS 16
 #define POLICY_DAY_MINUTES 1440
 
 struct policy_network {
@@ -37,6 +38,7 @@ struct policy_rule {
                              * midnight belongs to the day on which it begins */
     uint64_t lifetime;      /* longest life of what is registered, seconds; 0: the MEF's */
     struct strings targets; /* who a deposited key may be for; empty: anybody */
+    struct strings commands; /* cmdDescriptions in JSON: what a client is to do that registers */
 };
 
 struct policy_facts {
@@ -53,6 +55,8 @@ struct policy_verdict {
     bool allow;
     uint64_t lifetime;             /* as in the rule; 0: no rule says */
     const struct strings *targets; /* of the rule; NULL: anybody */
+    const struct strings *commands; /* of the rule; NULL: none */
+    const char *rule;               /* its name; NULL: no rule is about it */
 };
 
 /* The first rule that is about it and whose conditions hold decides; without one everything is allowed. */

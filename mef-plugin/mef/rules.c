@@ -1,10 +1,12 @@
 #include "mef-plugin/mef/rules.h"
 
+#include "mef-plugin/mef/command.h"
+
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#define RECORD_VERSION 1
+enum { RECORD = 1, RECORD_COMMANDS = 2 }; /* the second has commands behind the rest */
 #define MAX_KEY (MEF_ID + MEF_MAX_NAME + 1)
 
 struct rules { /* of one stakeholder */
@@ -21,6 +23,7 @@ void rule_free(struct policy_rule *r)
     strings_free(&r->ids);
     strings_free(&r->labels);
     strings_free(&r->targets);
+    strings_free(&r->commands);
     free(r->name);
     free(r);
 }
@@ -29,7 +32,7 @@ void rule_free(struct policy_rule *r)
 
 static void encode(struct wr *w, const struct policy_rule *r)
 {
-    wr_u8(w, RECORD_VERSION);
+    wr_u8(w, r->commands.n > 0 ? RECORD_COMMANDS : RECORD);
     wr_u8(w, r->deny);
     wr_u8(w, (uint8_t)r->what);
     wr_u8(w, r->days);
@@ -47,13 +50,15 @@ static void encode(struct wr *w, const struct policy_rule *r)
     wr_u8(w, (uint8_t)r->ngateways);
     for (size_t i = 0; i < r->ngateways; i++)
         wr_be64(w, r->gateways[i]);
+    if (r->commands.n > 0)
+        rec_strings(w, &r->commands);
 }
 
-static bool decode_what(struct rd *in, struct policy_rule *r)
+static bool decode_what(struct rd *in, uint8_t *version, struct policy_rule *r)
 {
-    uint8_t version, deny, what;
-    if (!rd_u8(in, &version) || version != RECORD_VERSION || !rd_u8(in, &deny) || deny > 1 || !rd_u8(in, &what) ||
-        what == 0 || what >> POLICY_WHATS != 0)
+    uint8_t deny, what;
+    if (!rd_u8(in, version) || *version < RECORD || *version > RECORD_COMMANDS || !rd_u8(in, &deny) || deny > 1 ||
+        !rd_u8(in, &what) || what == 0 || what >> POLICY_WHATS != 0)
         return false;
     r->deny = deny == 1;
     r->what = what;
@@ -85,13 +90,24 @@ static bool decode_places(struct rd *in, struct policy_rule *r)
     return true;
 }
 
+static bool decode_commands(struct rd *in, struct policy_rule *r)
+{
+    if (!rec_rd_strings(in, &r->commands) || r->commands.n == 0)
+        return false;
+    for (size_t i = 0; i < r->commands.n; i++)
+        if (command_class_of(r->commands.v[i]) == COMMAND_NO_MORE)
+            return false;
+    return true;
+}
+
 static struct policy_rule *decode(const char *name, struct span val)
 {
     struct policy_rule *r = calloc(1, sizeof *r);
     struct rd in = rd_of(val);
-    if (r == NULL || (r->name = strdup(name)) == NULL || !decode_what(&in, r) || !decode_time(&in, r) ||
+    uint8_t version;
+    if (r == NULL || (r->name = strdup(name)) == NULL || !decode_what(&in, &version, r) || !decode_time(&in, r) ||
         !rec_rd_strings(&in, &r->ids) || !rec_rd_strings(&in, &r->labels) || !rec_rd_strings(&in, &r->targets) ||
-        !decode_places(&in, r) || !rd_end(&in)) {
+        !decode_places(&in, r) || (version == RECORD_COMMANDS && !decode_commands(&in, r)) || !rd_end(&in)) {
         rule_free(r);
         return NULL;
     }

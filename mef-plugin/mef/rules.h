@@ -18,5 +18,8 @@ bool rule_address(const char *host, uint8_t out[16]); /* as in policy_network; f
  * labels: of the registration that is being made; NULL: of the one that there is. */
 MUST_USE bool call_policy(struct call *c, enum policy_what what, const struct strings *labels, eui64_t gateway,
                           const char *action, struct policy_verdict *v);
+/* Queue what the rule has to do for the client of this fresh registration (clientcmd.c): as many as may wait. False: out
+ * of memory. */
+MUST_USE bool commands_begin(struct mef *m, struct store_txn *t, struct res *r, const struct policy_verdict *rule);
 /* The longest life, ms, that verdict and configuration allow. */
 int64_t policy_longest(const struct policy_verdict *v, int64_t max_ms);

@@ -1,6 +1,8 @@
 /* Policy rules as operators write and read them (docs/rest-api.md). */
 #include "mef-plugin/mef/rules.h"
 
+#include "mef-plugin/mef/command.h"
+
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <stdio.h>
@@ -19,7 +21,7 @@ bool rule_address(const char *host, uint8_t out[16])
     return inet_pton(AF_INET, host, out + sizeof v4_prefix) == 1 || inet_pton(AF_INET6, host, out) == 1;
 }
 
-enum { EFFECT, WHAT, IDS, LABELS, NETWORKS, GATEWAYS, DAYS, FROM, TO, LIFETIME, TARGETS, MEMBERS };
+enum { EFFECT, WHAT, IDS, LABELS, NETWORKS, GATEWAYS, DAYS, FROM, TO, LIFETIME, TARGETS, COMMANDS, MEMBERS };
 static const struct attr members[MEMBERS] = {
     [EFFECT] = {"effect", ATTR_TEXT, ATTR_MAN, ATTR_NP, 5},
     [WHAT] = {"what", ATTR_TEXTS, ATTR_MAN, ATTR_NP, POLICY_WHATS},
@@ -32,6 +34,7 @@ static const struct attr members[MEMBERS] = {
     [TO] = {"to", ATTR_TEXT, ATTR_OPT, ATTR_NP, 5},
     [LIFETIME] = {"lifetime", ATTR_NUMBER, ATTR_OPT, ATTR_NP, (double)RULE_MAX_LIFETIME},
     [TARGETS] = {"targets", ATTR_TEXTS, ATTR_OPT, ATTR_NP, MEF_MAX_TARGETS},
+    [COMMANDS] = {"commands", ATTR_OBJECTS, ATTR_OPT, ATTR_NP, POLICY_MAX_COMMANDS},
 };
 
 /* Each take_ puts one element of a list into the rule; false: it is none. */
@@ -137,6 +140,26 @@ static bool read_list(struct reading *x, const struct attr_value v[MEMBERS], uns
     return true;
 }
 
+/* Each is one that could be posted to the commands of a registration; what stands there twice counts once. */
+static bool read_commands(struct reading *x, const struct attr_value *v, struct mef_result *r)
+{
+    const cJSON *e;
+    if (v->present && (x->r->deny || (x->r->what & 1u << POLICY_REGISTER) == 0 || cJSON_GetArraySize(v->array) == 0))
+        return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "commands", "one or more, of a rule that allows to register");
+    cJSON_ArrayForEach(e, v->array)
+    {
+        char *text = command_read(x->m, e, r);
+        if (text == NULL)
+            return false;
+        bool kept = keep(x, &x->r->commands, text);
+        free(text);
+        if (!kept)
+            return mef_refuse(r, ST_UNAVAILABLE, "no-memory", NULL, NULL);
+    }
+    return x->r->commands.n <= x->m->max_client_commands ||
+           mef_refuse(r, ST_TOO_MANY, "max-commands-per-client", "commands", "more than may wait for a client");
+}
+
 static bool two_digits(const char *text, unsigned end, unsigned *out)
 {
     bool digits = isdigit((unsigned char)text[0]) && isdigit((unsigned char)text[1]);
@@ -180,7 +203,7 @@ struct policy_rule *rule_read(struct mef *m, const char *name, const cJSON *in, 
              read_list(&x, v, WHAT, take_what, r) && read_list(&x, v, IDS, take_id, r) &&
              read_list(&x, v, LABELS, take_label, r) && read_list(&x, v, NETWORKS, take_network, r) &&
              read_list(&x, v, GATEWAYS, take_gateway, r) && read_list(&x, v, DAYS, take_day, r) &&
-             read_list(&x, v, TARGETS, take_target, r))
+             read_list(&x, v, TARGETS, take_target, r) && read_commands(&x, &v[COMMANDS], r))
         return rule;
     rule_free(rule);
     return NULL;
@@ -245,5 +268,8 @@ cJSON *rule_json(const struct policy_rule *r)
     if (r->lifetime != 0)
         cJSON_AddNumberToObject(o, "lifetime", (double)r->lifetime);
     show_strings(o, "targets", &r->targets);
+    cJSON *list = r->commands.n > 0 ? cJSON_AddArrayToObject(o, "commands") : NULL;
+    for (size_t i = 0; i < r->commands.n; i++)
+        cJSON_AddItemToArray(list, cJSON_Parse(r->commands.v[i]));
     return o;
 }

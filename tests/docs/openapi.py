@@ -353,8 +353,16 @@ def policies(w: Walk):
     w.ask("GET", path + "a.b", want=404, token=w.tokens["rival"])
     for query, status in (("", 200), ("?limit=1&after=a", 200), ("?before=1", 400)):
         w.ask("GET", "/v1/policies" + query, want=status)
+    order = {"cmdClassID": 2, "cmdArgs": {"devCfgCmdArgs": {"deviceConfigURI": f"3:coaps://{FQDN}/dm"}}}
+    able = {"effect": "allow", "what": ["register"], "ids": ["C-nobody"]}
+    for more, status in (({"commands": [order]}, 201), ({"commands": [order, {**order, "targetID": "C1"}]}, 200), ({"commands": []}, 400),
+                         ({"commands": [{}]}, 400), ({"commands": [order] * 17}, 400), ({"commands": [order], "what": ["ticket"]}, 400),
+                         ({"commands": [order], "effect": "deny"}, 400)):
+        w.ask("PUT", path + "b", {**able, **more}, status)
+    w.ask("GET", path + "b", want=200)
     w.ask("DELETE", path + "a.b", want=204)
     w.ask("DELETE", path + "a.b", want=404)
+    w.ask("DELETE", path + "b", want=204)
 
 
 def credentials(w: Walk):

@@ -7,7 +7,7 @@ import common
 from coapclient import CONTENT_FORMAT, JSON, POST, CoapClient, uint
 from mmef import TY_KEY_REG
 from stack import ADMIN, AE_ID
-from test_commands import DEV_CFG
+from test_commands import CERT_PROV, DEV_CFG, MAY_WAIT, MO_NODE, NO_MORE, changed
 from test_procedures import KV, SECOND, Clients, soon
 
 NAMES = ("register", "deposit", "retrieve", "command", "ticket")
@@ -148,6 +148,58 @@ class Policies(Rules):
         self.said(c.ask("GET", uri.removesuffix("/cmd")), 2000)
         self.stack.must("DELETE", rule)
         self.assertEqual(told(report(ids[0]), 2004), (ids[1], 10))
+
+    def test_commands_to_issue(self):
+        """What the rule has for a client that registers: told in that order before what the operator posts; once, however often
+        it registers; again when it comes back; as many as may wait."""
+        c, name = self.client(), secrets.token_hex(8)
+        self.rule("allow", "register", name=name, ids=[c.id], commands=[DEV_CFG, CERT_PROV, DEV_CFG])
+        self.assertEqual(self.stack.must("GET", "/v1/policies/" + name)["commands"], [DEV_CFG, CERT_PROV])
+        told = lambda answer, rsc: (lambda pc: (pc["cmi"], pc["cmst"], pc["cmds"]))(self.said(answer, rsc).pc)
+        for _ in range(2):
+            made = self.said(c.register(), 2001)
+            orders, uri = f"/v1/registrations/{made.pc['ri']}/commands", made.pc["ch"][0]["val"]
+            self.said(c.register(), 4117)
+            self.said(c.update(made, "sec:mecr", lbl=["x"]), 2004)
+            self.assertEqual([(o["id"], o["state"], o["description"]) for o in self.stack.must("GET", orders)],
+                             [("1", "waiting", DEV_CFG), ("2", "waiting", CERT_PROV)])
+            self.assertEqual(self.stack.must("POST", orders, MO_NODE)["id"], "3")
+            self.assertEqual(told(c.ask("GET", uri), 2000), ("1", 10, DEV_CFG))
+            for n, then in enumerate((CERT_PROV, MO_NODE), 1):
+                report = c.ask("PUT", uri, content={"sec:mecc": {"cmi": str(n), "cmst": 20}})
+                self.assertEqual(told(report, 2004), (str(n + 1), 10, then))
+            self.said(c.ask("DELETE", made.location), 2002)
+        trail = [(e["actor"], e["object"]) for e in self.stack.must("GET", "/v1/audit?limit=100") if e["action"] == "command.create"]
+        self.assertEqual([o for a, o in trail if a == "policy:" + name][:2], [f"{made.pc['ri']}/{n}" for n in (2, 1)])
+        many = [changed(DEV_CFG, deviceConfigURI=f"3:coaps://mef.example.org/{n}") for n in range(MAY_WAIT)]
+        self.rule("allow", "register", name=name, status=200, ids=[c.id], commands=many)
+        made = self.said(c.register(), 2001)
+        orders = f"/v1/registrations/{made.pc['ri']}/commands"
+        self.assertEqual([o["description"] for o in self.stack.must("GET", orders)], many)
+        self.assertEqual(self.stack.rest("POST", orders, DEV_CFG)[0], 429)
+        self.stack.restart_mefd()
+        c.reconnect()
+        self.assertEqual(told(c.ask("GET", made.pc["ch"][0]["val"]), 2000), ("1", 10, many[0]))
+        self.assertEqual(self.stack.must("GET", "/v1/policies/" + name)["commands"], many)
+
+    def test_no_commands_of_other_rules(self):
+        """Of the rule that decides, and of the client's own stakeholder; a rule that refuses has none."""
+        c, far, lot = self.client(), self.client(admin=SECOND), secrets.token_hex(6)
+        self.rule("allow", "register", name="1" + lot, ids=[c.id], labels=["x"])
+        self.rule("allow", "register", name="2" + lot, ids=[c.id, far.id], commands=[DEV_CFG])
+        for who, lbl, have in ((c, ["x"], []), (c, ["y"], [DEV_CFG]), (far, ["y"], [])):
+            made = self.said(who.register(lbl=lbl), 2001)
+            orders = self.stack.rest("GET", f"/v1/registrations/{made.pc['ri']}/commands", None, self.second if who is far else None)
+            self.assertEqual((orders[0], [o["description"] for o in orders[1]]), (200, have))
+            self.said(who.ask("DELETE", made.location), 2002)
+        path = "/v1/policies/3" + lot
+        for effect, what, commands, field in (("deny", "register", [DEV_CFG], "commands"), ("allow", "deposit", [DEV_CFG], "commands"),
+                                              ("allow", "register", [], "commands"), ("allow", "register", [DEV_CFG, NO_MORE], "cmdClassID"),
+                                              ("allow", "register", [changed(DEV_CFG, deviceConfigURI="3:coaps://other.example.org/")],
+                                               "deviceConfigURI")):
+            status, said = self.stack.rest("PUT", path, {"effect": effect, "what": [what], "commands": commands})
+            self.assertEqual((status, said["code"], said["field"]), (400, "bad-value", field))
+        self.assertEqual(self.stack.rest("GET", path)[0], 404)
 
     def test_networks(self):
         c = self.client(registered=True)

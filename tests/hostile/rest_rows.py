@@ -259,13 +259,18 @@ def policies(row):
                           ["x" * 250 + "/8"], ["::/99999999999999999999"], ["::/0"] * 17),
              "gateways": ([], ["1"], [1], ["00124b00aabbccdg"], ["00124b00aabbccdd"] * 17),
              "days": ([], ["Mon"], ["monday"], [1], ["mon"] * 8), "lifetime": (0, -1, 1.5, 1e300, "1", None),
-             "targets": ([], ["node:1"], ["gateway:x"], ["a b"], ["C1"] * 65)}
+             "commands": ([], [DEV_CFG], DEV_CFG, [1], "x", [DEV_CFG] * 17), "targets": ([], ["node:1"], ["gateway:x"], ["a b"], ["C1"] * 65)}
     for member, values in wrong.items():
         for value in values:
             yield row(f"policy: {member} {str(value)[:24]!r}", "policies/x", {**good, member: value}, f"400 bad-value {member}")
     for time in ("24:00", "12:60", "1:00", "01:0", "0100", "-1:00", "+1:00", "01:00:00", "01-00", " 1:00", "", 60):
         yield row(f"policy: from {time!r}", "policies/x", {**good, "from": time, "to": "00:00"}, "400 bad-value from")
         yield row(f"policy: to {time!r}", "policies/x", {**good, "from": "00:00", "to": time}, "400 bad-value to")
+    able = {"effect": "allow", "what": ["register"]}
+    for name, order, expect in (("NO_MORE_COMMANDS", {**DEV_CFG, "cmdClassID": 0}, "bad-value cmdClassID"), ("empty", {}, "missing cmdClassID"),
+                                ("arguments of another class", {**DEV_CFG, "cmdClassID": 3}, "unknown-member devCfgCmdArgs"),
+                                ("unknown member", {**DEV_CFG, "zap": 1}, "unknown-member zap")):
+        yield row(f"policy: command, {name}", "policies/x", {**able, "commands": [DEV_CFG, order]}, f"400 {expect}")
     for body, expect in (({}, "missing effect"), ({"effect": "deny"}, "missing what"), ({**good, "from": "01:00"}, "missing to"),
                          ({**good, "to": "01:00"}, "missing from"), ({**good, "zap": 1}, "unknown-member zap"),
                          ({**good, "name": "x"}, "unknown-member name")):

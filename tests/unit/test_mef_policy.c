@@ -25,7 +25,7 @@ static struct policy_rule rules[] = {
     {.name = "30-hall", .what = 1u << POLICY_TICKET | 1u << POLICY_RETRIEVE, .gateways = {HALL}, .ngateways = 1,
      .networks = {{V4(10, 0, 0, 0), 96 + 8}, {{0x20, 0x01, 0x0d, 0xb8, 0x80}, 33}}, .nnetworks = 2},
     {.name = "40-guests", .what = 1u << POLICY_REGISTER | 1u << POLICY_DEPOSIT, .labels = TEXTS("guest", "visitor"), .lifetime = 3600,
-     .targets = TEXTS("//sp/cse/Cdesk")},
+     .targets = TEXTS("//sp/cse/Cdesk"), .commands = TEXTS("{'cmdClassID':2}", "{'cmdClassID':3}")},
     {.name = "50-office", .what = 1u << POLICY_DEPOSIT, .days = 0x1f, .from = 8 * 60, .to = 18 * 60, .lifetime = 86400},
     {.name = "60-retrieve", .what = 1u << POLICY_RETRIEVE},
     {.name = "90-rest", .deny = true, .what = 1u << POLICY_DEPOSIT | 1u << POLICY_TICKET},
@@ -85,10 +85,14 @@ static void print_verdict(FILE *out, const struct policy_facts *f)
 {
     struct policy_verdict v = policy_decide(chain(), f);
     fprintf(out, "-> %s", v.allow ? "allow" : "deny");
+    if (v.rule != NULL)
+        fprintf(out, " by %s", v.rule);
     if (v.lifetime != 0)
         fprintf(out, " %llu s", (unsigned long long)v.lifetime);
     for (size_t i = 0; v.targets != NULL && i < v.targets->n; i++)
         fprintf(out, " %s", v.targets->v[i]);
+    for (size_t i = 0; v.commands != NULL && i < v.commands->n; i++)
+        fprintf(out, " %s", v.commands->v[i]);
     fputc('\n', out);
 }
 
