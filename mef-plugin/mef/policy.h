@@ -8,7 +8,7 @@ enum policy_what {
     POLICY_REGISTER, /* make or update a client registration */
     POLICY_DEPOSIT,  /* make or update a key registration */
     POLICY_RETRIEVE, /* be given a key, as its target */
-    POLICY_COMMAND,  /* be given a command or report on one, as its client */
+    POLICY_COMMAND,  /* be given a command or report on one, or be given its configuration, as the client */
     POLICY_TICKET,   /* take frame counters for a device */
     POLICY_WHATS
 };

@@ -139,6 +139,11 @@ class Policies(Rules):
         rule = self.rule("deny", "command", ids=[c.id])
         self.no(report(ids[0]))
         self.no(c.ask("GET", uri))
+        configured = uri.removesuffix("/cmd") + "/cfg"
+        self.no(c.ask("GET", configured))  # whether there is one or not
+        self.stack.must("PUT", orders.replace("/commands", "/configuration"), {"fqdn": "mef.example.org", "adminFQDN": "secret." + ADMIN})
+        self.assertNotIn(b"secret", c.ask("GET", configured).body)
+        self.no(c.ask("GET", configured))
         self.assertEqual(states(), ["issued", "waiting"])
         trail = lambda: {(e["action"], e["outcome"]) for e in self.stack.must("GET", "/v1/audit?limit=100") if e["actor"] == c.id}
         end = time.monotonic() + 5  # those of one second are noted together, at its end
@@ -148,6 +153,7 @@ class Policies(Rules):
         self.said(c.ask("GET", uri.removesuffix("/cmd")), 2000)
         self.stack.must("DELETE", rule)
         self.assertEqual(told(report(ids[0]), 2004), (ids[1], 10))
+        self.assertEqual(self.said(c.ask("GET", configured), 2000).pc["ccfg"]["adminFQDN"], "secret." + ADMIN)
 
     def test_commands_to_issue(self):
         """What the rule has for a client that registers: told in that order before what the operator posts; once, however often
