@@ -459,15 +459,3 @@ void mef_command_delete(struct mef *m, struct store_txn *t, const char *admin, c
         }
     mef_refuse(out, ST_NOT_FOUND, "not-found", NULL, "there is no such command that is not done");
 }
-
-bool commands_withdraw(struct mef *m, struct store_txn *t, const char *admin, const char *owner)
-{
-    struct res *r = res_registration(m, admin, owner);
-    struct commands *s = r == NULL ? NULL : r->commands;
-    if (s == NULL || count(s, false) == 0)
-        return true;
-    for (size_t i = s->n; i-- > 0;)
-        if (s->v[i].status <= COMMAND_ISSUED)
-            take_out(s, &s->v[i]);
-    return save(m, t, r);
-}

@@ -542,13 +542,18 @@ void mef_credential_create(struct mef *m, struct store_txn *t, const char *admin
     OPENSSL_cleanse(kpm, sizeof kpm);
 }
 
-/* The commands of a client that no credential of this stakeholder's speaks for any more are told to nobody. */
-static bool withdraw(struct mef *m, struct store_txn *t, const char *admin, const char *id)
+/* A client that no credential of this stakeholder's speaks for any more is registered no more, and its commands are told to
+ * nobody: a credential made for the same id later may be another device's. */
+static void withdraw(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *id)
 {
-    for (const struct credential *c = m->credentials; c != NULL; c = c->hh.next)
-        if (speaks_for(c, id) && strcmp(c->admin, admin) == 0)
-            return true;
-    return commands_withdraw(m, t, admin, id);
+    struct res *r = res_registration(m, admin, id);
+    for (const struct credential *c = m->credentials; r != NULL && c != NULL; c = c->hh.next)
+        if (speaks_for(c, id) && strcmp(c->admin, admin) == 0 && !expired(m, c))
+            return;
+    if (r == NULL)
+        return;
+    mef_audit(m, t, admin, actor, "registration.delete", r->ri);
+    res_drop(m, t, r);
 }
 
 void mef_credential_delete(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *name,
@@ -566,11 +571,11 @@ void mef_credential_delete(struct mef *m, struct store_txn *t, const char *admin
     else
         vault_delete(m->d.vault, t, c->key);
     HASH_DEL(m->credentials, c);
-    bool withdrawn = withdraw(m, t, c->admin, c->id);
-    for (size_t i = 0; withdrawn && i < c->acts_for.n; i++)
-        withdrawn = withdraw(m, t, c->admin, c->acts_for.v[i]);
+    withdraw(m, t, c->admin, actor, c->id);
+    for (size_t i = 0; i < c->acts_for.n; i++)
+        withdraw(m, t, c->admin, actor, c->acts_for.v[i]);
     credential_free(c);
-    r->st = withdrawn ? ST_DELETED : ST_INTERNAL;
+    r->st = ST_DELETED;
 }
 
 cJSON *mef_credential_get(struct mef *m, const char *admin, const char *name)

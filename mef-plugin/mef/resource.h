@@ -65,8 +65,6 @@ struct res *res_decode(int ty, struct span key, struct span val);
 MUST_USE bool commands_load(struct mef *m); /* after the registrations */
 void commands_free(struct commands *s);     /* NULL is fine */
 void commands_drop(struct store_txn *t, struct res *r);
-/* Those not done yet, of a client that can not ask for them any more. False: out of memory. */
-MUST_USE bool commands_withdraw(struct mef *m, struct store_txn *t, const char *admin, const char *owner);
 /* Strict decoder of a stored record; NULL: damaged. */
 struct commands *commands_decode(struct span val);
 
