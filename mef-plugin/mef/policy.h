@@ -16,10 +16,16 @@ enum policy_what {
 #define POLICY_MAX_COMMANDS 16
 #define POLICY_DAY_MINUTES 1440
 
+#define POLICY_V4_BITS 96 /* of the prefix that makes an IPv4 address an IPv6 one (RFC 4291 2.5.5.2) */
 struct policy_network {
     uint8_t prefix[16]; /* IPv4 as ::ffff:a.b.c.d */
-    uint8_t bits;       /* 0 to 128 of it count */
+    uint8_t bits;       /* 0 to 128 of it count; with fewer than POLICY_V4_BITS it is of IPv6 and holds no IPv4 address */
 };
+/* A numeric address in that form; false: it is none. */
+bool policy_address(const char *host, uint8_t out[16]);
+/* ..of a peer, as the host writes it: "192.0.2.1:5684", "[2001:db8::1]:5684". Port and scope do not count. */
+bool policy_peer_address(const char *peer, uint8_t out[16]);
+bool policy_is_v4(const uint8_t address[16]);
 
 /* Every condition that is empty holds. */
 struct policy_rule {

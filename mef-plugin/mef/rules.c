@@ -2,7 +2,6 @@
 
 #include "mef-plugin/mef/command.h"
 
-#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -231,45 +230,35 @@ void rules_free(struct mef *m)
 
 /* --- asked -------------------------------------------------------------------------------------------------------- */
 
-/* "192.0.2.1:5684" or "[2001:db8::1]:5684", as the host writes it. */
-static bool peer_address(const struct cse_peer *peer, uint8_t out[16])
+/* The facts have no labels: then it is those of the registration that there is. */
+static struct policy_verdict decide(const struct mef *m, const char *admin, struct policy_facts *f)
 {
-    char host[INET6_ADDRSTRLEN];
-    const char *text = peer->address != NULL ? peer->address : "";
-    bool v6 = text[0] == '[';
-    size_t n = v6 ? strcspn(++text, "]%") : strcspn(text, ":");
-    if (n == 0 || n >= sizeof host)
-        return false;
-    memcpy(host, text, n);
-    host[n] = '\0';
-    return rule_address(host, out);
-}
-
-static struct policy_verdict decide(const struct mef *m, const struct mef_principal *p, const struct cse_peer *peer,
-                                    enum policy_what what, const struct strings *labels, eui64_t gateway)
-{
-    const struct rules *all = find_rules(m, p->admin);
+    const struct rules *all = find_rules(m, admin);
     if (all == NULL)
         return (struct policy_verdict){.allow = true};
-    const struct res *reg = labels == NULL ? res_registration(m, p->admin, p->id) : NULL;
-    struct policy_facts f = {.what = what,
-                             .id = p->id,
-                             .labels = reg != NULL && reg->expires > mef_now(m) ? &reg->labels : labels,
-                             .gateway = gateway,
-                             .now = mef_now(m)};
-    f.has_address = peer_address(peer, f.address);
-    return policy_decide(all->first, &f);
+    const struct res *reg = f->labels == NULL ? res_registration(m, admin, f->id) : NULL;
+    if (reg != NULL && reg->expires > mef_now(m))
+        f->labels = &reg->labels;
+    return policy_decide(all->first, f);
+}
+
+static struct policy_verdict ask(const struct mef *m, const struct mef_principal *p, const struct cse_peer *peer,
+                                 enum policy_what what, const struct strings *labels, eui64_t gateway)
+{
+    struct policy_facts f = {.what = what, .id = p->id, .labels = labels, .gateway = gateway, .now = mef_now(m)};
+    f.has_address = peer->address != NULL && policy_peer_address(peer->address, f.address);
+    return decide(m, p->admin, &f);
 }
 
 bool mef_policy_ticket(struct mef *m, const struct mef_principal *p, const struct cse_peer *peer, eui64_t gateway)
 {
-    return decide(m, p, peer, POLICY_TICKET, NULL, gateway).allow;
+    return ask(m, p, peer, POLICY_TICKET, NULL, gateway).allow;
 }
 
 bool call_policy(struct call *c, enum policy_what what, const struct strings *labels, eui64_t gateway,
                  const char *action, struct policy_verdict *v)
 {
-    *v = decide(c->m, &c->who, &c->req->peer, what, labels, gateway);
+    *v = ask(c->m, &c->who, &c->req->peer, what, labels, gateway);
     if (v->allow)
         return true;
     call_refused(c, action, c->who.id, "policy");
@@ -346,4 +335,15 @@ cJSON *mef_policy_list(struct mef *m, const char *admin, const char *after, unsi
             limit--;
         }
     return list;
+}
+
+void mef_policy_evaluate(struct mef *m, const char *admin, const cJSON *in, struct mef_result *r)
+{
+    struct rule_question q;
+    if (question_read(m, in, &q, r)) {
+        struct policy_verdict v = decide(m, admin, &q.facts);
+        r->st = ST_OK;
+        r->body = verdict_json(&v);
+    }
+    strings_free(&q.labels);
 }

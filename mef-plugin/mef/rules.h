@@ -12,7 +12,14 @@ void rules_free(struct mef *m);
 MUST_USE struct policy_rule *rule_read(struct mef *m, const char *name, const cJSON *in, struct mef_result *r);
 cJSON *rule_json(const struct policy_rule *r);
 void rule_free(struct policy_rule *r);
-bool rule_address(const char *host, uint8_t out[16]); /* as in policy_network; false: it is none */
+/* What might be asked, in an operator's words. The facts point into the rest; to be freed by strings_free(&q->labels). */
+struct rule_question {
+    struct policy_facts facts; /* labels NULL: those of the client's registration */
+    char id[MEF_ID];
+    struct strings labels;
+};
+MUST_USE bool question_read(struct mef *m, const cJSON *in, struct rule_question *q, struct mef_result *r);
+cJSON *verdict_json(const struct policy_verdict *v);
 
 /* What the rules of the client's stakeholder say; false: no, and the failure is set and on record under `action`.
  * labels: of the registration that is being made; NULL: of the one that there is. */

@@ -219,6 +219,52 @@ class Policies(Rules):
         self.rule("allow", "retrieve", name="0" + c.id[-12:], status=200, ids=[c.id], networks=["127.0.0.1/32"])
         self.said(c.ask("GET", key.location), 2000)
 
+    def test_a_network_of_ipv6_holds_no_ipv4(self):
+        c = self.client(registered=True)
+        name = c.id[-12:]
+        for networks, refused in ((["::/0"], False), (["::ffff:127.0.0.0/104"], True), (["0.0.0.0/0"], True), (["::/0", "127.0.0.1/32"], True)):
+            path = self.rule("deny", "deposit", name=name, ids=[c.id], networks=networks)
+            answer = c.deposit([c.id], kv=KV)
+            self.no(answer) if refused else self.said(answer, 2001)
+            self.stack.must("DELETE", path)
+
+    # --- tried by the operator ----------------------------------------------------------------------------------------
+
+    def verdict(self, c, what: str, status: int = 200, **facts) -> dict:
+        header = self.second if c.admin == SECOND else None
+        code, said = self.stack.rest("POST", "/v1/verdicts", {"what": what, "id": c.id, **facts}, header)
+        self.assertEqual(code, status, said)
+        return said
+
+    def test_verdicts(self):
+        """What the operator is told is what happens, and which rule it is; the try does nothing."""
+        c, far, lot = self.client(), self.client(admin=SECOND), secrets.token_hex(6)
+        self.assertEqual(self.verdict(c, "register"), {"effect": "allow"})
+        guests = {"effect": "allow", "lifetime": 60, "targets": ["//example.org/in-cse/Cdesk"], "commands": [DEV_CFG]}
+        self.rule("allow", "register", "deposit", name="1" + lot, ids=[c.id], labels=["guest"],
+                  **{k: v for k, v in guests.items() if k != "effect"})
+        self.rule("deny", "register", name="2" + lot, ids=[c.id, far.id], networks=["127.0.0.0/8"], days=["mon"], **{"from": "22:00", "to": "06:00"})
+        self.rule("deny", "ticket", name="3" + lot, ids=[c.id], gateways=["00124b0000000001"])
+        guests["rule"], nights, hall = "1" + lot, {"effect": "deny", "rule": "2" + lot}, {"effect": "deny", "rule": "3" + lot}
+        here, monday, tuesday = {"address": "127.0.0.1"}, "2026-11-23T22:00:00Z", "2026-11-24T05:59:59.999Z"
+        for what, facts, said in (("register", {"labels": ["x", "guest"]}, guests), ("register", {"labels": []}, {"effect": "allow"}),
+                                  ("register", {**here, "at": monday}, nights), ("register", {**here, "at": tuesday}, nights),
+                                  ("register", {**here, "at": "2026-11-24T06:00:00Z"}, {"effect": "allow"}),
+                                  ("register", {"address": "::ffff:127.0.0.1", "at": monday}, nights), ("register", {"at": monday}, {"effect": "allow"}),
+                                  ("register", {"address": "::1", "at": monday}, {"effect": "allow"}), ("deposit", {}, {"effect": "allow"}),
+                                  ("ticket", {"gateway": "00:12:4b:00:00:00:00:01"}, hall), ("ticket", {}, {"effect": "allow"})):
+            self.assertEqual(self.verdict(c, what, **facts), said, (what, facts))
+        self.assertEqual(self.verdict(far, "register", **here, at=monday), {"effect": "allow"})  # it is another stakeholder's rule
+        made = self.said(c.register(lbl=["guest"]), 2001)
+        self.assertEqual(self.verdict(c, "deposit"), guests)  # it has the labels of its registration
+        self.said(c.update(made, "sec:mecr", lbl=["x"]), 2004)
+        self.assertEqual(self.verdict(c, "deposit"), {"effect": "allow"})
+        self.assertEqual(len(self.stack.must("GET", f"/v1/registrations/{made.pc['ri']}/commands")), 1)
+        for field, value in (("what", "fly"), ("id", "a b"), ("address", "127.0.0.1:5684"), ("address", "fe80::1%eth0"), ("gateway", "1"),
+                             ("at", "22:00"), ("labels", "x")):
+            self.assertEqual(self.verdict(c, **{"what": "register", field: value}, status=400)["field"] if field != "id" else
+                             self.stack.rest("POST", "/v1/verdicts", {"what": "register", "id": value})[1]["field"], field)
+
     def test_times(self):
         c = self.client(registered=True)
         clock = lambda hours: time.strftime("%H:%M", time.gmtime(time.time() + hours * 3600))
