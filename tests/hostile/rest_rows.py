@@ -259,7 +259,7 @@ def policies(row):
                           ["x" * 250 + "/8"], ["::/99999999999999999999"], ["::/0"] * 17),
              "gateways": ([], ["1"], [1], ["00124b00aabbccdg"], ["00124b00aabbccdd"] * 17),
              "days": ([], ["Mon"], ["monday"], [1], ["mon"] * 8), "lifetime": (0, -1, 1.5, 1e300, "1", None),
-             "commands": ([], [DEV_CFG], DEV_CFG, [1], "x", [DEV_CFG] * 17), "targets": ([], ["node:1"], ["gateway:x"], ["a b"], ["C1"] * 65)}
+             "commands": ([], [DEV_CFG], DEV_CFG, [1], "x", [{}] * 17), "targets": ([], ["node:1"], ["gateway:x"], ["a b"], ["C1"] * 65)}
     for member, values in wrong.items():
         for value in values:
             yield row(f"policy: {member} {str(value)[:24]!r}", "policies/x", {**good, member: value}, f"400 bad-value {member}")
@@ -273,8 +273,8 @@ def policies(row):
         yield row(f"policy: command, {name}", "policies/x", {**able, "commands": [DEV_CFG, order]}, f"400 {expect}")
     yield row("policy: a window without length", "policies/x", {**good, "from": "08:00", "to": "08:00"}, "400 bad-value to")
     asked = {"what": "ticket", "id": "C1"}
-    for member, values in {"what": (1, "fly", "", "x" * 1000), "id": ("", "a b", 1, "x" * 256), "address": ("", "1", "127.0.0.1:1", "[::1]", "::g", 1, "1" * 99),
-                           "gateway": ("", "1", 1, "00124b00aabbccdg"), "at": ("", "noon", 1, "1969-12-31T23:59:59Z"), "labels": ("x", [1], ["x"] * 17)}.items():
+    for member, values in {"what": (1, "fly", "", "x" * 1000), "id": ("", "a b", 1, "x" * 256), "address": ("", "1", "127.0.0.1:1", "[::1]", "::g", 2, "1" * 99),
+                           "gateway": ("", "1", 2, "00124b00aabbccdg"), "at": ("", "noon", 1, "1969-12-31T23:59:59Z"), "labels": ("x", [1], ["x"] * 17)}.items():
         for value in values:
             yield row(f"verdict: {member} {str(value)[:24]!r}", "verdicts", {**asked, member: value}, f"400 bad-value {member}", "POST")
     for body, expect in (({}, "missing what"), ({"what": "ticket"}, "missing id"), ({**asked, "zap": 1}, "unknown-member zap"), ([], "bad-type"),
