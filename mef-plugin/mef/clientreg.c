@@ -103,7 +103,7 @@ static void create(struct call *c, const struct attr_value *v)
     if (may && old != NULL && old->expires > mef_now(m))
         call_fail(c, ST_ALREADY_REGISTERED, "already-registered", NULL,
                   "this client is registered for this stakeholder");
-    else if (may && res_count(m) >= m->max_resources)
+    else if (may && !res_room(m, c->who.admin))
         call_fail(c, ST_TOO_MANY, "max-registrations", NULL, "the MEF holds as many registrations as it may");
     else if (may)
         add(c, old, expires, &labels, &rule);

@@ -2,6 +2,7 @@
  * key itself is in the vault. A subjectAltName (SAN) is proved by a certificate; whose word is good for that, says the
  * host's configuration. */
 #include "mef-plugin/mef/resource.h"
+#include "mef-plugin/mef/stakeholder.h"
 #include "mef-plugin/mef/when.h"
 
 #include <openssl/crypto.h>
@@ -159,11 +160,18 @@ static void unbind_san(struct mef *m, struct credential *c)
 /* By its names into memory; false: there is none left. */
 static bool add(struct mef *m, struct credential *c)
 {
+    struct stakeholder *s = stakeholder_get(m, c->admin);
+    if (s == NULL)
+        return false;
     HASH_ADD_KEYPTR(hh, m->credentials, c->name, strlen(c->name), c);
-    if (!HASH_ADDED(hh, c) || c->san == NULL || bind_san(m, c))
-        return HASH_ADDED(hh, c);
-    HASH_DEL(m->credentials, c);
-    return false;
+    if (!HASH_ADDED(hh, c))
+        return false;
+    if (c->san != NULL && !bind_san(m, c)) {
+        HASH_DEL(m->credentials, c);
+        return false;
+    }
+    s->has[SHARE_CREDENTIALS]++;
+    return true;
 }
 
 static bool load_row(void *user, struct span key, struct span val)
@@ -382,8 +390,8 @@ static bool check_kind(const struct attr_value v[MEMBERS], bool *certificate, st
 }
 
 /* Check everything but what proves the identity. */
-static bool check(struct mef *m, const cJSON *in, struct attr_value v[MEMBERS], char id[MEF_ID], enum id_kind *kind,
-                  bool *certificate, struct mef_result *r)
+static bool check(struct mef *m, const char *admin, const cJSON *in, struct attr_value v[MEMBERS], char id[MEF_ID],
+                  enum id_kind *kind, bool *certificate, struct mef_result *r)
 {
     if (!attrs_read(members, MEMBERS, in, true, v, r) || !check_kind(v, certificate, r))
         return false;
@@ -397,7 +405,7 @@ static bool check(struct mef *m, const cJSON *in, struct attr_value v[MEMBERS], 
         return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "actsFor", "only a node acts for others: node:ID");
     if (v[EXPIRES].present && v[EXPIRES].number <= mef_now(m))
         return mef_refuse(r, ST_BAD_REQUEST, "past", "expiresAt", "the time has passed");
-    return HASH_COUNT(m->credentials) < m->max_credentials ||
+    return stakeholder_has_room(m, admin, SHARE_CREDENTIALS, HASH_COUNT(m->credentials), m->max_credentials) ||
            mef_refuse(r, ST_TOO_MANY, "max-credentials", NULL, "there are as many credentials as the MEF may hold");
 }
 
@@ -515,7 +523,7 @@ void mef_credential_create(struct mef *m, struct store_txn *t, const char *admin
     enum id_kind kind = ID_NONE;
     bool certificate = false;
     struct strings acts_for = {0};
-    if (!check(m, in, v, id, &kind, &certificate, r) || !read_acts_for(m, &v[ACTS_FOR], &acts_for, r))
+    if (!check(m, admin, in, v, id, &kind, &certificate, r) || !read_acts_for(m, &v[ACTS_FOR], &acts_for, r))
         return;
     struct credential *c = certificate ? make_certificate(m, admin, id, kind, &v[SAN], r)
                                        : make_psk(m, t, admin, id, &v[KPM], kpm, r);
@@ -571,6 +579,7 @@ void mef_credential_delete(struct mef *m, struct store_txn *t, const char *admin
     else
         vault_delete(m->d.vault, t, c->key);
     HASH_DEL(m->credentials, c);
+    stakeholder_find(m, admin)->has[SHARE_CREDENTIALS]--;
     withdraw(m, t, c->admin, actor, c->id);
     for (size_t i = 0; i < c->acts_for.n; i++)
         withdraw(m, t, c->admin, actor, c->acts_for.v[i]);

@@ -33,7 +33,7 @@ struct res {
 
 MUST_USE bool resources_open(struct mef *m); /* loads */
 void resources_free(struct mef *m);
-size_t res_count(const struct mef *m);
+bool res_room(const struct mef *m, const char *admin); /* may this stakeholder have one more? */
 size_t res_keys_of(const struct mef *m, const char *admin, const char *owner); /* key registrations of one source */
 
 /* A fresh one, not yet indexed; texts are copied. NULL: out of memory. */

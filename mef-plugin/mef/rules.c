@@ -1,19 +1,13 @@
 #include "mef-plugin/mef/rules.h"
 
 #include "mef-plugin/mef/command.h"
+#include "mef-plugin/mef/stakeholder.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 enum { RECORD = 1, RECORD_COMMANDS = 2 }; /* the second has commands behind the rest */
 #define MAX_KEY (MEF_ID + MEF_MAX_NAME + 1)
-
-struct rules { /* of one stakeholder */
-    char *admin;
-    struct policy_rule *first;
-    size_t n;
-    UT_hash_handle hh;
-};
 
 void rule_free(struct policy_rule *r)
 {
@@ -139,33 +133,10 @@ bool rule_decode(struct span key, struct span val)
 
 /* --- memory ------------------------------------------------------------------------------------------------------- */
 
-static struct rules *find_rules(const struct mef *m, const char *admin)
-{
-    struct rules *all = NULL;
-    HASH_FIND_STR(m->rules, admin, all);
-    return all;
-}
-
-/* Found or made; NULL: out of memory. */
-static struct rules *get_rules(struct mef *m, const char *admin)
-{
-    struct rules *all = find_rules(m, admin);
-    if (all != NULL || (all = calloc(1, sizeof *all)) == NULL)
-        return all;
-    if ((all->admin = strdup(admin)) != NULL) {
-        HASH_ADD_KEYPTR(hh, m->rules, all->admin, strlen(all->admin), all);
-        if (HASH_ADDED(hh, all))
-            return all;
-    }
-    free(all->admin);
-    free(all);
-    return NULL;
-}
-
 /* Where the rule of this name is, or would be. */
-static struct policy_rule **place(struct rules *all, const char *name)
+static struct policy_rule **place(struct stakeholder *s, const char *name)
 {
-    struct policy_rule **at = &all->first;
+    struct policy_rule **at = &s->rules;
     while (*at != NULL && strcmp((*at)->name, name) < 0)
         at = &(*at)->next;
     return at;
@@ -173,22 +144,22 @@ static struct policy_rule **place(struct rules *all, const char *name)
 
 static struct policy_rule *find_rule(const struct mef *m, const char *admin, const char *name)
 {
-    struct rules *all = find_rules(m, admin);
-    struct policy_rule *r = all != NULL ? *place(all, name) : NULL;
+    struct stakeholder *s = stakeholder_find(m, admin);
+    struct policy_rule *r = s != NULL ? *place(s, name) : NULL;
     return r != NULL && strcmp(r->name, name) == 0 ? r : NULL;
 }
 
 /* In its place, which the one before of this name leaves. Returns whether there was none. */
-static bool add(struct rules *all, struct policy_rule *r)
+static bool add(struct stakeholder *s, struct policy_rule *r)
 {
-    struct policy_rule **at = place(all, r->name), *old = *at;
+    struct policy_rule **at = place(s, r->name), *old = *at;
     bool same = old != NULL && strcmp(old->name, r->name) == 0;
     r->next = same ? old->next : old;
     *at = r;
     if (same)
         rule_free(old);
     else
-        all->n++;
+        s->nrules++;
     return !same;
 }
 
@@ -198,12 +169,12 @@ static bool load_row(void *user, struct span key, struct span val)
     char admin[MAX_KEY];
     const char *name;
     struct policy_rule *r = split(key, admin, &name) ? decode(name, val) : NULL;
-    struct rules *all = r != NULL ? get_rules(m, admin) : NULL;
-    if (all == NULL) {
+    struct stakeholder *s = r != NULL ? stakeholder_get(m, admin) : NULL;
+    if (s == NULL) {
         rule_free(r);
         return false;
     }
-    add(all, r);
+    add(s, r);
     return true;
 }
 
@@ -212,34 +183,16 @@ bool rules_load(struct mef *m)
     return mef_load(m, STORE_POLICY, load_row);
 }
 
-void rules_free(struct mef *m)
-{
-    struct rules *all, *next;
-    HASH_ITER(hh, m->rules, all, next)
-    {
-        while (all->first != NULL) {
-            struct policy_rule *r = all->first;
-            all->first = r->next;
-            rule_free(r);
-        }
-        HASH_DEL(m->rules, all); /* NOLINT(clang-analyzer-*): uthash's macros */
-        free(all->admin);
-        free(all);
-    }
-}
-
 /* --- asked -------------------------------------------------------------------------------------------------------- */
 
 /* The facts have no labels: then it is those of the registration that there is. */
 static struct policy_verdict decide(const struct mef *m, const char *admin, struct policy_facts *f)
 {
-    const struct rules *all = find_rules(m, admin);
-    if (all == NULL)
-        return (struct policy_verdict){.allow = true};
+    const struct stakeholder *s = stakeholder_find(m, admin);
     const struct res *reg = f->labels == NULL ? res_registration(m, admin, f->id) : NULL;
     if (reg != NULL && reg->expires > mef_now(m))
         f->labels = &reg->labels;
-    return policy_decide(all->first, f);
+    return policy_decide(s != NULL ? s->rules : NULL, f);
 }
 
 static struct policy_verdict ask(const struct mef *m, const struct mef_principal *p, const struct cse_peer *peer,
@@ -284,19 +237,19 @@ void mef_policy_put(struct mef *m, struct store_txn *t, const char *admin, const
     struct policy_rule *rule = rule_read(m, name, in, r);
     if (rule == NULL)
         return;
-    struct rules *all = get_rules(m, admin);
+    struct stakeholder *s = stakeholder_get(m, admin);
     struct wr w = wr_of(m->record, sizeof m->record);
     encode(&w, rule);
-    if (all == NULL || !wr_ok(&w) || (all->n >= m->max_policies && find_rule(m, admin, name) == NULL)) {
+    if (s == NULL || !wr_ok(&w) || (s->nrules >= m->max_policies && find_rule(m, admin, name) == NULL)) {
         rule_free(rule);
-        mef_refuse(r, all == NULL ? ST_UNAVAILABLE : ST_TOO_MANY, all == NULL ? "no-memory" : "max-policies", NULL,
+        mef_refuse(r, s == NULL ? ST_UNAVAILABLE : ST_TOO_MANY, s == NULL ? "no-memory" : "max-policies", NULL,
                    "there are as many rules as a stakeholder may have");
         return;
     }
     snprintf(key, sizeof key, "%s/%s", admin, name);
     store_put(t, STORE_POLICY, span_str(key), wr_span(&w));
     mef_audit(m, t, admin, actor, "policy.put", name);
-    r->st = add(all, rule) ? ST_CREATED : ST_OK;
+    r->st = add(s, rule) ? ST_CREATED : ST_OK;
     r->body = rule_json(rule);
 }
 
@@ -309,12 +262,12 @@ void mef_policy_delete(struct mef *m, struct store_txn *t, const char *admin, co
         mef_refuse(r, ST_NOT_FOUND, "not-found", NULL, "there is no such rule");
         return;
     }
-    struct rules *all = find_rules(m, admin);
+    struct stakeholder *s = stakeholder_find(m, admin);
     snprintf(key, sizeof key, "%s/%s", admin, rule->name);
     store_del(t, STORE_POLICY, span_str(key));
     mef_audit(m, t, admin, actor, "policy.delete", rule->name);
-    *place(all, name) = rule->next;
-    all->n--;
+    *place(s, name) = rule->next;
+    s->nrules--;
     rule_free(rule);
     r->st = ST_DELETED;
 }
@@ -327,9 +280,9 @@ cJSON *mef_policy_get(struct mef *m, const char *admin, const char *name)
 
 cJSON *mef_policy_list(struct mef *m, const char *admin, const char *after, unsigned limit)
 {
-    const struct rules *all = find_rules(m, admin);
+    const struct stakeholder *s = stakeholder_find(m, admin);
     cJSON *list = cJSON_CreateArray();
-    for (const struct policy_rule *r = all != NULL ? all->first : NULL; r != NULL && limit > 0; r = r->next)
+    for (const struct policy_rule *r = s != NULL ? s->rules : NULL; r != NULL && limit > 0; r = r->next)
         if (strcmp(r->name, after) > 0) {
             cJSON_AddItemToArray(list, rule_json(r));
             limit--;

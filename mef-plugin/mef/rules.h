@@ -4,7 +4,6 @@
 #include "mef-plugin/mef/policy.h"
 
 MUST_USE bool rules_load(struct mef *m);
-void rules_free(struct mef *m);
 
 /* --- rules_json.c --- */
 #define RULE_MAX_LIFETIME UINT64_C(3153600000) /* seconds, 100 years */

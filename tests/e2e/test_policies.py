@@ -6,7 +6,7 @@ import unittest
 import common
 from coapclient import CONTENT_FORMAT, JSON, POST, CoapClient, uint
 from mmef import TY_KEY_REG
-from stack import ADMIN, AE_ID
+from stack import ADMIN, AE_ID, set_option
 from test_commands import CERT_PROV, DEV_CFG, MAY_WAIT, MO_NODE, NO_MORE, changed
 from test_procedures import KV, SECOND, Clients, soon
 
@@ -294,6 +294,57 @@ class CoapsByPsk(Policies, common.StackTest):
 
 class HttpsByCertificate(Policies, common.StackTest):
     way = ("https", "certificate")
+
+
+class Shares(Clients, common.StackTest):
+    """Of what all share one stakeholder may have half, and so the other always has its own."""
+    way = ("https", "psk")
+
+    @classmethod
+    def prepare(cls):
+        for key, value in (("max-registrations", 8), ("max-credentials", 20), ("max-applications", 4), ("stakeholder-share", 50)):
+            set_option(cls.stack.mefd_conf, "mef", key, str(value))
+        super().prepare()
+
+    def rest(self, admin: str, method: str, path: str, body=None) -> tuple[int, dict]:
+        return self.stack.rest(method, path, body, self.second if admin == SECOND else None)
+
+    def test_applications(self):
+        put = lambda admin, name: self.rest(admin, "PUT", f"/v1/applications/{name}", {"members": []})[0]
+        for restarted in range(2):
+            self.assertEqual([put(ADMIN, name) for name in "abc"], [201 - restarted, 201 - restarted, 429])
+            self.stack.restart_mefd()
+        self.assertEqual([put(SECOND, name) for name in "abc"], [201, 201, 429])
+        self.assertEqual([put(ADMIN, name) for name in "ca"], [429, 200])  # what there is can be changed
+        self.assertEqual(self.rest(ADMIN, "DELETE", "/v1/applications/a")[0], 204)
+        self.assertEqual([put(SECOND, "c"), put(ADMIN, "c"), put(ADMIN, "d")], [429, 201, 429])
+
+    def test_registrations_and_credentials(self):
+        ours, theirs = self.client(registered=True), self.client(admin=SECOND, registered=True)
+        key = self.said(ours.deposit([ours.id], kv=KV), 2001)
+        for _ in range(2):
+            self.said(ours.deposit([ours.id], kv=KV), 2001)
+        full = ours.deposit([ours.id], kv=KV)
+        self.assertIn(b"as many registrations as it may", self.said(full, 4103).body)
+        self.said(self.client().register(), 4103)
+        for _ in range(3):
+            self.said(theirs.deposit([theirs.id], kv=KV), 2001)
+        self.said(theirs.deposit([theirs.id], kv=KV), 4103)
+        self.stack.restart_mefd()
+        ours.reconnect()
+        self.said(ours.deposit([ours.id], kv=KV), 4103)
+        self.said(ours.ask("DELETE", key.location), 2002)
+        self.said(ours.deposit([ours.id], kv=KV), 2001)
+        self.said(ours.deposit([ours.id], kv=KV), 4103)
+        new = lambda admin: self.rest(admin, "POST", "/v1/credentials", {"for": "C1", "kind": "psk"})
+        count = lambda admin: len(self.rest(admin, "GET", "/v1/credentials")[1])
+        for admin in (ADMIN, SECOND):
+            while count(admin) < 10:
+                status, made = new(admin)
+                self.assertEqual(status, 201, made)
+            self.assertEqual((new(admin)[0], new(admin)[1]["code"]), (429, "max-credentials"))
+        self.assertEqual(self.rest(ADMIN, "DELETE", f"/v1/credentials/{self.rest(ADMIN, 'GET', '/v1/credentials')[1][0]['id']}")[0], 204)
+        self.assertEqual([new(SECOND)[0], new(ADMIN)[0], new(ADMIN)[0]], [429, 201, 429])
 
 
 class OfDevices(Rules, common.DevicesTest):
