@@ -327,16 +327,26 @@ static int raw_client(const struct cep_certs *c, X509_STORE_CTX *chain, char *na
     return 1;
 }
 
+/* A client signs the handshake: a keyUsage has to allow it where there is one (TS-0003 8.1.2; RFC 5280 4.2.1.3). For
+ * OpenSSL keyAgreement would do, too. */
+static bool may_sign(X509 *cert)
+{
+    return (X509_get_key_usage(cert) & KU_DIGITAL_SIGNATURE) != 0;
+}
+
 /* Asked for each certificate of a client's chain, from the top. One without a name that says who it is proves nothing. */
+/* Conformance: H-2 | TS-0003 8.1.2 | shown by: test_certificates.py:test_key_usage */
+/* Conformance: H-2 | TS-0003 8.1.2 | ours: a certificate without keyUsage is taken, one whose keyUsage lacks digitalSignature is not */
 int certs_client(const struct cep_certs *c, int ok, X509_STORE_CTX *chain, char *name, size_t cap)
 {
     if (raw_key_of_chain(chain) != NULL)
         return raw_client(c, chain, name, cap);
-    if (ok && (X509_STORE_CTX_get_error_depth(chain) != 0 ||
-               certs_name(X509_STORE_CTX_get_current_cert(chain), name, cap)))
+    if (!ok || X509_STORE_CTX_get_error_depth(chain) != 0)
+        return certs_server(ok, chain);
+    X509 *cert = X509_STORE_CTX_get_current_cert(chain);
+    if (may_sign(cert) && certs_name(cert, name, cap))
         return 1;
-    if (ok)
-        X509_STORE_CTX_set_error(chain, X509_V_ERR_APPLICATION_VERIFICATION);
+    X509_STORE_CTX_set_error(chain, may_sign(cert) ? X509_V_ERR_APPLICATION_VERIFICATION : X509_V_ERR_INVALID_PURPOSE);
     return certs_server(0, chain);
 }
 

@@ -1,5 +1,5 @@
 /* Applications: named sets of AEs that share access to the keys of devices registered for them. */
-#include "mef-plugin/mef/internal.h"
+#include "mef-plugin/mef/stakeholder.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,18 +66,29 @@ bool application_decode(struct span key, struct span val)
     return a != NULL;
 }
 
+/* By its key into memory; false: there is none left. */
+static bool add(struct mef *m, struct application *a)
+{
+    char admin[MAX_KEY] = "";
+    memcpy(admin, a->key, strcspn(a->key, "/"));
+    struct stakeholder *s = stakeholder_get(m, admin);
+    if (s == NULL)
+        return false;
+    HASH_ADD_KEYPTR(hh, m->applications, a->key, strlen(a->key), a);
+    if (!HASH_ADDED(hh, a))
+        return false;
+    s->has[SHARE_APPLICATIONS]++;
+    return true;
+}
+
 static bool load_row(void *user, struct span key, struct span val)
 {
     struct mef *m = user;
     struct application *a = decode(key, val);
-    if (a == NULL)
-        return false;
-    HASH_ADD_KEYPTR(hh, m->applications, a->key, strlen(a->key), a);
-    if (!HASH_ADDED(hh, a)) {
-        application_free(a);
-        return false;
-    }
-    return true;
+    if (a != NULL && add(m, a))
+        return true;
+    application_free(a);
+    return false;
 }
 
 bool applications_load(struct mef *m)
@@ -173,24 +184,18 @@ static bool read_members(const struct mef *m, const struct attr_value *v, struct
 }
 
 /* Find or make the application; NULL: refused. */
-static struct application *get(struct mef *m, const char *key, struct mef_result *r)
+static struct application *get(struct mef *m, const char *admin, const char *key, struct mef_result *r)
 {
     struct application *a = NULL;
     HASH_FIND_STR(m->applications, key, a);
     if (a != NULL)
         return a;
-    if (HASH_COUNT(m->applications) >= m->max_applications) {
+    if (!stakeholder_has_room(m, admin, SHARE_APPLICATIONS, HASH_COUNT(m->applications), m->max_applications)) {
         mef_refuse(r, ST_TOO_MANY, "max-applications", NULL, "there are as many applications as the MEF may hold");
         return NULL;
     }
     a = calloc(1, sizeof *a);
-    if (a == NULL || (a->key = strdup(key)) == NULL) {
-        free(a);
-        mef_refuse(r, ST_UNAVAILABLE, "no-memory", NULL, NULL);
-        return NULL;
-    }
-    HASH_ADD_KEYPTR(hh, m->applications, a->key, strlen(a->key), a);
-    if (!HASH_ADDED(hh, a)) {
+    if (a == NULL || (a->key = strdup(key)) == NULL || !add(m, a)) {
         application_free(a);
         mef_refuse(r, ST_UNAVAILABLE, "no-memory", NULL, NULL);
         return NULL;
@@ -216,7 +221,7 @@ void mef_application_put(struct mef *m, struct store_txn *t, const char *admin, 
         return;
     }
     r->st = ST_OK;
-    struct application *a = get(m, key, r);
+    struct application *a = get(m, admin, key, r);
     if (a == NULL) {
         strings_free(&list);
         return;
@@ -243,6 +248,7 @@ void mef_application_delete(struct mef *m, struct store_txn *t, const char *admi
     store_del(t, STORE_APPLICATION, span_str(a->key));
     mef_audit(m, t, admin, actor, "application.delete", name);
     HASH_DEL(m->applications, a);
+    stakeholder_find(m, admin)->has[SHARE_APPLICATIONS]--;
     application_free(a);
     r->st = ST_DELETED;
 }

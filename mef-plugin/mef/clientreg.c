@@ -58,8 +58,10 @@ static cJSON *to_json(const struct mef *m, const struct res *r)
     return o;
 }
 
-/* Everything is checked but that there is room; takes the labels over. */
-static void add(struct call *c, struct res *old, int64_t expires, struct strings *labels)
+/* Everything is checked but that there is room; takes the labels over. What the rule has to do for a client that
+ * registers stands there with the registration, or neither does: it is told that it is registered once (4117 after). */
+static void add(struct call *c, struct res *old, int64_t expires, struct strings *labels,
+                const struct policy_verdict *rule)
 {
     struct mef *m = c->m;
     char ri[MEF_RELKEYID];
@@ -76,7 +78,7 @@ static void add(struct call *c, struct res *old, int64_t expires, struct strings
     r->labels = *labels;
     *labels = (struct strings){0};
     r->expires = expires;
-    if (!res_add(m, t, r)) {
+    if (!res_add(m, t, r) || !commands_begin(m, t, r, rule)) {
         call_broken(c, t);
         return;
     }
@@ -101,10 +103,10 @@ static void create(struct call *c, const struct attr_value *v)
     if (may && old != NULL && old->expires > mef_now(m))
         call_fail(c, ST_ALREADY_REGISTERED, "already-registered", NULL,
                   "this client is registered for this stakeholder");
-    else if (may && res_count(m) >= m->max_resources)
+    else if (may && !res_room(m, c->who.admin))
         call_fail(c, ST_TOO_MANY, "max-registrations", NULL, "the MEF holds as many registrations as it may");
     else if (may)
-        add(c, old, expires, &labels);
+        add(c, old, expires, &labels, &rule);
     strings_free(&labels);
 }
 

@@ -30,13 +30,14 @@ struct mef {
     char *cse_id; /* "/in-cse": completes AE-IDs that begin with 'C' */
     int64_t max_key_ms, max_registration_ms;
     size_t max_resources, max_client_keys, max_credentials, max_applications, max_policies, max_client_commands;
-    int64_t retry_s; /* a client without commands asks again after so long */
+    size_t share_percent; /* of what all stakeholders share, that one may have */
+    int64_t retry_s;      /* a client without commands asks again after so long */
     bool fetches;
     int64_t started;
     struct credential *credentials;   /* by name; of a PSK its KpmID */
     struct proof *proofs;             /* those of them that are proved by certificate, by SAN */
     struct application *applications; /* by "adminFQDN/name" */
-    struct rules *rules;              /* by adminFQDN */
+    struct stakeholder *stakeholders; /* by adminFQDN */
     struct res_index *resources;
     struct map64 *exported; /* sessions whose exporter output became a key */
     struct answers answers;

@@ -1,6 +1,7 @@
 /* The Mmef reference point: who asks, for what, and the answer once it is durable (TS-0003 8.3). */
 #include "cse-shim/base/map64.h"
 #include "mef-plugin/mef/rules.h"
+#include "mef-plugin/mef/stakeholder.h"
 #include "mef-plugin/mef/when.h"
 
 #include <openssl/crypto.h>
@@ -24,6 +25,8 @@ const struct conf_option mef_options[] = {
      "a client for which there is no command asks again after so many seconds"},
     {"mef", "max-credentials", CONF_INT, "1000000", 1, 100000000, "credentials of clients and gateways"},
     {"mef", "max-applications", CONF_INT, "100000", 1, 10000000, "applications"},
+    {"mef", "stakeholder-share", CONF_INT, "100", 1, 100,
+     "percent of max-registrations, max-credentials and max-applications that one stakeholder may have"},
     {"mef", "fetch-credentials", CONF_BOOL, "false", 0, 0,
      "serve /fetchCredentials/<KeID>/<usage>, too: keys derived from exported ones (TS-0003 8.3.2.1)"},
     {"mef", "max-policies", CONF_INT, "200", 1, 10000, "policy rules of one stakeholder"},
@@ -90,6 +93,7 @@ static bool read_options(struct mef *m, char *err, size_t errlen)
     m->retry_s = conf_int(c, "mef", "retry-duration");
     m->max_credentials = (size_t)conf_int(c, "mef", "max-credentials");
     m->max_applications = (size_t)conf_int(c, "mef", "max-applications");
+    m->share_percent = (size_t)conf_int(c, "mef", "stakeholder-share");
     m->fetches = conf_bool(c, "mef", "fetch-credentials");
     m->max_policies = (size_t)conf_int(c, "mef", "max-policies");
     const char *bad = bad_option(m);
@@ -131,7 +135,7 @@ void mef_close(struct mef *m)
     resources_free(m);
     credentials_free(m);
     applications_free(m);
-    rules_free(m);
+    stakeholders_free(m);
     map64_free(m->exported);
     free(m->cse_id);
     free(m->sp_id);

@@ -199,7 +199,8 @@ class Stakeholders(Clients, common.DevicesTest):
         bad = ({}, {"installCode": code[:-1] + "x"}, {"installCode": code, "zap": 1}, {"identity": self.kpm})
         asks += [("PUT", f"/v1/{path}", body) for path in (f"install-codes/{self.eui}", f"install-codes/{self.waiting}", f"gateways/{gw}")
                  for body in bad]
-        asks += [("PUT", f"/v1/applications/{self.app}", {}), ("PUT", f"/v1/policies/{self.rule}", {}), ("GET", "/v1/events?limit=1", None), ("GET", "/v1/audit?limit=0", None)]
+        asks += [("PUT", f"/v1/applications/{self.app}", {}), ("PUT", f"/v1/policies/{self.rule}", {}),
+                 ("POST", "/v1/verdicts", {"what": "ticket", "id": self.ours.id, "gateway": gw}), ("GET", "/v1/events?limit=1", None), ("GET", "/v1/audit?limit=0", None)]
         made = [("PUT", f"/v1/applications/{self.app}", {"members": [self.ours.id]}), ("DELETE", f"/v1/applications/{self.app}", None),
                 ("PUT", f"/v1/policies/{self.rule}", {"effect": "deny", "what": ["retrieve"], "ids": [self.ours.id], "gateways": [gw]}),
                 ("DELETE", f"/v1/policies/{self.rule}", None),
