@@ -71,6 +71,8 @@ enum id_kind {
 };
 /* The kind of an id and its one stored spelling (absolute, FQDNs in lower case, EUI-64s as 16 lower-case digits). */
 enum id_kind mef_id(const struct mef *m, const char *id, char out[MEF_ID]);
+/* "//.." and '*' behind what many ids begin with, in their stored spelling; false: no id begins so. */
+MUST_USE bool mef_id_beginning(const char *text, char out[MEF_ID]);
 /* Of an id in its stored spelling. Is it a CSE's, and not an AE's? The domain name that stands for it (TS-0001 6.5.1.1;
  * docs/decisions.md, "Derived keys"), and the name that a certificate for its holder bears (TS-0003 8.1.2): an AE's its
  * AE-ID, a CSE's its public domain name, a MAF's its FQDN, a node's its Node-ID; false: it has none. */

@@ -73,6 +73,12 @@ class Policies(Rules):
         self.said(ours.register(), 2001)
         self.rule("deny", "register", name="05" + lot, ids=[ours.id])
         self.no(ours.register())
+        away = self.client(f"//example.org/{lot}x/C1")
+        path = self.rule("deny", "register", ids=[f"//Example.ORG/{lot}x/*"])  # host names are the same in either case
+        self.assertEqual(self.stack.must("GET", path)["ids"], [f"//example.org/{lot}x/*"])
+        self.no(away.register())
+        for wrong in ("//example.org/a b*", "//example.org/a?*", "//exam_ple.org/*", "//example.org*/C1*"):
+            self.rule("deny", "register", ids=[wrong], status=400)
 
     def test_labels(self):
         c, label = self.client(), "guest:" + secrets.token_hex(6)
