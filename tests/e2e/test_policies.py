@@ -219,6 +219,12 @@ class OfDevices(Rules, common.DevicesTest):
         self.assertEqual(s.mefkey("get", eui, "--stdout")[1], key)
         self.rule("deny", "ticket", "retrieve", name="2", ids=[AE_ID], gateways=[elsewhere, s.gateway_eui])
         self.assertEqual(ticket().dotted, "4.03")
+        refused = ("eg.ticket-refused", AE_ID, eui, "policy")
+        told = lambda: {(e["action"], e["actor"], e["object"], e["outcome"]) for e in s.must("GET", "/v1/audit?limit=100")}
+        end = time.monotonic() + 5  # at the end of the second
+        while refused not in told() and time.monotonic() < end:
+            time.sleep(0.1)
+        self.assertIn(refused, told())
         status, out, err = s.mefkey("get", eui, "--stdout")
         self.assertEqual((status, out), (5, ""))
         self.assertIn("4103", err)
