@@ -15,7 +15,7 @@ void rule_free(struct policy_rule *r);
 bool rule_address(const char *host, uint8_t out[16]); /* as in policy_network; false: it is none */
 
 /* What the rules of the client's stakeholder say; false: no, and the failure is set and on record under `action`.
- * labels: of the registration that is being made; NULL: of the one that there is. */
+ * labels: that the registration is to have; NULL: those that it has. */
 MUST_USE bool call_policy(struct call *c, enum policy_what what, const struct strings *labels, eui64_t gateway,
                           const char *action, struct policy_verdict *v);
 /* The longest life, ms, that verdict and configuration allow. */

@@ -90,6 +90,19 @@ class Policies(Rules):
         self.said(c.update(made, "sec:mecr", lbl=["x"]), 2004)
         self.said(c.deposit([c.id], kv=KV), 2001)
 
+    def test_labels_that_come_later(self):
+        """A rule that refuses a registration its labels refuses them also in an update."""
+        c, label = self.client(), "staff:" + secrets.token_hex(6)
+        self.rule("deny", "register", labels=[label])
+        self.no(c.register(lbl=["x", label]))
+        made = self.said(c.register(lbl=["x"]), 2001)
+        self.no(c.update(made, "sec:mecr", lbl=["x", label]))
+        self.assertEqual(self.said(c.ask("GET", made.location), 2000).pc["lbl"], ["x"])
+        self.said(c.update(made, "sec:mecr", lbl=["x", "y"]), 2004)
+        self.rule("deny", "register", name="1" + c.id[-12:], labels=["y"], ids=[c.id])
+        self.no(c.update(made, "sec:mecr", et=soon(60)))
+        self.said(c.update(made, "sec:mecr", lbl=None), 2004)  # as it could leave and come again
+
     def test_targets(self):
         c, friend, other = self.client(registered=True), self.client(), self.client()
         key = self.said(c.deposit([friend.id, other.id], kv=KV), 2001)
