@@ -93,7 +93,7 @@ static void create(struct call *c, const struct attr_value *v)
     struct policy_verdict rule;
     struct strings labels = {0};
     int64_t expires;
-    if (!call_stakeholder(c, v[ADFQ].text) || !call_labels(c, &v[LBL], &labels))
+    if (!call_stakeholder(c, v[ADFQ].text, "registration.create") || !call_labels(c, &v[LBL], &labels))
         return;
     struct res *old = res_registration(m, c->who.admin, c->who.id);
     bool may = call_policy(c, POLICY_REGISTER, &labels, 0, "registration.create", &rule) &&
