@@ -75,7 +75,7 @@ static bool load_chain(struct entry *e, const char *file)
     return ok && ERR_peek_error() == 0;
 }
 
-static bool on_p256(const EVP_PKEY *key)
+bool certs_on_p256(const EVP_PKEY *key)
 {
     char group[32];
     size_t n;
@@ -118,7 +118,7 @@ static bool load_entry(struct cep_certs *c, const struct cep_certificate *from, 
         return failed(err, errlen, "certificate", from->certificate);
     if ((e->key = load_key(from->private_key)) == NULL || X509_check_private_key(e->cert, e->key) != 1)
         return failed(err, errlen, "private key", from->private_key);
-    if (!any_key && !on_p256(e->key)) {
+    if (!any_key && !certs_on_p256(e->key)) {
         snprintf(err, errlen, "private key %s: not on curve P-256", from->private_key);
         return false;
     }
