@@ -166,3 +166,8 @@ bool mef_is_name(const char *name)
             return false;
     return n > 0 && n <= MEF_MAX_NAME;
 }
+
+bool mef_name_key(const char *admin, const char *name, char key[MEF_KEY])
+{
+    return mef_is_name(name) && snprintf(key, MEF_KEY, "%s/%s", admin, name) < MEF_KEY;
+}

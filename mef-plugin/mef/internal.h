@@ -82,6 +82,9 @@ MUST_USE bool mef_id_certified(enum id_kind kind, const char *id, char out[MEF_I
 
 /* Letters, digits, '.', '_' and '-': a name is also a path segment and a label. */
 bool mef_is_name(const char *name);
+/* What an application or rule is kept under: "adminFQDN/name". False: this is no name. */
+#define MEF_KEY (MEF_ID + MEF_MAX_NAME + 1)
+MUST_USE bool mef_name_key(const char *admin, const char *name, char key[MEF_KEY]);
 
 /* Visit a table's rows; false: it can not be read, or fn returned false. */
 MUST_USE bool mef_load(struct mef *m, enum store_table table, bool (*fn)(void *user, struct span key, struct span val));

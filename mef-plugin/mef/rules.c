@@ -1,11 +1,9 @@
 #include "mef-plugin/mef/rules.h"
 
 #include <arpa/inet.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #define RECORD_VERSION 1
-#define MAX_KEY (MEF_ID + MEF_MAX_NAME + 1)
 
 struct rules { /* of one stakeholder */
     char *admin;
@@ -99,9 +97,9 @@ static struct policy_rule *decode(const char *name, struct span val)
 }
 
 /* "adminFQDN/name" into its parts. */
-static bool split(struct span key, char text[MAX_KEY], const char **name)
+static bool split(struct span key, char text[MEF_KEY], const char **name)
 {
-    if (key.n == 0 || key.n >= MAX_KEY || memchr(key.p, '\0', key.n) != NULL)
+    if (key.n == 0 || key.n >= MEF_KEY || memchr(key.p, '\0', key.n) != NULL)
         return false;
     memcpy(text, key.p, key.n);
     text[key.n] = '\0';
@@ -115,7 +113,7 @@ static bool split(struct span key, char text[MAX_KEY], const char **name)
 
 bool rule_decode(struct span key, struct span val)
 {
-    char admin[MAX_KEY];
+    char admin[MEF_KEY];
     const char *name;
     struct policy_rule *r = split(key, admin, &name) ? decode(name, val) : NULL;
     rule_free(r);
@@ -180,7 +178,7 @@ static bool add(struct rules *all, struct policy_rule *r)
 static bool load_row(void *user, struct span key, struct span val)
 {
     struct mef *m = user;
-    char admin[MAX_KEY];
+    char admin[MEF_KEY];
     const char *name;
     struct policy_rule *r = split(key, admin, &name) ? decode(name, val) : NULL;
     struct rules *all = r != NULL ? get_rules(m, admin) : NULL;
@@ -271,8 +269,8 @@ int64_t policy_longest(const struct policy_verdict *v, int64_t max_ms)
 void mef_policy_put(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *name,
                     const cJSON *in, struct mef_result *r)
 {
-    char key[MAX_KEY];
-    if (!mef_is_name(name)) {
+    char key[MEF_KEY];
+    if (!mef_name_key(admin, name, key)) {
         mef_refuse(r, ST_BAD_REQUEST, "bad-value", "name", "1 to 64 letters, digits, '.', '_' and '-'");
         return;
     }
@@ -288,7 +286,6 @@ void mef_policy_put(struct mef *m, struct store_txn *t, const char *admin, const
                    "there are as many rules as a stakeholder may have");
         return;
     }
-    snprintf(key, sizeof key, "%s/%s", admin, name);
     store_put(t, STORE_POLICY, span_str(key), wr_span(&w));
     mef_audit(m, t, admin, actor, "policy.put", name);
     r->st = add(all, rule) ? ST_CREATED : ST_OK;
@@ -298,14 +295,13 @@ void mef_policy_put(struct mef *m, struct store_txn *t, const char *admin, const
 void mef_policy_delete(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *name,
                        struct mef_result *r)
 {
-    char key[MAX_KEY];
+    char key[MEF_KEY];
     struct policy_rule *rule = find_rule(m, admin, name);
-    if (rule == NULL) {
+    if (rule == NULL || !mef_name_key(admin, name, key)) {
         mef_refuse(r, ST_NOT_FOUND, "not-found", NULL, "there is no such rule");
         return;
     }
     struct rules *all = find_rules(m, admin);
-    snprintf(key, sizeof key, "%s/%s", admin, rule->name);
     store_del(t, STORE_POLICY, span_str(key));
     mef_audit(m, t, admin, actor, "policy.delete", rule->name);
     *place(all, name) = rule->next;
