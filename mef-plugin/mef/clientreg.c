@@ -95,7 +95,7 @@ static void create(struct call *c, const struct attr_value *v)
     struct policy_verdict rule;
     struct strings labels = {0};
     int64_t expires;
-    if (!call_stakeholder(c, v[ADFQ].text) || !call_labels(c, &v[LBL], &labels))
+    if (!call_stakeholder(c, v[ADFQ].text, "registration.create") || !call_labels(c, &v[LBL], &labels))
         return;
     struct res *old = res_registration(m, c->who.admin, c->who.id);
     bool may = call_policy(c, POLICY_REGISTER, &labels, 0, "registration.create", &rule) &&
@@ -119,13 +119,17 @@ static void retrieve(struct call *c, struct res *r)
 static void update(struct call *c, struct res *r, const struct attr_value *v)
 {
     struct policy_verdict rule;
-    if (call_owner(c, r) && call_policy(c, POLICY_REGISTER, NULL, 0, "registration.update", &rule))
+    struct strings labels = {0};
+    bool relabelled = v[LBL].present || v[LBL].null;
+    if (call_owner(c, r) && call_labels(c, &v[LBL], &labels) &&
+        call_policy(c, POLICY_REGISTER, relabelled ? &labels : NULL, 0, "registration.update", &rule))
         call_update(c, r,
                     &(struct update){.name = MEF_SN_CLIENT_REG,
                                      .action = "registration.update",
                                      .et = &v[ET],
                                      .lbl = &v[LBL],
                                      .max_ms = policy_longest(&rule, c->m->max_registration_ms)});
+    strings_free(&labels);
 }
 
 /* Conformance: R-4 | TS-0003 8.3.5.2.6 | shown by: test_procedures.py:test_deregistration */

@@ -223,7 +223,7 @@ static void create(struct call *c, const struct attr_value *v)
         call_fail(c, ST_BAD_REQUEST, "bad-value", MEF_SN_SUID, "a security usage of 21 to 25 is served");
         return;
     }
-    if (!call_stakeholder(c, v[ADFQ].text) || !check_source(c) ||
+    if (!call_stakeholder(c, v[ADFQ].text, "key.create") || !check_source(c) ||
         !call_policy(c, POLICY_DEPOSIT, NULL, 0, "key.create", &rule) ||
         !call_expiry(c, v[ET].number, policy_longest(&rule, m->max_key_ms), &expires) ||
         !read_targets(c, &v[TGIS], u, &rule, &targets))

@@ -388,7 +388,7 @@ static void discover(struct call *c)
 static void handle_base(struct call *c)
 {
     const struct cse_param *p = c->req->params;
-    c->seq = store_last(c->m->d.store); /* a refusal, too, may show what a crash could take back */
+    c->seq = store_last(c->m->d.store);
     for (size_t i = 0; c->req->op == CSE_RETRIEVE && i < c->req->nparams; i++)
         if (strcmp(p[i].name, M2M_SN_FILTER_USAGE) == 0) {
             discover(c);
@@ -429,7 +429,6 @@ static void handle_resource(struct call *c, const char *ri, const char *child)
     }
     /* The object of a stakeholder who does not know this client does not exist for it. */
     if (t == NULL || who.role == MEF_ROLE_NONE) {
-        c->seq = store_last(c->m->d.store);
         call_fail(c, ST_NOT_FOUND, "not-found", NULL, "there is no such resource");
         return;
     }
@@ -483,6 +482,8 @@ void mef_handle(struct mef *m, struct cse_request *req)
         else
             call_fail(&c, ST_NOT_FOUND, "not-found", NULL, "there is no such resource");
     }
+    if (st_map(c.rsp.status)->http >= 400) /* a refusal, too, may show what a crash could take back */
+        c.seq = store_last(m->d.store);
     if (c.nothing) {
         json_wipe(c.rsp.pc);
         c.rsp.pc = NULL;

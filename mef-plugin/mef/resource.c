@@ -152,6 +152,12 @@ static struct label *label_get(struct res_index *x, const char *text)
     return NULL;
 }
 
+/* What is labelled later is not newer. */
+static int newer(const struct label_use *a, const struct label_use *b)
+{
+    return a->res->serial > b->res->serial ? -1 : 1;
+}
+
 static bool index_labels(struct res_index *x, struct res *r)
 {
     if (r->labels.n == 0)
@@ -167,7 +173,7 @@ static bool index_labels(struct res_index *x, struct res *r)
             unindex_labels(x, r);
             return false;
         }
-        DL_PREPEND(u->label->uses, u);
+        DL_INSERT_INORDER(u->label->uses, u, newer);
     }
     return true;
 }

@@ -3,11 +3,9 @@
 #include "mef-plugin/mef/command.h"
 #include "mef-plugin/mef/stakeholder.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 enum { RECORD = 1, RECORD_COMMANDS = 2 }; /* the second has commands behind the rest */
-#define MAX_KEY (MEF_ID + MEF_MAX_NAME + 1)
 
 void rule_free(struct policy_rule *r)
 {
@@ -108,9 +106,9 @@ static struct policy_rule *decode(const char *name, struct span val)
 }
 
 /* "adminFQDN/name" into its parts. */
-static bool split(struct span key, char text[MAX_KEY], const char **name)
+static bool split(struct span key, char text[MEF_KEY], const char **name)
 {
-    if (key.n == 0 || key.n >= MAX_KEY || memchr(key.p, '\0', key.n) != NULL)
+    if (key.n == 0 || key.n >= MEF_KEY || memchr(key.p, '\0', key.n) != NULL)
         return false;
     memcpy(text, key.p, key.n);
     text[key.n] = '\0';
@@ -124,7 +122,7 @@ static bool split(struct span key, char text[MAX_KEY], const char **name)
 
 bool rule_decode(struct span key, struct span val)
 {
-    char admin[MAX_KEY];
+    char admin[MEF_KEY];
     const char *name;
     struct policy_rule *r = split(key, admin, &name) ? decode(name, val) : NULL;
     rule_free(r);
@@ -166,7 +164,7 @@ static bool add(struct stakeholder *s, struct policy_rule *r)
 static bool load_row(void *user, struct span key, struct span val)
 {
     struct mef *m = user;
-    char admin[MAX_KEY];
+    char admin[MEF_KEY];
     const char *name;
     struct policy_rule *r = split(key, admin, &name) ? decode(name, val) : NULL;
     struct stakeholder *s = r != NULL ? stakeholder_get(m, admin) : NULL;
@@ -229,8 +227,8 @@ int64_t policy_longest(const struct policy_verdict *v, int64_t max_ms)
 void mef_policy_put(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *name,
                     const cJSON *in, struct mef_result *r)
 {
-    char key[MAX_KEY];
-    if (!mef_is_name(name)) {
+    char key[MEF_KEY];
+    if (!mef_name_key(admin, name, key)) {
         mef_refuse(r, ST_BAD_REQUEST, "bad-value", "name", "1 to 64 letters, digits, '.', '_' and '-'");
         return;
     }
@@ -246,7 +244,6 @@ void mef_policy_put(struct mef *m, struct store_txn *t, const char *admin, const
                    "there are as many rules as a stakeholder may have");
         return;
     }
-    snprintf(key, sizeof key, "%s/%s", admin, name);
     store_put(t, STORE_POLICY, span_str(key), wr_span(&w));
     mef_audit(m, t, admin, actor, "policy.put", name);
     r->st = add(s, rule) ? ST_CREATED : ST_OK;
@@ -256,14 +253,13 @@ void mef_policy_put(struct mef *m, struct store_txn *t, const char *admin, const
 void mef_policy_delete(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *name,
                        struct mef_result *r)
 {
-    char key[MAX_KEY];
+    char key[MEF_KEY];
     struct policy_rule *rule = find_rule(m, admin, name);
-    if (rule == NULL) {
+    if (rule == NULL || !mef_name_key(admin, name, key)) {
         mef_refuse(r, ST_NOT_FOUND, "not-found", NULL, "there is no such rule");
         return;
     }
     struct stakeholder *s = stakeholder_find(m, admin);
-    snprintf(key, sizeof key, "%s/%s", admin, rule->name);
     store_del(t, STORE_POLICY, span_str(key));
     mef_audit(m, t, admin, actor, "policy.delete", rule->name);
     *place(s, name) = rule->next;

@@ -21,7 +21,7 @@ MUST_USE bool question_read(struct mef *m, const cJSON *in, struct rule_question
 cJSON *verdict_json(const struct policy_verdict *v);
 
 /* What the rules of the client's stakeholder say; false: no, and the failure is set and on record under `action`.
- * labels: of the registration that is being made; NULL: of the one that there is. */
+ * labels: that the registration is to have; NULL: those that it has. */
 MUST_USE bool call_policy(struct call *c, enum policy_what what, const struct strings *labels, eui64_t gateway,
                           const char *action, struct policy_verdict *v);
 /* Queue what the rule has to do for the client of this fresh registration (clientcmd.c): as many as may wait. False: out

@@ -69,9 +69,8 @@ static bool take_day(struct reading *x, const char *text)
 static bool take_id(struct reading *x, const char *text)
 {
     char id[MEF_ID];
-    if (strncmp(text, "//", 2) == 0 && strcspn(text, "*") == strlen(text) - 1)
-        return keep(x, &x->r->ids, text);
-    return mef_id(x->m, text, id) != ID_NONE && keep(x, &x->r->ids, id);
+    bool known = strchr(text, '*') != NULL ? mef_id_beginning(text, id) : mef_id(x->m, text, id) != ID_NONE;
+    return known && keep(x, &x->r->ids, id);
 }
 
 static bool take_label(struct reading *x, const char *text)

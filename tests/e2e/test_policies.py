@@ -73,6 +73,12 @@ class Policies(Rules):
         self.said(ours.register(), 2001)
         self.rule("deny", "register", name="05" + lot, ids=[ours.id])
         self.no(ours.register())
+        away = self.client(f"//example.org/{lot}x/C1")
+        path = self.rule("deny", "register", ids=[f"//Example.ORG/{lot}x/*"])  # host names are the same in either case
+        self.assertEqual(self.stack.must("GET", path)["ids"], [f"//example.org/{lot}x/*"])
+        self.no(away.register())
+        for wrong in ("//example.org/a b*", "//example.org/a?*", "//exam_ple.org/*", "//example.org*/C1*"):
+            self.rule("deny", "register", ids=[wrong], status=400)
 
     def test_labels(self):
         c, label = self.client(), "guest:" + secrets.token_hex(6)
@@ -83,6 +89,19 @@ class Policies(Rules):
         self.no(c.deposit([c.id], kv=KV))
         self.said(c.update(made, "sec:mecr", lbl=["x"]), 2004)
         self.said(c.deposit([c.id], kv=KV), 2001)
+
+    def test_labels_that_come_later(self):
+        """A rule that refuses a registration its labels refuses them also in an update."""
+        c, label = self.client(), "staff:" + secrets.token_hex(6)
+        self.rule("deny", "register", labels=[label])
+        self.no(c.register(lbl=["x", label]))
+        made = self.said(c.register(lbl=["x"]), 2001)
+        self.no(c.update(made, "sec:mecr", lbl=["x", label]))
+        self.assertEqual(self.said(c.ask("GET", made.location), 2000).pc["lbl"], ["x"])
+        self.said(c.update(made, "sec:mecr", lbl=["x", "y"]), 2004)
+        self.rule("deny", "register", name="1" + c.id[-12:], labels=["y"], ids=[c.id])
+        self.no(c.update(made, "sec:mecr", et=soon(60)))
+        self.said(c.update(made, "sec:mecr", lbl=None), 2004)  # as it could leave and come again
 
     def test_targets(self):
         c, friend, other = self.client(registered=True), self.client(), self.client()
@@ -368,6 +387,12 @@ class OfDevices(Rules, common.DevicesTest):
         self.assertEqual(s.mefkey("get", eui, "--stdout")[1], key)
         self.rule("deny", "ticket", "retrieve", name="2", ids=[AE_ID], gateways=[elsewhere, s.gateway_eui])
         self.assertEqual(ticket().dotted, "4.03")
+        refused = ("eg.ticket-refused", AE_ID, eui, "policy")
+        told = lambda: {(e["action"], e["actor"], e["object"], e["outcome"]) for e in s.must("GET", "/v1/audit?limit=100")}
+        end = time.monotonic() + 5  # at the end of the second
+        while refused not in told() and time.monotonic() < end:
+            time.sleep(0.1)
+        self.assertIn(refused, told())
         status, out, err = s.mefkey("get", eui, "--stdout")
         self.assertEqual((status, out), (5, ""))
         self.assertIn("4103", err)
