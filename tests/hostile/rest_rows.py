@@ -342,9 +342,9 @@ def commands(w):
 
 
 def forms(w):
-    """What is no JSON, or no object, to each that takes one."""
-    for name, method, path in (("gateway", "PUT", f"gateways/{EUI}"), ("application", "PUT", "applications/x"), ("policy", "PUT", "policies/x"),
-                               ("credential", "POST", "credentials"), ("command", "POST", f"registrations/{w.registration}/commands"),
+    """What is no JSON, or no object."""
+    for name, method, path in (("gateway", "PUT", f"gateways/{EUI}"), ("application", "PUT", "applications/x"),
+                               ("credential", "POST", "credentials"),
                                ("configuration", "PUT", f"registrations/{w.registration}/configuration")):
         for form in MALFORMED:
             yield Row(f"{name}: JSON, {form}", "https", ask(w, method, f"/v1/{path}", JSON_FORMS[form]), "400")
