@@ -409,6 +409,23 @@ class Stakeholders(Clients, common.DevicesTest):
         self.assertIn('"not-bound"', trail)
         self.assertEqual([n for n in theirs if n in trail], [])
 
+    def test_no_trace(self):
+        """The numbers in the trail are of all: what one asks for of another's is in nobody's trail, or the gap would tell."""
+        operator = next(self.operators())
+
+        def number() -> int:
+            self.assertIn(self.rest(operator, "PUT", "/v1/applications/mark", {"members": []})[0], (200, 201))
+            return json.loads(self.rest(operator, "GET", "/v1/audit?limit=1")[2])[0]["seq"]
+        number()
+        before = number()
+        for ae in self.aes:
+            for method, path, more in self.asks():
+                if path != "mef" and "origin" not in more:
+                    self.assertIn(ae.ask(method, path, **more).rsc, (4004, 4005, 4000, 0))
+        for method, path, body in self.reads():
+            self.rest(operator, method, path, body)
+        self.assertEqual(number(), before + 1)
+
     def test_an_eui64_has_one_owner(self):
         """A device can be joined once, so the second to register it is refused, and told no more than that."""
         codes = [("PUT", f"install-codes/{eui}{query}", {"installCode": install_code()}) for eui in (self.eui, self.waiting)
