@@ -318,6 +318,8 @@ class Stakeholders(Clients, common.DevicesTest):
                 ("DELETE", f"/v1/applications/{self.app}", None, {}),
                 ("PUT", f"/v1/policies/{self.rule}", {**rule, "ids": [self.ours.id], "gateways": [gw], "labels": [self.label],
                                                       "targets": [self.san]}, {}),
+                ("PUT", f"/v1/policies/{self.rule}", {"effect": "allow", "what": ["register"], "ids": [self.ours.id],
+                                                      "commands": [{**DEV_CFG, "targetID": self.ours.id}]}, {}),
                 ("DELETE", f"/v1/policies/{self.rule}", None, {})]
         key, like = s.link_key(self.code), s.link_key(code)
         rows += [("PUT", there + "?replace=true", body, words) for body, words in (
