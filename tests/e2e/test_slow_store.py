@@ -1,0 +1,175 @@
+"""A database whose every commit takes 200 ms, and clients who write without a pause: the others' handshakes and reads do not
+wait for it. How slow the machine is does not matter: what counts is what began and ended within one commit, and what was
+slower than with nobody writing."""
+import base64
+import http.client
+import json
+import socket
+import ssl
+import statistics
+import sys
+import threading
+import time
+import unittest
+
+import common
+from coapclient import CBOR, CONTENT_FORMAT, POST, CoapClient, eg_request, eg_response, uint
+from mmef import Client
+from stack import ADMIN, AE_ID, ROOT, install_code, random_eui64
+
+sys.path.append(str(ROOT / "tests" / "faults"))
+import power  # noqa: E402
+
+COMMIT_MS = 200
+KV = base64.b64encode(bytes(range(16))).decode()
+ENOUGH, PATIENCE = 6, 30      # of each kind, seconds
+PAUSE = 0.05                   # s between two acts, so that each gets its share of the processors
+
+
+class Workers:
+    """Each does its act again and again in a thread of its own; `spans`: when each time began and ended."""
+
+    def __init__(self, acts: dict):
+        self.spans, self.errors, self.over = {name: [] for name in acts}, [], threading.Event()
+        self.threads = [threading.Thread(target=self._run, args=a) for a in acts.items()]
+
+    def _run(self, name: str, act):
+        try:
+            while not self.over.wait(PAUSE):
+                began = time.monotonic()
+                act()
+                self.spans[name].append((began, time.monotonic()))
+        except Exception as e:
+            self.errors.append(f"{name}: {type(e).__name__}: {e}")
+            self.over.set()
+
+    def __enter__(self):
+        for t in self.threads:
+            t.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        for t in self.threads:
+            t.join()
+
+    def until(self, enough):
+        end = time.monotonic() + PATIENCE
+        while not enough() and time.monotonic() < end and not self.over.wait(0.1):
+            pass
+
+    def slow_quarter(self, name: str) -> float:
+        """Three in four took no longer, seconds."""
+        return statistics.quantiles([b - a for a, b in self.spans[name]], n=4)[2]
+
+
+class SlowStore(common.StackTest):
+    gateway = False
+
+    @classmethod
+    def prepare(cls):
+        s = cls.stack
+        s.launcher = power.launcher(common.build())
+        s.restart_mefd()
+        s.must("PUT", f"/v1/gateways/{s.gateway_eui}", {"identity": s.gw_credential["kpmId"]})
+        cls.tls = ssl.create_default_context(cafile=str(s.ca))
+        cls.headers = {"Authorization": "Bearer " + s.token(), "Content-Type": "application/json"}
+
+    # --- who does what --------------------------------------------------------------------------------------------------
+
+    def client(self, name: str, binding: str) -> Client:
+        who = f"//example.org/in-cse/C{name}-{binding}"
+        made = self.stack.must("POST", "/v1/credentials", {"for": who, "kind": "psk"})
+        c = Client(self.stack, (binding, "psk"), who, ADMIN, ("-psk_identity", made["kpmId"], "-psk", made["kpm"]))
+        self.addCleanup(c.close)
+        c.made = c.register()
+        self.assertEqual(c.made.rsc, 2001)
+        return c
+
+    def operator(self):
+        """Puts one install code after the other, over one connection."""
+        connection = http.client.HTTPSConnection("127.0.0.1", self.stack.https, context=self.tls)
+        self.addCleanup(connection.close)
+        return lambda: self.put(connection, random_eui64())
+
+    def put(self, connection, eui: str) -> str:
+        body = json.dumps({"installCode": install_code(), "targets": [AE_ID]})
+        connection.request("PUT", f"/v1/install-codes/{eui}", body, self.headers)
+        answer = connection.getresponse()
+        answer.read()
+        self.assertEqual(answer.status, 201)
+        return eui
+
+    def gateway_of_joins(self):
+        """Devices are registered and ask for their first key."""
+        s = self.stack
+        connection = http.client.HTTPSConnection("127.0.0.1", s.https, context=self.tls)
+        c = CoapClient(s.coaps, s.gw_credential["kpmId"], s.gw_credential["kpm"])
+        self.addCleanup(connection.close)
+        self.addCleanup(c.close)
+        numbers = iter(range(1, 1 << 30))
+
+        def join():
+            message = eg_request(next(numbers), s.gateway_eui, self.put(connection, random_eui64()))
+            answer = c.request(POST, "mef/eg", [(CONTENT_FORMAT, uint(CBOR))], message)
+            self.assertEqual(eg_response(answer.payload)[0], 0)
+        return join
+
+    def depositor(self):
+        c = self.client("writer", "coaps")
+
+        def deposit():
+            made = c.deposit([AE_ID], kv=KV)
+            self.assertEqual(made.rsc, 2001)
+            self.assertEqual(c.ask("DELETE", made.location).rsc, 2002)
+        return deposit
+
+    def writers(self) -> dict:
+        return {"operator": self.operator(), "joins": self.gateway_of_joins(), "depositor": self.depositor()}
+
+    def dtls_handshake(self):
+        CoapClient(self.stack.coaps, self.stack.ae["kpmId"], self.stack.ae["kpm"], timeout=10).close()
+
+    def tls_handshake(self):
+        with socket.create_connection(("127.0.0.1", self.stack.https)) as s, self.tls.wrap_socket(s, server_hostname="127.0.0.1"):
+            pass
+
+    def reader(self, c: Client):
+        def read():
+            self.assertEqual(c.ask("GET", c.made.location).pc["srci"], c.id)
+        return read
+
+    def others(self) -> dict:
+        return {"DTLS handshake": self.dtls_handshake, "TLS handshake": self.tls_handshake,
+                **{f"read over {b}": self.reader(self.client("reader", b)) for b in ("coaps", "https")}}
+
+    # --- what is to be seen ---------------------------------------------------------------------------------------------
+
+    def within(self, spans: list) -> int:
+        """How many began and ended while one and the same commit was under way."""
+        commits = power.slowed(self.stack.etc)
+        return sum(any(a <= began and ended <= b for a, b in commits) for began, ended in spans)
+
+    def test_others_do_not_wait_for_commits(self):
+        others, writers = self.others(), self.writers()
+        with Workers(others) as alone:
+            alone.until(lambda: all(len(s) >= ENOUGH for s in alone.spans.values()))
+        self.assertEqual(alone.errors, [])
+        power.slow_syncs(self.stack.etc, COMMIT_MS)
+        self.addCleanup((self.stack.etc / "slow-sync").unlink)
+        with Workers(writers) as busy, Workers(others) as beside:
+            beside.until(lambda: len(power.slowed(self.stack.etc)) >= ENOUGH and
+                         all(self.within(s) >= ENOUGH for s in beside.spans.values()))
+        self.assertEqual(busy.errors + beside.errors, [])
+        print(f"{len(power.slowed(self.stack.etc))} commits; within one: " +
+              ", ".join(f"{name} {self.within(spans)} of {len(spans)}, {beside.slow_quarter(name) * 1e3:.1f} ms, alone "
+                        f"{alone.slow_quarter(name) * 1e3:.1f}" for name, spans in beside.spans.items()))
+        for name, spans in busy.spans.items():
+            self.assertGreaterEqual(min(b - a for a, b in spans), COMMIT_MS / 1e3, f"{name}: answered before it was durable")
+        for name, spans in beside.spans.items():
+            self.assertGreaterEqual(self.within(spans), ENOUGH, f"{name}: waits for commits")
+            self.assertLess(beside.slow_quarter(name) - alone.slow_quarter(name), COMMIT_MS / 2e3, f"{name}: delayed by commits")
+
+
+if __name__ == "__main__":
+    unittest.main()
