@@ -3,6 +3,8 @@
  *   bench_load get PORT PID SESSIONS SECONDS PATH [AE-ID]   over live sessions, 32 requests in flight
  *   bench_load cycle PORT PID COUNT [PATH [AE-ID]]          handshake, one GET (without PATH: none), close; 32 at a time
  *   bench_load round PORT PID COUNT                         the whole of round.h, 32 at a time; the last credential is the target's
+ *   bench_load shake PORT PID MS                            handshake, close, MS ms of rest, until killed; prints of each when it
+ *                                                           began and ended (CLOCK_MONOTONIC, s)
  *   bench_load enrol PORT PID COUNT FIRST-EUI64             EgRequests of COUNT devices from all gateways, 64 in flight */
 #include "tests/bench/load.h"
 
@@ -185,6 +187,28 @@ static int cycle(struct bench *b, uint64_t count, bool rounds)
     return report(l, (double)count, load_now() - from, load_cpu(l->pid) - cpu, load_resident(l->pid) - kib);
 }
 
+/* --- shake -------------------------------------------------------------------------------------------------------- */
+
+static int shake(struct bench *b, double rest)
+{
+    struct load *l = &b->load;
+    if (!load_open(l, 0))
+        return 1;
+    for (size_t n = 1; l->opened == n - 1; n++) {
+        double from = load_now();
+        struct cep_session *s = load_dial(l, 0);
+        while (s != NULL && l->opened < n && l->closed < n)
+            sd_event_run(l->loop, 10000);
+        if (l->opened < n)
+            return 1;
+        printf("%.6f %.6f\n", from, load_now());
+        fflush(stdout);
+        cep_session_close(s);
+        load_run(l, load_now() + rest);
+    }
+    return 1;
+}
+
 /* --- enrol -------------------------------------------------------------------------------------------------------- */
 
 static void make_enrolment(struct load *l, uint64_t n, size_t i, struct cep_message *req)
@@ -247,6 +271,8 @@ int main(int argc, char **argv)
         code = cycle(&b, strtoull(argv[4], NULL, 10), false);
     } else if (strcmp(mode, "round") == 0) {
         code = cycle(&b, strtoull(argv[4], NULL, 10), true);
+    } else if (strcmp(mode, "shake") == 0) {
+        code = shake(&b, atof(argv[4]) / 1e3);
     } else if (strcmp(mode, "enrol") == 0 && argc == 6) {
         b.first = strtoull(argv[5], NULL, 10);
         code = enrol(&b, strtoull(argv[4], NULL, 10));

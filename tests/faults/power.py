@@ -51,8 +51,8 @@ def fail_syncs(folder: Path):
     (folder / "fail-sync").touch()
 
 
-def slow_syncs(folder: Path, ms: int):
-    (folder / "slow-sync").write_text(str(ms))
+def slow_syncs(folder: Path, seconds: float):
+    (folder / "slow-sync").write_text(str(round(seconds * 1e3)))
 
 
 def slowed(folder: Path) -> list:

@@ -1,4 +1,5 @@
 /* The Mmef procedures over the real store, vault and audit trail. */
+#include "tests/unit/audit_page.h"
 #include "tests/unit/plugin_fixture.h"
 
 #include "mef-plugin/mef/internal.h"
@@ -290,7 +291,7 @@ static void test_a_client_of_two_stakeholders(void **state)
     assert_string_equal(text_of(attrs(&w), "adfq"), OTHER_ADMIN);
     /* of a mistake the first one hears, but not where it was made */
     assert_int_equal(get(&w, &(struct who){name, "C-z", 1}, theirs), ST_NOT_AUTHENTICATED);
-    cJSON *trail = audit_page(w.audit, ADMIN, 0, 1);
+    cJSON *trail = audit_page(w.audit, w.store, ADMIN, 0, 1);
     assert_string_equal(text_of(cJSON_GetArrayItem(trail, 0), "outcome"), "from-mismatch");
     assert_string_equal(text_of(cJSON_GetArrayItem(trail, 0), "object"), "");
     cJSON_Delete(trail);
@@ -989,7 +990,7 @@ static void test_rules(void **state)
 static bool in_trail(struct world *w, const char *admin, const char *action, const char *outcome)
 {
     bool found = false;
-    cJSON *page = audit_page(w->audit, admin, 0, 1000);
+    cJSON *page = audit_page(w->audit, w->store, admin, 0, 1000);
     const cJSON *e;
     cJSON_ArrayForEach(e, page) if (strcmp(text_of(e, "action"), action) == 0 && strcmp(text_of(e, "outcome"), outcome) == 0)
         found = true;
