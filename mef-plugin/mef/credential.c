@@ -455,6 +455,7 @@ static void keep(struct mef *m, struct store_txn *t, const char *actor, struct c
     struct wr w = wr_of(m->record, sizeof m->record);
     encode(&w, c);
     store_put(t, STORE_CREDENTIAL, span_str(c->name), wr_span(&w));
+    m->known_seq = 0;
     mef_audit(m, t, c->admin, actor, "credential.create", c->name);
     r->st = ST_CREATED;
     r->body = to_json(c);
@@ -561,6 +562,7 @@ void mef_credential_delete(struct mef *m, struct store_txn *t, const char *admin
     }
     mef_audit(m, t, admin, actor, "credential.delete", c->name);
     store_del(t, STORE_CREDENTIAL, span_str(c->name));
+    m->known_seq = 0;
     if (c->san != NULL)
         unbind_san(m, c);
     else

@@ -86,7 +86,7 @@ class SlowStore(common.StackTest):
         made = self.stack.must("POST", "/v1/credentials", {"for": who, "kind": "psk"})
         c = Client(self.stack, (binding, "psk"), who, ADMIN, ("-psk_identity", made["kpmId"], "-psk", made["kpm"]))
         self.addCleanup(c.close)
-        c.made = c.register()
+        c.made = c.register(lbl=[name])
         self.assertEqual(c.made.rsc, 2001)
         return c
 
@@ -174,8 +174,11 @@ class SlowStore(common.StackTest):
             pass
 
     def reader(self, c: Client):
+        """Its own registration, the MEFBase, and what has a label."""
         def read():
             self.assertEqual(c.ask("GET", c.made.location).pc["srci"], c.id)
+            self.assertEqual(c.ask("GET").pc["adfq"], ADMIN)
+            self.assertEqual(c.found("lbl=reader"), [c.made.location])
         return read
 
     def others(self) -> dict:
