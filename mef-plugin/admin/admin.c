@@ -67,7 +67,8 @@ static void audit_answer(void *user, void *about, cJSON *page)
     struct admin *a = user;
     cJSON *row;
     cJSON_ArrayForEach(row, page) event_explain(row);
-    a->d.ops->respond(a->d.host, about, &(struct cse_response){.status = page != NULL ? ST_OK : ST_INTERNAL, .pc = page});
+    a->d.ops->respond(a->d.host, about,
+                      &(struct cse_response){.status = page != NULL ? ST_OK : ST_INTERNAL, .pc = page});
 }
 
 /* clang-format off */

@@ -10,7 +10,7 @@ struct audit_host {
     int64_t (*time)(void *user); /* ms since 1970 */
 };
 MUST_USE struct audit *audit_open(struct store *s, const struct audit_host *host); /* NULL: no memory, or cannot read */
-/* Writes what audit_note still counts; before store_close. What was not read yet is dropped: store_flush comes first. */
+/* Writes what audit_note still counts; after store_flush, for what was not read yet is dropped, and before store_close. */
 void audit_close(struct audit *a);
 
 /* Kept as printable ASCII ('?' for any other character), cut at 255 characters each. NULL is "". */
@@ -27,7 +27,7 @@ void audit_add(struct audit *a, struct store_txn *t, const struct audit_event *e
  * row; beyond 64 different ones a second only their number is kept, in a row "audit.suppressed". The first of a kind is
  * written at once, a count when its second is over and the next note, page or close comes. */
 void audit_note(struct audit *a, const struct audit_event *e);
-/* A page of the trail, newest first: a cJSON array, which is the callee's, of {"seq","time" (RFC 3339, UTC),"actor","action",
+/* A page of the trail, newest first: a cJSON array, the callee's, of {"seq","time" (RFC 3339, UTC),"actor","action",
  * "object","outcome","count" (when > 1)}; NULL: failure. */
 typedef void (*audit_done)(void *user, void *about, struct cJSON *page);
 struct audit_query {

@@ -45,10 +45,10 @@ TARGETS = {
     "joins: EgRequest in mefd": Target(1.0),
     "joins: first key": Target(1.0),
 }
-FULL = dict(repetitions=5, seconds=2, sessions=10000, cycles=2000, rounds=2000, enrolments=10000, codes=(1000, 100000, 1000000), frames=10000,
-            puts=500, joins=(256, 8, 10, 3))
-QUICK = dict(repetitions=2, seconds=0.5, sessions=1000, cycles=300, rounds=300, enrolments=2000, codes=(1000, 5000, 20000), frames=5000,
-             puts=50, joins=(32, 4, 3, 1))
+FULL = dict(repetitions=5, seconds=2, sessions=10000, cycles=2000, rounds=2000, enrolments=10000, codes=(1000, 100000, 1000000),
+            frames=10000, puts=500, joins=(256, 8, 10, 3))
+QUICK = dict(repetitions=2, seconds=0.5, sessions=1000, cycles=300, rounds=300, enrolments=2000, codes=(1000, 5000, 20000),
+             frames=5000, puts=50, joins=(32, 4, 3, 1))
 
 
 def summary(samples: list) -> dict:

@@ -2,9 +2,9 @@
  * the server's alone. Credentials come by standard input, one a line: IDENTITY HEXKEY [GATEWAY].
  *   bench_load get PORT PID SESSIONS SECONDS PATH [AE-ID]   over live sessions, 32 requests in flight
  *   bench_load cycle PORT PID COUNT [PATH [AE-ID]]          handshake, one GET (without PATH: none), close; 32 at a time
- *   bench_load round PORT PID COUNT                         the whole of round.h, 32 at a time; the last credential is the target's
- *   bench_load shake PORT PID MS                            handshake, close, MS ms of rest, until killed; prints of each when it
- *                                                           began and ended (CLOCK_MONOTONIC, s)
+ *   bench_load round PORT PID COUNT                         round.h, 32 at a time; the last credential is the target's
+ *   bench_load shake PORT PID MS                            handshake, close, MS ms of rest, until killed; prints of
+ *                                                           each when it began and ended (CLOCK_MONOTONIC, s)
  *   bench_load enrol PORT PID COUNT FIRST-EUI64             EgRequests of COUNT devices from all gateways, 64 in flight */
 #include "tests/bench/load.h"
 
@@ -179,7 +179,8 @@ static int cycle(struct bench *b, uint64_t count, bool rounds)
     for (size_t i = 0; i < CYCLES_AT_ONCE; i++)
         cycles[i].bench = b;
     l->on_opened = on_cycle_opened;
-    if (!load_open(l, 0) || (rounds && (l->ncreds != CYCLES_AT_ONCE + 1 || !open_targets(b))) || !cycles_run(b, count / 10 + 1))
+    if (!load_open(l, 0) || (rounds && (l->ncreds != CYCLES_AT_ONCE + 1 || !open_targets(b))) ||
+        !cycles_run(b, count / 10 + 1))
         return 1;
     double kib = load_resident(l->pid), cpu = load_cpu(l->pid), from = load_now();
     if (!cycles_run(b, count))

@@ -177,7 +177,8 @@ static bool set_up_certificates(char **files)
 static bool set_up(int n, char **how)
 {
     server.ctx = SSL_CTX_new(DTLS_server_method());
-    if (server.ctx == NULL || (n != 1 && n != 3) || !(n == 1 ? set_up_psk(how[0]) : set_up_certificates(how)) || !set_up_cookies())
+    if (server.ctx == NULL || (n != 1 && n != 3) || !(n == 1 ? set_up_psk(how[0]) : set_up_certificates(how)) ||
+        !set_up_cookies())
         return false;
     SSL_CTX_set_min_proto_version(server.ctx, DTLS1_2_VERSION);
     SSL_CTX_set_options(server.ctx, SSL_OP_NO_TICKET | SSL_OP_NO_QUERY_MTU | SSL_OP_COOKIE_EXCHANGE);

@@ -47,7 +47,8 @@ static bool read_certificate(const char *line, struct load_credential *c)
     if (sscanf(line, "certificate %255s %255s %255s", certificate, key, anchors) != 3)
         return false;
     const struct cep_certificate one = {.certificate = certificate, .private_key = key};
-    c->certs = cep_certs_load(&(struct cep_certs_files){.list = &one, .n = 1, .trust_anchors = anchors}, err, sizeof err);
+    const struct cep_certs_files files = {.list = &one, .n = 1, .trust_anchors = anchors};
+    c->certs = cep_certs_load(&files, err, sizeof err);
     if (c->certs == NULL)
         fprintf(stderr, "%s\n", err);
     return c->certs != NULL;
@@ -89,8 +90,8 @@ static void add_path(struct load_options *o, const char *path)
     }
 }
 
-void load_primitive(struct load_options *o, uint8_t method, const char *path, const char *from, const char *body, uint32_t ty,
-                    struct cep_message *req)
+void load_primitive(struct load_options *o, uint8_t method, const char *path, const char *from, const char *body,
+                    uint32_t ty, struct cep_message *req)
 {
     add_path(o, path);
     if (body != NULL)

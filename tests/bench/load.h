@@ -45,8 +45,8 @@ bool load_credentials(struct load *l);
 /* GET of `path`: with `from`, a oneM2M primitive as an AE sends it. */
 void load_get(struct load_options *o, const char *path, const char *from, struct cep_message *req);
 /* A primitive by any method. body: JSON, NULL: none; ty: of what a POST creates. */
-void load_primitive(struct load_options *o, uint8_t method, const char *path, const char *from, const char *body, uint32_t ty,
-                    struct cep_message *req);
+void load_primitive(struct load_options *o, uint8_t method, const char *path, const char *from, const char *body,
+                    uint32_t ty, struct cep_message *req);
 
 /* Make the endpoint and open `sessions` of them. l: zeroed but for credentials, host, port, pid and functions. */
 bool load_open(struct load *l, size_t sessions);

@@ -60,8 +60,8 @@ bool round_took(struct round *r, const struct cep_message *rsp)
     else if (ok && r->step == DEPOSIT)
         ok = take_location(rsp, r->key, sizeof r->key);
     if (!ok)
-        fprintf(stderr, "%s, step %u: %u.%02u %.*s\n", r->from, r->step, rsp->code >> 5, rsp->code & 31u, (int)rsp->payload.n,
-                (const char *)rsp->payload.p);
+        fprintf(stderr, "%s, step %u: %u.%02u %.*s\n", r->from, r->step, rsp->code >> 5, rsp->code & 31u,
+                (int)rsp->payload.n, (const char *)rsp->payload.p);
     r->step++;
     return ok;
 }

@@ -28,7 +28,8 @@ static struct event_feed *open_feed(struct world *w, struct fixture *f, struct c
     ops->observe = observe;
     ops->notify = notify;
     world_open(w, f);
-    struct event_feed *feed = event_feed_open(&(struct admin_deps){&w->host, ops, w->conf, w->store, w->vault, w->audit, w->mef, NULL});
+    const struct admin_deps deps = {&w->host, ops, w->conf, w->store, w->vault, w->audit, w->mef, NULL};
+    struct event_feed *feed = event_feed_open(&deps);
     assert_non_null(feed);
     return feed;
 }
