@@ -226,6 +226,7 @@ void mef_application_put(struct mef *m, struct store_txn *t, const char *admin, 
     struct wr w = wr_of(m->record, sizeof m->record);
     encode(&w, a);
     store_put(t, STORE_APPLICATION, span_str(key), wr_span(&w));
+    m->known_seq = 0;
     mef_audit(m, t, admin, actor, "application.put", name);
     r->body = to_json(a);
 }
@@ -239,6 +240,7 @@ void mef_application_delete(struct mef *m, struct store_txn *t, const char *admi
         return;
     }
     store_del(t, STORE_APPLICATION, span_str(a->key));
+    m->known_seq = 0;
     mef_audit(m, t, admin, actor, "application.delete", name);
     HASH_DEL(m->applications, a);
     stakeholder_find(m, admin)->has[SHARE_APPLICATIONS]--;

@@ -185,7 +185,7 @@ struct listing {
     struct page page;
 };
 
-static bool offer(void *user, const struct res *r)
+static bool offer(void *user, struct res *r)
 {
     struct listing *l = user;
     if (clientreg_find(l->m, l->admin, r->ri) != NULL)

@@ -351,6 +351,7 @@ void mef_credential_delete(struct mef *m, struct store_txn *t, const char *admin
     }
     mef_audit(m, t, admin, actor, "credential.delete", c->name);
     store_del(t, STORE_CREDENTIAL, span_str(c->name));
+    m->known_seq = 0;
     if (c->san != NULL)
         unbind_san(m, c);
     else

@@ -124,6 +124,7 @@ static void keep(struct mef *m, struct store_txn *t, const char *actor, struct c
     struct wr w = wr_of(m->record, sizeof m->record);
     credential_encode(&w, c);
     store_put(t, STORE_CREDENTIAL, span_str(c->name), wr_span(&w));
+    m->known_seq = 0;
     mef_audit(m, t, c->admin, actor, "credential.create", c->name);
     r->st = ST_CREATED;
     r->body = credential_json(c);

@@ -41,6 +41,8 @@ struct mef {
     struct res_index *resources;
     struct map64 *exported; /* sessions whose exporter output became a key */
     struct answers answers;
+    uint64_t known_seq; /* see mef_settle(); of credentials and members of applications */
+    uint64_t gone_seq;  /* ..of labels that were taken off, or went with what had them */
     uint64_t sweeper;               /* timer */
     uint8_t record[MEF_MAX_RECORD]; /* scratch for one encoded record */
 };

@@ -317,6 +317,7 @@ static cJSON *base_json(const struct call *c)
 struct found {
     const struct call *c;
     cJSON *list;
+    uint64_t seq; /* of the newest change of what was looked at, shown or not */
     int left;
     int64_t now;
     bool published; /* look for what the MEF published itself, else for what clients deposited */
@@ -332,9 +333,11 @@ static bool may_know(const struct found *f, const struct res *r)
     return res_visible(c->m, r, &who);
 }
 
-static bool found_one(void *user, const struct res *r)
+static bool found_one(void *user, struct res *r)
 {
     struct found *f = user;
+    uint64_t seq = mef_settle(f->c->m, &r->seq);
+    f->seq = seq > f->seq ? seq : f->seq;
     char uri[MEF_ID + MEF_RELKEYID];
     bool published = strcmp(r->owner, f->c->m->fqdn) == 0;
     if (published != f->published || r->expires <= f->now || !may_know(f, r))
@@ -367,7 +370,7 @@ static bool discovery_param(struct call *c, const struct cse_param *p, struct st
 static void discover(struct call *c)
 {
     struct strings labels = {0};
-    struct found f = {.c = c, .left = MEF_MAX_FOUND, .now = mef_now(c->m)};
+    struct found f = {.c = c, .seq = c->seq, .left = MEF_MAX_FOUND, .now = mef_now(c->m)};
     bool ok = true;
     for (size_t i = 0; ok && i < c->req->nparams; i++)
         ok = discovery_param(c, &c->req->params[i], &labels, &f.left);
@@ -380,6 +383,8 @@ static void discover(struct call *c)
         f.published = false;
         if (f.left > 0)
             res_each(c->m, &labels, found_one, &f);
+        uint64_t gone = labels.n > 0 ? mef_settle(c->m, &c->m->gone_seq) : store_last(c->m->d.store);
+        c->seq = gone > f.seq ? gone : f.seq;
         call_answer(c, ST_OK, M2M_SN_URI_LIST, f.list);
     }
     strings_free(&labels);
@@ -388,7 +393,8 @@ static void discover(struct call *c)
 static void handle_base(struct call *c)
 {
     const struct cse_param *p = c->req->params;
-    c->seq = store_last(c->m->d.store);
+    /* What a read shows depends on who is known, and on what it finds; whether something may be made, on any change. */
+    c->seq = c->req->op == CSE_RETRIEVE ? mef_settle(c->m, &c->m->known_seq) : store_last(c->m->d.store);
     for (size_t i = 0; c->req->op == CSE_RETRIEVE && i < c->req->nparams; i++)
         if (strcmp(p[i].name, M2M_SN_FILTER_USAGE) == 0) {
             discover(c);

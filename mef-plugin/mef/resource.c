@@ -327,6 +327,7 @@ bool res_changed(struct mef *m, struct store_txn *t, struct res *r, struct strin
 {
     r->modified = mef_now(m);
     if (labels != NULL) {
+        m->gone_seq = r->labels.n > 0 ? 0 : m->gone_seq;
         unindex_labels(m->resources, r);
         strings_free(&r->labels);
         r->labels = *labels;
@@ -339,6 +340,7 @@ bool res_changed(struct mef *m, struct store_txn *t, struct res *r, struct strin
 void res_drop(struct mef *m, struct store_txn *t, struct res *r)
 {
     store_del(t, table_of(r), span_str(r->ri));
+    m->gone_seq = r->labels.n > 0 ? 0 : m->gone_seq;
     commands_drop(t, r);
     configuration_drop(t, r);
     /* A key that the MEF itself published belongs to the device it was made for. */
@@ -412,7 +414,7 @@ size_t res_keys_of(const struct mef *m, const char *admin, const char *owner)
 
 /* Several labels are alternatives (TS-0001 8.1.2, conditions with the same tag): merge their lists by age. */
 static void each_labelled(const struct mef *m, const struct strings *labels,
-                          bool (*fn)(void *user, const struct res *r), void *user)
+                          bool (*fn)(void *user, struct res *r), void *user)
 {
     struct label_use *at[MEF_MAX_LABELS];
     size_t n = 0;
@@ -435,14 +437,13 @@ static void each_labelled(const struct mef *m, const struct strings *labels,
     }
 }
 
-void res_each(const struct mef *m, const struct strings *labels, bool (*fn)(void *user, const struct res *r),
-              void *user)
+void res_each(const struct mef *m, const struct strings *labels, bool (*fn)(void *user, struct res *r), void *user)
 {
     if (labels->n > 0) {
         each_labelled(m, labels, fn, user);
         return;
     }
-    for (const struct res *r = m->resources->newest; r != NULL && fn(user, r); r = r->next)
+    for (struct res *r = m->resources->newest; r != NULL && fn(user, r); r = r->next)
         ;
 }
 

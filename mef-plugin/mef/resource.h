@@ -53,8 +53,7 @@ struct res *res_find(const struct mef *m, const char *ri);
 struct res *res_registration(const struct mef *m, const char *admin, const char *owner);
 
 /* Visit in order of age, newest first: all, or those with one of the labels (each once). fn returns false to stop. */
-void res_each(const struct mef *m, const struct strings *labels, bool (*fn)(void *user, const struct res *r),
-              void *user);
+void res_each(const struct mef *m, const struct strings *labels, bool (*fn)(void *user, struct res *r), void *user);
 
 /* The attributes that both types show: ty, ri, rn, pi, ct, lt, et, lbl, adfq, srci. NULL: out of memory. */
 MUST_USE cJSON *res_json(const struct mef *m, const struct res *r);

@@ -44,7 +44,7 @@ enum st put_rule(struct world *w, const char *admin, const char *name, const cha
 bool in_trail(struct world *w, const char *admin, const char *action, const char *outcome)
 {
     bool found = false;
-    cJSON *page = audit_page(w->audit, admin, 0, 1000);
+    cJSON *page = audit_page(w->audit, w->store, admin, 0, 1000);
     const cJSON *e;
     cJSON_ArrayForEach(e, page) if (strcmp(text_of(e, "action"), action) == 0 && strcmp(text_of(e, "outcome"), outcome) == 0)
         found = true;

@@ -1,5 +1,6 @@
 /* Mmef's clients and operators in the rooms of plugin_fixture.h: who they are, what they ask, what they hear. */
 #pragma once
+#include "tests/unit/audit_page.h"
 #include "tests/unit/plugin_fixture.h"
 
 #include "mef-plugin/mef/internal.h"

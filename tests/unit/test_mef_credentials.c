@@ -181,7 +181,7 @@ static void test_a_client_of_two_stakeholders(void **state)
     assert_string_equal(text_of(attrs(&w), "adfq"), OTHER_ADMIN);
     /* of a mistake the first one hears, but not where it was made */
     assert_int_equal(get(&w, &(struct who){name, "C-z", 1}, theirs), ST_NOT_AUTHENTICATED);
-    cJSON *trail = audit_page(w.audit, ADMIN, 0, 1);
+    cJSON *trail = audit_page(w.audit, w.store, ADMIN, 0, 1);
     assert_string_equal(text_of(cJSON_GetArrayItem(trail, 0), "outcome"), "from-mismatch");
     assert_string_equal(text_of(cJSON_GetArrayItem(trail, 0), "object"), "");
     cJSON_Delete(trail);

@@ -268,6 +268,44 @@ static void pages_both_ways(void **state)
     store_close(s);
 }
 
+struct page_read {
+    struct rows rows;
+    pthread_t by;
+    enum st st;
+};
+
+static bool collect_there(void *user, struct span key, struct span val)
+{
+    struct page_read *p = user;
+    p->by = pthread_self();
+    return collect(&p->rows, key, val);
+}
+
+static void page_is_read(void *user, enum st st) { ((struct page_read *)user)->st = st; }
+
+static void reads_take_their_turn_beside_the_loop(void **state)
+{
+    struct fixture *f = *state;
+    struct store *s = must_open(f);
+    struct store_stats stats;
+    struct page_read p = {.st = ST_UNAVAILABLE};
+    uint8_t a[8];
+    put_num(s, STORE_AUDIT, 1, 1, NULL, NULL);
+    put_num(s, STORE_AUDIT, 2, 4, NULL, NULL);
+    store_read(s, STORE_AUDIT, num(a, 3), true, 9, collect_there, page_is_read, &p);
+    memset(a, 0, sizeof a); /* the key was copied */
+    put_num(s, STORE_AUDIT, 1, 100, NULL, NULL);
+    assert_int_equal(p.st, ST_UNAVAILABLE);
+    store_flush(s);
+    assert_int_equal(p.st, ST_OK);
+    assert_false(pthread_equal(p.by, pthread_self()));
+    assert_true(p.rows.n == 2 && p.rows.k[0] == 2 && p.rows.v[1] == 1); /* what came later is not in it */
+    store_stats_get(s, &stats);
+    assert_true(stats.transactions == 3 && stats.commits == 2 && stats.queued == 0);
+    store_read(s, STORE_AUDIT, span_of(NULL, 0), false, 9, collect_there, page_is_read, &p);
+    store_close(s); /* what nobody waited for is dropped */
+}
+
 /* --- opening -------------------------------------------------------------------------------------------------------- */
 
 static void refused(struct fixture *f, const char *want)
@@ -561,6 +599,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(raise_never_goes_back, setup, teardown),
         cmocka_unit_test_setup_teardown(rows_of_all_sizes_survive, setup, teardown),
         cmocka_unit_test_setup_teardown(pages_both_ways, setup, teardown),
+        cmocka_unit_test_setup_teardown(reads_take_their_turn_beside_the_loop, setup, teardown),
         cmocka_unit_test_setup_teardown(a_second_opener_is_refused_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(versions_and_strangers, setup, teardown),
         cmocka_unit_test_setup_teardown(an_interrupted_migration_leaves_the_old_version, setup, teardown),
