@@ -82,15 +82,19 @@ static bool append(struct commands *s, const struct command *c)
     return true;
 }
 
-/* One more that waits. Takes the text over; NULL, too, is out of memory. */
+/* One more that waits. Takes the text over. False: out of memory, as when there is no text. */
 static bool queue(const struct mef *m, struct commands *s, char *text)
 {
     struct command c = {.id = s->state.last + 1,
                         .status = WAITING,
                         .since = mef_now(m),
-                        .class = text != NULL ? command_class_of(text) : COMMAND_NO_MORE,
+                        .class = command_class_of(text),
                         .text = text};
-    if (text == NULL || !append(s, &c))
+    if (c.class == COMMAND_NO_MORE) {
+        free(text);
+        return false;
+    }
+    if (!append(s, &c))
         return false;
     s->state.last++;
     return true;

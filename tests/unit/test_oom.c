@@ -84,7 +84,7 @@ static void certificate(struct world *w, struct store_txn *t, struct ask a, stru
 
 static void rule(struct world *w, struct store_txn *t, struct ask a, struct mef_result *r)
 {
-    cJSON *in = cJSON_Parse("{\"effect\":\"allow\",\"what\":[\"register\",\"deposit\"],\"ids\":[\"C1\",\"//a.b/*\"],\"labels\":[\"x\"],"
+    cJSON *in = cJSON_Parse("{\"effect\":\"allow\",\"what\":[\"register\",\"deposit\"],\"ids\":[\"" AE "\",\"//a.b/*\"],\"labels\":[\"x\"],"
                             "\"networks\":[\"192.0.2.0/24\"],\"targets\":[\"" AE "\"],\"commands\":[" DEV_CFG "]}");
     char name[32];
     snprintf(name, sizeof name, "rule%lu", a.n);
@@ -366,6 +366,42 @@ static void a_clients_commands(void **state)
     }
 }
 
+/* Registered with what the rule has for it to do, or not at all. */
+static void a_registration_with_commands(void **state)
+{
+    struct world *w = *state;
+    static const char content[] = "{\"sec:mecr\":{\"et\":\"20990101T000000\",\"adfq\":\"" ADMIN "\",\"lbl\":[\"x\"]}}";
+    bool struck = w->h.may_end = true;
+    enum st st;
+    operator_asks(w, rule, (struct ask){0, 0}, &st);
+    assert_int_equal(st, ST_CREATED);
+    for (unsigned long fail = 1; struck; fail++) {
+        struct call c;
+        bool none;
+        char ri[MEF_RELKEYID], path[64];
+        assert_in_range(fail, 1, MOST);
+        primitive(w, &c, CSE_CREATE, "mef", MEF_TY_CLIENT_REG, content, fail, &struck);
+        cJSON_Delete(c.pc);
+        cJSON *list = mef_registration_list(w->mef, ADMIN, "", 10);
+        if (cJSON_GetArraySize(list) == 0) {
+            primitive(w, &c, CSE_CREATE, "mef", MEF_TY_CLIENT_REG, content, 0, &none);
+            assert_int_equal(c.st, ST_CREATED);
+            cJSON_Delete(c.pc);
+            cJSON_Delete(list);
+            list = mef_registration_list(w->mef, ADMIN, "", 10);
+        }
+        snprintf(ri, sizeof ri, "%s", cJSON_GetObjectItemCaseSensitive(list->child, "id")->valuestring);
+        cJSON_Delete(list);
+        list = mef_command_list(w->mef, ADMIN, ri);
+        assert_int_equal(cJSON_GetArraySize(list), 1);
+        cJSON_Delete(list);
+        snprintf(path, sizeof path, "mef/%s", ri);
+        primitive(w, &c, CSE_DELETE, path, -1, NULL, 0, &none);
+        assert_int_equal(c.st, ST_DELETED);
+        cJSON_Delete(c.pc);
+    }
+}
+
 /* --- start ------------------------------------------------------------------------------------------------------- */
 
 /* A process that finds too little memory says so and ends; the next one finds everything as it was. */
@@ -421,6 +457,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_proving_frame, world_new, world_free),
         cmocka_unit_test_setup_teardown(an_aes_request, world_new, world_free),
         cmocka_unit_test_setup_teardown(a_clients_commands, world_new, world_free),
+        cmocka_unit_test_setup_teardown(a_registration_with_commands, world_new, world_free),
         cmocka_unit_test_setup_teardown(opening, world_new, world_free),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
