@@ -138,23 +138,23 @@ static inline uint64_t put_num(struct store *s, enum store_table table, uint64_t
     return store_commit(t, done, user);
 }
 
-struct rows {
+struct numbers {
     size_t n, stop_at;
     uint64_t k[64], v[64];
 };
 
 static inline bool collect(void *user, struct span key, struct span val)
 {
-    struct rows *r = user;
+    struct numbers *r = user;
     struct rd kr = rd_of(key), vr = rd_of(val);
     assert_true(r->n < 64 && rd_be64(&kr, &r->k[r->n]) && rd_be64(&vr, &r->v[r->n]));
     r->n++;
     return r->n != r->stop_at;
 }
 
-static inline struct rows all(struct store *s, enum store_table table)
+static inline struct numbers all(struct store *s, enum store_table table)
 {
-    struct rows r = {0};
+    struct numbers r = {0};
     assert_int_equal(store_each(s, table, collect, &r), ST_OK);
     return r;
 }

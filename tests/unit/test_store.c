@@ -1,13 +1,10 @@
 #include "cse-shim/base/hex.h"
 #include "tests/unit/store_fixture.h"
 
-#include <fcntl.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 /* --- completion ----------------------------------------------------------------------------------------------------- */
@@ -116,7 +113,7 @@ static void flush_delivers_and_close_drops(void **state)
     loop_drain(&f->loop);
     assert_int_equal(order.n, 1);
     s = must_open(f);
-    struct rows r = all(s, STORE_DEVICE);
+    struct numbers r = all(s, STORE_DEVICE);
     assert_true(r.n == 2 && r.v[1] == 20); /* durable all the same */
     store_close(s);
 }
@@ -149,7 +146,7 @@ static void expectations_fail_alone_and_whole(void **state)
     const enum st want[] = {ST_OK, ST_CONFLICT, ST_OK, ST_CONFLICT};
     for (size_t i = 0; i < 4; i++)
         assert_int_equal(order.st[i], want[i]);
-    struct rows devices = all(s, STORE_DEVICE), epochs = all(s, STORE_GATEWAY_EPOCH);
+    struct numbers devices = all(s, STORE_DEVICE), epochs = all(s, STORE_GATEWAY_EPOCH);
     assert_int_equal(devices.n, 0);
     assert_true(epochs.n == 1 && epochs.v[0] == 8);
     store_close(s);
@@ -217,23 +214,23 @@ static void pages_both_ways(void **state)
     uint8_t a[8];
     for (uint64_t i = 1; i <= 10; i++)
         put_num(s, STORE_AUDIT, i, i * i, NULL, NULL);
-    struct rows r = {0}; /* sees what was committed just now */
+    struct numbers r = {0}; /* sees what was committed just now */
     assert_int_equal(store_page(s, STORE_AUDIT, (struct span){0}, true, 3, collect, &r), ST_OK);
     assert_true(r.n == 3 && r.k[0] == 10 && r.k[2] == 8 && r.v[0] == 100);
-    r = (struct rows){0};
+    r = (struct numbers){0};
     assert_int_equal(store_page(s, STORE_AUDIT, num(a, 8), true, 2, collect, &r), ST_OK);
     assert_true(r.n == 2 && r.k[0] == 7);
-    r = (struct rows){0};
+    r = (struct numbers){0};
     assert_int_equal(store_page(s, STORE_AUDIT, num(a, 8), false, 9, collect, &r), ST_OK);
     assert_true(r.n == 2 && r.k[0] == 9 && r.k[1] == 10);
-    r = (struct rows){.stop_at = 4};
+    r = (struct numbers){.stop_at = 4};
     assert_int_equal(store_each(s, STORE_AUDIT, collect, &r), ST_OK);
     assert_true(r.n == 4 && r.k[3] == 4);
     store_close(s);
 }
 
 struct page_read {
-    struct rows rows;
+    struct numbers rows;
     pthread_t by;
     enum st st;
 };
@@ -294,7 +291,7 @@ static void a_full_disk_is_fatal_and_acknowledges_nothing(void **state)
         while (f->loop.fatal == 0)
             loop_step(&f->loop);
         put_num(s, STORE_DEVICE, 3, 3, note_done, &w); /* nor anything later */
-        struct rows r = {0};
+        struct numbers r = {0};
         bool unreadable = store_each(s, STORE_DEVICE, collect, &r) == ST_INTERNAL;
         store_flush(s);
         bool good = order.n == 1 && f->loop.fatal == 1 && store_durable(s) == 1 && unreadable &&
@@ -307,7 +304,7 @@ static void a_full_disk_is_fatal_and_acknowledges_nothing(void **state)
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
     struct store *s = must_open(f);
-    struct rows r = all(s, STORE_DEVICE);
+    struct numbers r = all(s, STORE_DEVICE);
     assert_true(r.n == 1 && r.k[0] == 1);
     store_close(s);
 }

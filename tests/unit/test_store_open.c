@@ -1,6 +1,7 @@
 /* Opening a database: whose it is, how old it is, who else has it open. */
 #include "tests/unit/store_fixture.h"
 
+#include <fcntl.h>
 #include <sqlite3.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
