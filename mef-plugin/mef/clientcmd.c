@@ -408,7 +408,7 @@ void mef_command_create(struct mef *m, struct store_txn *t, const char *admin, c
                         const cJSON *in, struct mef_result *out)
 {
     struct command c = {.status = WAITING, .since = mef_now(m)};
-    if (!command_check(m, in, &c.class, out))
+    if (!command_check(m, authority_of(m->authorities, admin), in, &c.class, out))
         return;
     struct res *r = clientreg_find(m, admin, id);
     if (r == NULL) {

@@ -1,6 +1,7 @@
 /* Credentials: what a peer proves in the handshake, and whom it then is. A KpmID names one pre-shared key (Kpm); the
  * key itself is in the vault. A subjectAltName (SAN) is proved by a certificate; whose word is good for that, says the
  * host's configuration. */
+#include "cse-shim/base/log.h"
 #include "mef-plugin/mef/resource.h"
 #include "mef-plugin/mef/when.h"
 
@@ -176,9 +177,23 @@ static bool load_row(void *user, struct span key, struct span val)
     return false;
 }
 
+/* Keys from before a stakeholder's MEF-FQDN was changed: their holders need new ones. */
+static void warn(const struct mef *m)
+{
+    size_t n = 0;
+    for (const struct credential *c = m->credentials; c != NULL; c = c->hh.next)
+        n += c->san == NULL && !authority_admits(m->authorities, NULL, c->admin, c->name);
+    if (n > 0)
+        log_event(LOG_WARN, "credential.other-fqdn",
+                  "count=%zu reason=\"the KpmID does not end in the MEF-FQDN of its stakeholder: refused\"", n);
+}
+
 bool credentials_load(struct mef *m)
 {
-    return mef_load(m, STORE_CREDENTIAL, load_row);
+    if (!mef_load(m, STORE_CREDENTIAL, load_row))
+        return false;
+    warn(m);
+    return true;
 }
 
 void credentials_free(struct mef *m)
@@ -235,6 +250,12 @@ static bool expired(const struct mef *m, const struct credential *c)
     return c->expires != 0 && c->expires <= mef_now(m);
 }
 
+/* Does it count for a client that asked for this name (NULL, "": for none)? */
+static bool counts(const struct mef *m, const struct credential *c, const char *server_name)
+{
+    return !expired(m, c) && authority_admits(m->authorities, server_name, c->admin, c->san == NULL ? c->name : NULL);
+}
+
 static bool is_raw_key(const char *name)
 {
     return strncmp(name, RAW_KEY, sizeof RAW_KEY - 1) == 0;
@@ -272,7 +293,7 @@ static enum mef_role role_of(const struct credential *c)
 struct mef_principal mef_principal_of(struct mef *m, const struct cse_peer *peer, const char *admin, const char *id)
 {
     const struct credential *c = proved_by(m, peer);
-    while (c != NULL && (expired(m, c) || !fits(admin, c->admin) || !speaks_for(c, id)))
+    while (c != NULL && (!counts(m, c, peer->server_name) || !fits(admin, c->admin) || !speaks_for(c, id)))
         c = c->next;
     if (c == NULL)
         return (struct mef_principal){.role = MEF_ROLE_NONE};
@@ -298,16 +319,16 @@ bool mef_has_several(struct mef *m, const struct cse_peer *peer, const char *id)
 {
     unsigned n = 0;
     for (const struct credential *c = proved_by(m, peer); c != NULL; c = c->next)
-        n += !expired(m, c) && speaks_for(c, id);
+        n += counts(m, c, peer->server_name) && speaks_for(c, id);
     return n > 1;
 }
 
 /* Conformance: H-1 | TS-0003 8.3.5.2.2 | shown by: test_procedures.py:test_wrong_keys */
 /* Conformance: H-1 | TS-0003 8.3.5.2.2 | ours: a KpmID is 24 random hex digits, @ and the MEF's FQDN */
-size_t mef_psk(struct mef *m, const char *identity, uint8_t *key, size_t cap)
+size_t mef_psk(struct mef *m, const char *identity, const char *server_name, uint8_t *key, size_t cap)
 {
     const struct credential *c = find_psk(m, identity);
-    return c == NULL || expired(m, c) ? 0 : vault_release(m->d.vault, c->key, key, cap);
+    return c == NULL || !counts(m, c, server_name) ? 0 : vault_release(m->d.vault, c->key, key, cap);
 }
 
 enum mef_role mef_credential_role(struct mef *m, const char *admin, const char *identity)
@@ -315,7 +336,7 @@ enum mef_role mef_credential_role(struct mef *m, const char *admin, const char *
     const struct credential *c = find_psk(m, identity);
     if (c == NULL || strcmp(c->admin, admin) != 0)
         c = find_certificate(m, admin, identity);
-    if (c == NULL || expired(m, c))
+    if (c == NULL || !counts(m, c, authority_of(m->authorities, admin)))
         return MEF_ROLE_NONE;
     return role_of(c);
 }
@@ -388,8 +409,8 @@ static bool check(struct mef *m, const cJSON *in, struct attr_value v[MEMBERS], 
     if (!attrs_read(members, MEMBERS, in, true, v, r) || !check_kind(v, certificate, r))
         return false;
     *kind = mef_id(m, v[FOR].text, id);
-    /* The MEF's own FQDN is the source of the keys it publishes: nobody else may be it. */
-    if (*kind == ID_NONE || strcmp(id, m->fqdn) == 0)
+    /* A MEF-FQDN of ours is the source of the keys it publishes: nobody else may be it. */
+    if (*kind == ID_NONE || authority_is(m->authorities, id))
         return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "for",
                           "an AE-ID, a CSE-ID, a MAF's FQDN, gateway:NAME, node:ID or an EUI-64");
     /* A gateway gets no key, in nobody's name: one credential is either a gateway's or that of a node with AEs. */
@@ -440,7 +461,8 @@ static struct credential *credential_new(struct mef *m, const char *admin, const
 {
     char hex[25];
     struct credential *c = calloc(1, sizeof *c);
-    if (c == NULL || !mef_random_hex(m, 12, hex) || asprintf(&c->name, "%s@%s", hex, m->fqdn) < 0 ||
+    if (c == NULL || !mef_random_hex(m, 12, hex) ||
+        asprintf(&c->name, "%s@%s", hex, authority_of(m->authorities, admin)) < 0 ||
         (c->admin = strdup(admin)) == NULL || (c->id = strdup(id)) == NULL ||
         (san != NULL && (c->san = strdup(san)) == NULL)) {
         credential_free(c);

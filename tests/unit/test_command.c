@@ -205,7 +205,7 @@ static const struct {
 static void arguments(void **state)
 {
     (void)state;
-    static struct mef m = {.fqdn = "mef.example.com", .sp_id = "//sp.example.com", .cse_id = "/in-cse"};
+    static struct mef m = {.sp_id = "//sp.example.com", .cse_id = "/in-cse"};
     for (size_t i = 0; i < sizeof descriptions / sizeof *descriptions; i++) {
         char text[512];
         snprintf(text, sizeof text, "%s", descriptions[i].text);
@@ -216,7 +216,7 @@ static void arguments(void **state)
         assert_non_null(in);
         struct mef_result r = {0};
         enum command_class class = COMMAND_NO_MORE;
-        bool good = command_check(&m, in, &class, &r);
+        bool good = command_check(&m, "mef.example.com", in, &class, &r);
         if (good != (descriptions[i].code == NULL))
             fail_msg("%s: %s", text, good ? "good" : r.field);
         if (good) {
