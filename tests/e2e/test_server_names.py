@@ -8,7 +8,7 @@ import unittest
 import common
 from coapclient import HandshakeRefused
 from mmef import Client
-from stack import ADMIN, FQDN, set_option
+from stack import ADMIN, AE_ID, FQDN, StackError, set_option
 from test_procedures import KV, SECOND, Clients
 
 OTHER = "mef.second.example.com"  # MEF-FQDN of the second stakeholder
@@ -167,6 +167,77 @@ class HttpsByCertificate(ByCertificate, common.StackTest):
         for host in (FQDN, OTHER, UNKNOWN):
             _, got, _ = client.session.said("GET", "/mef", {"Host": host, "X-M2M-RI": "1", "X-M2M-RVI": "3", "X-M2M-Origin": client.id}, b"")
             self.assertEqual(got["x-m2m-rsc"], "2000")
+
+
+class Published(Clients, common.DevicesTest):
+    """The stakeholder of a gateway, its devices and their AE has a MEF-FQDN of its own. None of them says a server name."""
+
+    way = ("coaps", "psk")
+    gateway = True
+    first = "mef.operator.example.org"
+    options = {**common.SHORT_CODES, ("mef", "fqdn"): first, ("mef", "sp-id"): "//example.org",
+               ("stakeholder.ours", "admin-fqdn"): ADMIN, ("stakeholder.ours", "mef-fqdn"): FQDN}
+
+    def test_a_published_key_is_of_the_authority(self):
+        s = self.stack
+        eui, _, joiner = self.enrol()
+        self.command(eui, joiner)
+        self.assertTrue(s.ae["kpmId"].endswith("@" + FQDN))
+        ae = self.opened(AE_ID, ("-psk_identity", s.ae["kpmId"], "-psk", s.ae["kpm"]))
+        pc = self.said(ae.ask("GET", "mef/" + s.device(eui)["keyId"]), 2000).pc
+        self.assertEqual((pc["srci"], pc["adfq"]), (FQDN, ADMIN))
+        self.assertEqual(self.said(ae.ask("GET"), 2000).pc["fq"], FQDN)
+        self.assertEqual(self.said(self.client(admin=SECOND).ask("GET"), 2000).pc["fq"], self.first)
+
+
+class Starting(Clients, common.StackTest):
+    """What mefd says when names changed, or do not fit."""
+
+    way = ("coaps", "psk")
+
+    def start(self, **stakeholders) -> str:
+        """mefd, anew, with these sections; what it then logs."""
+        log, before = self.stack.mefd.log, len(self.stack.mefd.log.read_text())
+        for name, (admin, fqdn) in stakeholders.items():
+            set_option(self.stack.mefd_conf, f"stakeholder.{name}", "admin-fqdn", admin)
+            set_option(self.stack.mefd_conf, f"stakeholder.{name}", "mef-fqdn", fqdn)
+        self.stack.restart_mefd()
+        return log.read_text()[before:]
+
+    def setUp(self):
+        before = self.stack.mefd_conf.read_text()
+        self.addCleanup(self.start)
+        self.addCleanup(lambda: self.stack.mefd_conf.write_text(before))
+
+    def test_key_identifiers_of_another_name(self):
+        """They work again when the name is as it was."""
+        who = f"//example.org/in-cse/C{secrets.token_hex(6)}"
+        proof, certificate = self.proof("psk", who, ADMIN), self.proof("certificate", who + "x", ADMIN)
+        stored = sum(c["kind"] == "psk" for c in self.stack.must("GET", "/v1/credentials"))
+        said = self.start(moved=(ADMIN, OTHER))
+        self.assertRegex(said, rf"credential\.other-fqdn count={stored} ")
+        for name in (None, FQDN, OTHER):
+            self.refused((*proof, *asking(name)))
+        client = self.opened(who + "x", (*certificate, *asking(OTHER)), way=("coaps", "certificate"))
+        self.assertEqual(self.said(client.ask("GET"), 2000).pc["fq"], OTHER)
+        made_there = self.proof("psk", who, ADMIN)
+        self.assertTrue(made_there[1].endswith("@" + OTHER))
+        self.assertIn("credential.other-fqdn count=1 ", self.start(moved=(ADMIN, FQDN)))
+        self.refused(made_there)
+        self.said(self.opened(who, proof).ask("GET"), 2000)
+
+    def test_a_name_without_a_certificate(self):
+        said = self.start(second=(SECOND, OTHER), third=("third.example.com", FQDN))
+        self.assertEqual(re.findall(r"authority\.no-certificate mef-fqdn=(\S+)", said), [OTHER])
+
+    def test_what_does_not_fit(self):
+        s = self.stack
+        for sections, reason in (({"a": (SECOND, OTHER), "b": (SECOND.upper(), FQDN)}, "second.example.com stands in two sections"),
+                                 ({"a": (SECOND, "mef")}, "[stakeholder.a] mef-fqdn: not an FQDN")):
+            with self.subTest(reason):
+                with self.assertRaises(StackError):
+                    self.start(**sections)
+                self.assertIn(reason, s.mefd.tail())
 
 
 if __name__ == "__main__":
