@@ -324,9 +324,10 @@ bool res_changed(struct mef *m, struct store_txn *t, struct res *r, struct strin
     return save(m, t, r);
 }
 
+/* Not by its source: a MEF-FQDN of then need not be one of today. */
 bool res_published(const struct mef *m, const struct res *r)
 {
-    return authority_is(m->authorities, r->owner);
+    return r->ty == MEF_TY_KEY_REG && vault_kind_of(m->d.vault, r->key) == VAULT_NETWORK_KEY;
 }
 
 void res_drop(struct mef *m, struct store_txn *t, struct res *r)

@@ -1,14 +1,6 @@
 /* Which MEF-FQDN a stakeholder has, and which of its credentials count for a client that asked for a name. */
 #include "mef-plugin/mef/authority.h"
-#include "mef-plugin/mef/mef.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
+#include "tests/unit/plugin_fixture.h"
 
 static const struct conf_option certificates[] = {
     {"https", "certificate", CONF_PATH, NULL, 0, 0, ""},
@@ -17,19 +9,17 @@ static const struct conf_option certificates[] = {
 };
 
 /* Of [mef] fqdn = mef.a.example and what follows; the configuration itself is not needed any more then. */
-static struct authorities *read_conf(const char *more, char err[256])
+static struct authorities *read_conf(struct fixture *f, const char *more)
 {
-    char path[] = "/tmp/authority-XXXXXX";
+    char path[160], text[1024];
     const struct conf_option *const tables[] = {mef_options, certificates};
-    int fd = mkstemp(path);
-    assert_true(fd >= 0);
-    assert_true(dprintf(fd, "[mef]\nfqdn = MEF.a.example\n%s", more) > 0);
-    close(fd);
-    struct conf *c = conf_load(path, tables, 2, err, 256);
+    snprintf(text, sizeof text, "[mef]\nfqdn = MEF.a.example\n%s", more);
+    write_file(f, "authority.conf", text, 0600);
+    snprintf(path, sizeof path, "%s/authority.conf", f->dir);
+    struct conf *c = conf_load(path, tables, 2, f->err, sizeof f->err);
     assert_non_null(c);
-    struct authorities *a = authorities_read(c, err, 256);
+    struct authorities *a = authorities_read(c, f->err, sizeof f->err);
     conf_free(c);
-    unlink(path);
     return a;
 }
 
@@ -39,9 +29,7 @@ static const char three[] = STAKEHOLDER("c", "Stake.C.example", "mef.b.example")
 
 static void test_names(void **state)
 {
-    (void)state;
-    char err[256];
-    struct authorities *a = read_conf(three, err);
+    struct authorities *a = read_conf(*state, three);
     assert_non_null(a);
     assert_string_equal(authority_first(a), "mef.a.example");
     static const char *const of[][2] = {{"stake.b.example", "mef.b.example"}, {"stake.c.example", "mef.b.example"},
@@ -60,9 +48,7 @@ static void test_names(void **state)
 
 static void test_one_name(void **state)
 {
-    (void)state;
-    char err[256];
-    struct authorities *a = read_conf("", err);
+    struct authorities *a = read_conf(*state, "");
     assert_string_equal(authority_of(a, "stake.b.example"), "mef.a.example");
     assert_true(authority_admits(a, "mef.b.example", "stake.b.example", NULL));
     assert_true(authority_admits(a, "mef.a.example", "stake.b.example", "1@mef.a.example"));
@@ -96,9 +82,7 @@ static const struct {
 
 static void test_admits(void **state)
 {
-    (void)state;
-    char err[256];
-    struct authorities *a = read_conf(three, err);
+    struct authorities *a = read_conf(*state, three);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         if (authority_admits(a, cases[i].server_name, cases[i].admin, cases[i].kpm_id) != cases[i].admitted)
             fail_msg("case %zu", i);
@@ -107,8 +91,6 @@ static void test_admits(void **state)
 
 static void test_errors(void **state)
 {
-    (void)state;
-    char err[256];
     static const char *const bad[][2] = {
         {STAKEHOLDER("b", "b", "mef.b.example"), "[stakeholder.b] admin-fqdn: not an FQDN"},
         {STAKEHOLDER("b", "b.example.", "mef.b.example"), "[stakeholder.b] admin-fqdn: not an FQDN"},
@@ -118,19 +100,18 @@ static void test_errors(void **state)
          "[stakeholder.*] admin-fqdn: b.example stands in two sections, and belongs to one MEF-FQDN"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        assert_null(read_conf(bad[i][0], err));
-        assert_string_equal(err, bad[i][1]);
+        assert_null(read_conf(*state, bad[i][0]));
+        assert_string_equal(((struct fixture *)*state)->err, bad[i][1]);
     }
 }
 
 /* What is logged while the configuration is read. */
-static void logged(const char *more, char *out, size_t cap)
+static void logged(struct fixture *fixture, const char *more, char *out, size_t cap)
 {
-    char err[256];
     FILE *f = tmpfile();
     int saved = dup(STDERR_FILENO);
     assert_true(f != NULL && saved >= 0 && dup2(fileno(f), STDERR_FILENO) >= 0);
-    struct authorities *a = read_conf(more, err);
+    struct authorities *a = read_conf(fixture, more);
     dup2(saved, STDERR_FILENO);
     close(saved);
     rewind(f);
@@ -143,20 +124,38 @@ static void logged(const char *more, char *out, size_t cap)
 #define B_AND_D STAKEHOLDER("b", "b.example", "mef.b.example") STAKEHOLDER("c", "c.example", "mef.b.example") STAKEHOLDER("d", "d.example", "mef.d.example")
 static void test_missing_certificates(void **state)
 {
-    (void)state;
     char text[1024];
-    logged(B_AND_D "[certificate.d]\nserver-name = Mef.D.example\n[https]\ncertificate = x.pem\n", text, sizeof text);
+    logged(*state, B_AND_D "[certificate.d]\nserver-name = Mef.D.example\n[https]\ncertificate = x.pem\n", text, sizeof text);
     const char *at = strstr(text, "authority.no-certificate mef-fqdn=mef.b.example");
     assert_non_null(at);
     assert_null(strstr(at + 1, "authority.no-certificate")); /* once, and of no other */
-    logged(B_AND_D, text, sizeof text); /* pre-shared keys only */
+    logged(*state, B_AND_D, text, sizeof text); /* pre-shared keys only */
     assert_null(strstr(text, "authority"));
 }
 
+/* A device's key outlives that it was published, whatever the MEF was called then. */
+static void test_published_under_another_name(void **state)
+{
+    struct world w = {0};
+    char relkey[MEF_RELKEYID];
+    vault_id key;
+    world_open_with(&w, *state, DEFAULT_CONF STAKEHOLDER("sp", ADMIN, "mef.sp.example.com"));
+    WITH_TXN(&w, {
+        assert_int_equal(vault_generate(w.vault, t, VAULT_NETWORK_KEY, 16, &key), ST_OK);
+        struct mef_keyreg_new in = {.admin = ADMIN, .key = key, .suid = 24, .expires = START + 86400000};
+        assert_int_equal(mef_keyreg_add(w.mef, t, &in, relkey), ST_OK);
+    });
+    world_close(&w);
+    world_open(&w, *state);
+    pass(&w.host, 2 * 86400000);
+    assert_true(vault_has(w.vault, key));
+    world_close(&w);
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_names), cmocka_unit_test(test_one_name),
-                                       cmocka_unit_test(test_admits), cmocka_unit_test(test_errors),
-                                       cmocka_unit_test(test_missing_certificates)};
+    const struct CMUnitTest tests[] = {T(test_names),  T(test_one_name),           T(test_admits),
+                                       T(test_errors), T(test_missing_certificates), T(test_published_under_another_name)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
