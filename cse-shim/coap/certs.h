@@ -7,6 +7,7 @@
 
 /* The curve, the signatures and the chain strength we accept; for both roles. */
 MUST_USE bool certs_policy(SSL_CTX *ctx);
+bool certs_on_p256(const EVP_PKEY *key); /* asked of CoAP's own keys, and of every raw public key */
 struct cep_certs *certs_ref(struct cep_certs *c);
 /* Server, for a new `ssl`: say that raw public keys are taken, too, where some are trusted. */
 MUST_USE bool certs_offer(const struct cep_certs *c, SSL *ssl);

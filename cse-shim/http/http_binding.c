@@ -104,7 +104,7 @@ static void header(struct MHD_Response *r, const char *name, const char *value)
         (void)MHD_add_response_header(r, name, value);
 }
 
-/* Conformance: B-2 | TS-0009 6.4 | shown by: test_host.c:https_primitives */
+/* Conformance: B-2 | TS-0009 6.4 | shown by: test_host_https.c:https_primitives */
 static void add_headers(struct MHD_Response *r, const struct answer *a, bool stream)
 {
     char rsc[8], location[REQUEST_MAX_PATH + 1];

@@ -124,6 +124,7 @@ static void policy_delete(struct ask *q)
 {
     mef_policy_delete(q->a->d.mef, q->t, q->who->admin, q->actor, q->id, &q->r);
 }
+static void policy_evaluate(struct ask *q) { mef_policy_evaluate(q->a->d.mef, q->who->admin, q->req->pc, &q->r); }
 
 static void credentials_list(struct ask *q)
 {
@@ -215,6 +216,7 @@ static const struct route {
     {CSE_RETRIEVE, "v1/policies/{id}", READS, 0, NULL, policy_get},
     {CSE_UPDATE, "v1/policies/{id}", ADMIN, 0, NULL, policy_put},
     {CSE_DELETE, "v1/policies/{id}", ADMIN, 0, NULL, policy_delete},
+    {CSE_CREATE, "v1/verdicts", READS, 0, NULL, policy_evaluate},
     {CSE_RETRIEVE, "v1/credentials", READS, Q_AFTER_TEXT | Q_LIMIT, NULL, credentials_list},
     {CSE_CREATE, "v1/credentials", ADMIN, 0, "id", credential_create},
     {CSE_RETRIEVE, "v1/credentials/{id}", READS, 0, NULL, credential_get},

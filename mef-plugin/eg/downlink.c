@@ -143,6 +143,7 @@ void downlink_ticket(struct eg *e, struct cse_request *req, eui64_t eui)
     }
     if (!mef_policy_ticket(e->d.mef, &p, &req->peer, d->row.has_current ? d->row.current.gateway : 0)) {
         eg_count(e, "eg_tickets_refused_total");
+        eg_audit(e, NULL, p.admin, p.id, "eg.ticket-refused", eui, "policy");
         eg_respond(e, req, ST_NO_PRIVILEGE, "policy");
         return;
     }

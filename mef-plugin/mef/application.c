@@ -1,12 +1,10 @@
 /* Applications: named sets of AEs that share access to the keys of devices registered for them. */
-#include "mef-plugin/mef/internal.h"
+#include "mef-plugin/mef/stakeholder.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 #define RECORD_VERSION 2 /* 1: before there were key scopes; all were MEF_SCOPE_DEVICE */
 #define MAX_LIFETIME 3153600000.0 /* seconds, 100 years */
-#define MAX_KEY (MEF_ID + MEF_MAX_NAME + 1)
 
 struct application {
     char *key;              /* "adminFQDN/name" */
@@ -49,7 +47,7 @@ static struct application *decode(struct span key, struct span val)
     struct application *a = calloc(1, sizeof *a);
     struct rd r = rd_of(val);
     uint8_t version;
-    if (a == NULL || key.n == 0 || key.n >= MAX_KEY || (a->key = strndup((const char *)key.p, key.n)) == NULL ||
+    if (a == NULL || key.n == 0 || key.n >= MEF_KEY || (a->key = strndup((const char *)key.p, key.n)) == NULL ||
         strchr(a->key, '/') == NULL || !rd_u8(&r, &version) || version == 0 || version > RECORD_VERSION ||
         !rd_be64(&r, &a->lifetime) || a->lifetime > (uint64_t)MAX_LIFETIME || !decode_scope(&r, version, a) ||
         !rec_rd_strings(&r, &a->members) || !rd_end(&r)) {
@@ -66,18 +64,29 @@ bool application_decode(struct span key, struct span val)
     return a != NULL;
 }
 
+/* By its key into memory; false: there is none left. */
+static bool add(struct mef *m, struct application *a)
+{
+    char admin[MEF_KEY] = "";
+    memcpy(admin, a->key, strcspn(a->key, "/"));
+    struct stakeholder *s = stakeholder_get(m, admin);
+    if (s == NULL)
+        return false;
+    HASH_ADD_KEYPTR(hh, m->applications, a->key, strlen(a->key), a);
+    if (!HASH_ADDED(hh, a))
+        return false;
+    s->has[SHARE_APPLICATIONS]++;
+    return true;
+}
+
 static bool load_row(void *user, struct span key, struct span val)
 {
     struct mef *m = user;
     struct application *a = decode(key, val);
-    if (a == NULL)
-        return false;
-    HASH_ADD_KEYPTR(hh, m->applications, a->key, strlen(a->key), a);
-    if (!HASH_ADDED(hh, a)) {
-        application_free(a);
-        return false;
-    }
-    return true;
+    if (a != NULL && add(m, a))
+        return true;
+    application_free(a);
+    return false;
 }
 
 bool applications_load(struct mef *m)
@@ -95,16 +104,11 @@ void applications_free(struct mef *m)
     }
 }
 
-static bool name_key(const char *admin, const char *name, char key[MAX_KEY])
-{
-    return mef_is_name(name) && snprintf(key, MAX_KEY, "%s/%s", admin, name) < MAX_KEY;
-}
-
 static struct application *find(const struct mef *m, const char *admin, const char *name)
 {
-    char key[MAX_KEY];
+    char key[MEF_KEY];
     struct application *a = NULL;
-    if (name_key(admin, name, key))
+    if (mef_name_key(admin, name, key))
         HASH_FIND_STR(m->applications, key, a);
     return a;
 }
@@ -173,24 +177,18 @@ static bool read_members(const struct mef *m, const struct attr_value *v, struct
 }
 
 /* Find or make the application; NULL: refused. */
-static struct application *get(struct mef *m, const char *key, struct mef_result *r)
+static struct application *get(struct mef *m, const char *admin, const char *key, struct mef_result *r)
 {
     struct application *a = NULL;
     HASH_FIND_STR(m->applications, key, a);
     if (a != NULL)
         return a;
-    if (HASH_COUNT(m->applications) >= m->max_applications) {
+    if (!stakeholder_has_room(m, admin, SHARE_APPLICATIONS, HASH_COUNT(m->applications), m->max_applications)) {
         mef_refuse(r, ST_TOO_MANY, "max-applications", NULL, "there are as many applications as the MEF may hold");
         return NULL;
     }
     a = calloc(1, sizeof *a);
-    if (a == NULL || (a->key = strdup(key)) == NULL) {
-        free(a);
-        mef_refuse(r, ST_UNAVAILABLE, "no-memory", NULL, NULL);
-        return NULL;
-    }
-    HASH_ADD_KEYPTR(hh, m->applications, a->key, strlen(a->key), a);
-    if (!HASH_ADDED(hh, a)) {
+    if (a == NULL || (a->key = strdup(key)) == NULL || !add(m, a)) {
         application_free(a);
         mef_refuse(r, ST_UNAVAILABLE, "no-memory", NULL, NULL);
         return NULL;
@@ -205,8 +203,8 @@ void mef_application_put(struct mef *m, struct store_txn *t, const char *admin, 
     struct attr_value v[MEMBERS];
     struct strings list = {0};
     enum mef_scope scope = MEF_SCOPE_DEVICE;
-    char key[MAX_KEY];
-    if (!name_key(admin, name, key)) {
+    char key[MEF_KEY];
+    if (!mef_name_key(admin, name, key)) {
         mef_refuse(r, ST_BAD_REQUEST, "bad-value", "name", "1 to 64 letters, digits, '.', '_' and '-'");
         return;
     }
@@ -216,7 +214,7 @@ void mef_application_put(struct mef *m, struct store_txn *t, const char *admin, 
         return;
     }
     r->st = ST_OK;
-    struct application *a = get(m, key, r);
+    struct application *a = get(m, admin, key, r);
     if (a == NULL) {
         strings_free(&list);
         return;
@@ -243,6 +241,7 @@ void mef_application_delete(struct mef *m, struct store_txn *t, const char *admi
     store_del(t, STORE_APPLICATION, span_str(a->key));
     mef_audit(m, t, admin, actor, "application.delete", name);
     HASH_DEL(m->applications, a);
+    stakeholder_find(m, admin)->has[SHARE_APPLICATIONS]--;
     application_free(a);
     r->st = ST_DELETED;
 }

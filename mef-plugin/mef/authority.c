@@ -7,13 +7,13 @@
 #include <stdlib.h>
 #include <strings.h>
 
-struct stakeholder {
+struct belonging {
     char *admin, *fqdn;
 };
 
 struct authorities {
     char *first;
-    struct stakeholder *by_admin; /* sorted; n of them */
+    struct belonging *by_admin; /* sorted; n of them */
     const char **names;           /* sorted, of all and the first; one may stand there several times */
     size_t n;
 };
@@ -44,7 +44,7 @@ static bool count(void *user, const char *section)
 static bool read_one(void *user, const char *section)
 {
     struct reading *r = user;
-    struct stakeholder *s = &r->a->by_admin[r->a->n++];
+    struct belonging *s = &r->a->by_admin[r->a->n++];
     s->admin = fqdn_copy(conf_str(r->conf, section, "admin-fqdn"));
     s->fqdn = fqdn_copy(conf_str(r->conf, section, "mef-fqdn"));
     r->failed = s->admin == NULL || s->fqdn == NULL;
@@ -55,7 +55,7 @@ static bool read_one(void *user, const char *section)
 
 static int admin_order(const void *a, const void *b)
 {
-    return strcmp(((const struct stakeholder *)a)->admin, ((const struct stakeholder *)b)->admin);
+    return strcmp(((const struct belonging *)a)->admin, ((const struct belonging *)b)->admin);
 }
 
 static int name_order(const void *a, const void *b)
@@ -160,8 +160,8 @@ const char *authority_first(const struct authorities *a)
 
 const char *authority_of(const struct authorities *a, const char *admin)
 {
-    const struct stakeholder key = {.admin = (char *)admin};
-    const struct stakeholder *s = bsearch(&key, a->by_admin, a->n, sizeof key, admin_order);
+    const struct belonging key = {.admin = (char *)admin};
+    const struct belonging *s = bsearch(&key, a->by_admin, a->n, sizeof key, admin_order);
     return s != NULL ? s->fqdn : a->first;
 }
 

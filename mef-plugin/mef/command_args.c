@@ -3,6 +3,7 @@
 #include "mef-plugin/mef/internal.h"
 
 #include <ctype.h>
+#include <stdlib.h>
 
 static bool bad(struct mef_result *r, const char *field, const char *detail)
 {
@@ -153,28 +154,44 @@ static const struct attr members[MEMBERS] = {
                    MEF_MAX_ID}, /* when a node is the client: for whom */
 };
 
-bool command_check(const struct mef *m, const char *fqdn, const cJSON *in, enum command_class *class,
-                   struct mef_result *r)
+static bool check(const struct mef *m, const char *fqdn, const cJSON *in, struct mef_result *r)
 {
     struct attr_value v[MEMBERS], choice[1], args[MAX_ARGS];
     char id[MEF_ID];
     if (!attrs_read(members, MEMBERS, in, true, v, r))
         return false;
-    *class = (enum command_class)v[CLASS_ID].number;
-    if (*class == COMMAND_NO_MORE)
+    const int64_t class = v[CLASS_ID].number;
+    if (class == COMMAND_NO_MORE)
         return bad(r, MEF_LN_CMD_CLASS, "the MEF says NO_MORE_COMMANDS when there are none");
     if (v[TARGET_ID].present && mef_id(m, v[TARGET_ID].text, id) != ID_ENTITY)
         return bad(r, MEF_LN_TARGET_ID, "no AE-ID or CSE-ID");
-    const struct attr chosen = {classes[*class].name, ATTR_OBJECT, ATTR_MAN, ATTR_NP, 0};
+    const struct attr chosen = {classes[class].name, ATTR_OBJECT, ATTR_MAN, ATTR_NP, 0};
     return attrs_read(&chosen, 1, v[CMD_ARGS].array, true, choice, r) &&
-           attrs_read(classes[*class].args, classes[*class].nargs, choice[0].array, true, args, r) &&
-           classes[*class].check(m, fqdn, args, r);
+           attrs_read(classes[class].args, classes[class].nargs, choice[0].array, true, args, r) &&
+           classes[class].check(m, fqdn, args, r);
 }
 
-enum command_class command_class_of(const cJSON *description)
+char *command_read(const struct mef *m, const char *fqdn, const cJSON *in, struct mef_result *r)
 {
+    if (!check(m, fqdn, in, r))
+        return NULL;
+    char *text = cJSON_PrintUnformatted(in);
+    if (text == NULL) {
+        mef_refuse(r, ST_UNAVAILABLE, "no-memory", NULL, NULL);
+    } else if (strlen(text) > COMMAND_MAX_TEXT) {
+        free(text);
+        text = NULL;
+        bad(r, NULL, "a description has up to 1024 bytes");
+    }
+    return text;
+}
+
+enum command_class command_class_of(const char *text)
+{
+    cJSON *description = cJSON_Parse(text);
     const cJSON *class = cJSON_GetObjectItemCaseSensitive(description, MEF_LN_CMD_CLASS);
-    return cJSON_IsNumber(class) && class->valueint > 0 && class->valueint < COMMAND_CLASSES
-               ? (enum command_class) class->valueint
-               : COMMAND_NO_MORE;
+    bool known = cJSON_IsNumber(class) && class->valueint > 0 && class->valueint < COMMAND_CLASSES;
+    enum command_class of = known ? (enum command_class) class->valueint : COMMAND_NO_MORE;
+    cJSON_Delete(description);
+    return of;
 }

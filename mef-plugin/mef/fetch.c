@@ -39,7 +39,6 @@ static struct res *find(struct call *c, const char *ri, unsigned suid)
         return NULL;
     }
     c->who = who;
-    c->seq = mef_settle(m, &r->seq);
     struct policy_verdict rule;
     if (r->suid == suid && mef_keyreg_allows(m, ri, &c->who))
         return call_policy(c, POLICY_RETRIEVE, NULL, 0, "key.fetch", &rule) ? r : NULL;
@@ -107,7 +106,6 @@ static bool fetch(struct call *c, const char *path)
 /* Conformance: D-1 | TS-0003 10.3.7 | shown by: test_derived.py:test_fetched_credentials */
 void call_fetch(struct call *c, const char *path)
 {
-    c->seq = store_last(c->m->d.store);
     if (fetch(c, path) || (c->rsp.pc = cJSON_CreateObject()) == NULL)
         return;
     cJSON_AddFalseToObject(c->rsp.pc, MEF_FETCH_STATUS);

@@ -207,7 +207,7 @@ static bool check_source(struct call *c)
     }
     if (res_keys_of(c->m, c->who.admin, c->who.id) >= c->m->max_client_keys)
         return call_fail(c, ST_TOO_MANY, "max-keys-per-client", NULL, "the source holds as many keys as it may");
-    return res_count(c->m) < c->m->max_resources ||
+    return res_room(c->m, c->who.admin) ||
            call_fail(c, ST_TOO_MANY, "max-registrations", NULL, "the MEF holds as many registrations as it may");
 }
 
@@ -223,7 +223,7 @@ static void create(struct call *c, const struct attr_value *v)
         call_fail(c, ST_BAD_REQUEST, "bad-value", MEF_SN_SUID, "a security usage of 21 to 25 is served");
         return;
     }
-    if (!call_stakeholder(c, v[ADFQ].text) || !check_source(c) ||
+    if (!call_stakeholder(c, v[ADFQ].text, "key.create") || !check_source(c) ||
         !call_policy(c, POLICY_DEPOSIT, NULL, 0, "key.create", &rule) ||
         !call_expiry(c, v[ET].number, policy_longest(&rule, m->max_key_ms), &expires) ||
         !read_targets(c, &v[TGIS], u, &rule, &targets))
@@ -377,7 +377,7 @@ enum st mef_keyreg_add(struct mef *m, struct store_txn *t, const struct mef_keyr
         return ST_INTERNAL;
     if (in->nlabels > MEF_MAX_LABELS || in->ntargets > MEF_MAX_TARGETS)
         return ST_BAD_REQUEST;
-    if (res_count(m) >= m->max_resources)
+    if (!res_room(m, in->admin))
         return ST_TOO_MANY;
     struct res *r = res_new(m, MEF_TY_KEY_REG, relkeyid, in->admin, authority_of(m->authorities, in->admin));
     if (r == NULL)

@@ -1,6 +1,7 @@
 /* The Mmef reference point: who asks, for what, and the answer once it is durable (TS-0003 8.3). */
 #include "cse-shim/base/map64.h"
 #include "mef-plugin/mef/rules.h"
+#include "mef-plugin/mef/stakeholder.h"
 #include "mef-plugin/mef/when.h"
 
 #include <openssl/crypto.h>
@@ -23,6 +24,8 @@ const struct conf_option mef_options[] = {
      "a client for which there is no command asks again after so many seconds"},
     {"mef", "max-credentials", CONF_INT, "1000000", 1, 100000000, "credentials of clients and gateways"},
     {"mef", "max-applications", CONF_INT, "100000", 1, 10000000, "applications"},
+    {"mef", "stakeholder-share", CONF_INT, "100", 1, 100,
+     "percent of max-registrations, max-credentials and max-applications that one stakeholder may have"},
     {"mef", "fetch-credentials", CONF_BOOL, "false", 0, 0,
      "serve /fetchCredentials/<KeID>/<usage>, too: keys derived from exported ones (TS-0003 8.3.2.1)"},
     {"mef", "max-policies", CONF_INT, "200", 1, 10000, "policy rules of one stakeholder"},
@@ -85,6 +88,7 @@ static bool read_options(struct mef *m, char *err, size_t errlen)
     m->retry_s = conf_int(c, "mef", "retry-duration");
     m->max_credentials = (size_t)conf_int(c, "mef", "max-credentials");
     m->max_applications = (size_t)conf_int(c, "mef", "max-applications");
+    m->share_percent = (size_t)conf_int(c, "mef", "stakeholder-share");
     m->fetches = conf_bool(c, "mef", "fetch-credentials");
     m->max_policies = (size_t)conf_int(c, "mef", "max-policies");
     const char *bad = bad_option(m);
@@ -126,7 +130,7 @@ void mef_close(struct mef *m)
     resources_free(m);
     credentials_free(m);
     applications_free(m);
-    rules_free(m);
+    stakeholders_free(m);
     map64_free(m->exported);
     free(m->cse_id);
     free(m->sp_id);
@@ -375,7 +379,7 @@ static void discover(struct call *c)
 static void handle_base(struct call *c)
 {
     const struct cse_param *p = c->req->params;
-    c->seq = store_last(c->m->d.store); /* a refusal, too, may show what a crash could take back */
+    c->seq = store_last(c->m->d.store);
     for (size_t i = 0; c->req->op == CSE_RETRIEVE && i < c->req->nparams; i++)
         if (strcmp(p[i].name, M2M_SN_FILTER_USAGE) == 0) {
             discover(c);
@@ -416,7 +420,6 @@ static void handle_resource(struct call *c, const char *ri, const char *child)
     }
     /* The object of a stakeholder who does not know this client does not exist for it. */
     if (t == NULL || who.role == MEF_ROLE_NONE) {
-        c->seq = store_last(c->m->d.store);
         call_fail(c, ST_NOT_FOUND, "not-found", NULL, "there is no such resource");
         return;
     }
@@ -470,6 +473,8 @@ void mef_handle(struct mef *m, struct cse_request *req)
         else
             call_fail(&c, ST_NOT_FOUND, "not-found", NULL, "there is no such resource");
     }
+    if (st_map(c.rsp.status)->http >= 400) /* a refusal, too, may show what a crash could take back */
+        c.seq = store_last(m->d.store);
     if (c.nothing) {
         json_wipe(c.rsp.pc);
         c.rsp.pc = NULL;

@@ -99,6 +99,8 @@ void mef_policy_put(struct mef *m, struct store_txn *t, const char *admin, const
 void mef_policy_delete(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *name, struct mef_result *r);
 cJSON *mef_policy_get(struct mef *m, const char *admin, const char *name);
 cJSON *mef_policy_list(struct mef *m, const char *admin, const char *after, unsigned limit);
+/* What the rules would say, and which of them: nothing is done. */
+void mef_policy_evaluate(struct mef *m, const char *admin, const cJSON *in, struct mef_result *r);
 /* May this client take counters for a device at this gateway (0: at none), as far as the rules go? */
 bool mef_policy_ticket(struct mef *m, const struct mef_principal *p, const struct cse_peer *peer, eui64_t gateway);
 

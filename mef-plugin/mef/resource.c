@@ -1,5 +1,6 @@
 #include "mef-plugin/mef/resource.h"
 
+#include "mef-plugin/mef/stakeholder.h"
 #include "mef-plugin/mef/when.h"
 
 #include <stdlib.h>
@@ -151,6 +152,12 @@ static struct label *label_get(struct res_index *x, const char *text)
     return NULL;
 }
 
+/* What is labelled later is not newer. */
+static int newer(const struct label_use *a, const struct label_use *b)
+{
+    return a->res->serial > b->res->serial ? -1 : 1;
+}
+
 static bool index_labels(struct res_index *x, struct res *r)
 {
     if (r->labels.n == 0)
@@ -166,7 +173,7 @@ static bool index_labels(struct res_index *x, struct res *r)
             unindex_labels(x, r);
             return false;
         }
-        DL_PREPEND(u->label->uses, u);
+        DL_INSERT_INORDER(u->label->uses, u, newer);
     }
     return true;
 }
@@ -221,9 +228,11 @@ static void discount_key(struct res_index *x, const char *registrant)
     free(s);
 }
 
-static bool index_add(struct res_index *x, struct res *r)
+static bool index_add(struct mef *m, struct res *r)
 {
-    if ((r->registrant = registrant_key(r->admin, r->owner)) == NULL || !index_labels(x, r))
+    struct res_index *x = m->resources;
+    struct stakeholder *s = stakeholder_get(m, r->admin);
+    if (s == NULL || (r->registrant = registrant_key(r->admin, r->owner)) == NULL || !index_labels(x, r))
         return false;
     if (r->ty == MEF_TY_KEY_REG && !count_key(x, r->registrant)) {
         unindex_labels(x, r);
@@ -245,11 +254,13 @@ static bool index_add(struct res_index *x, struct res *r)
     }
     DL_PREPEND(x->newest, r);
     x->count++;
+    s->has[SHARE_REGISTRATIONS]++;
     return true;
 }
 
-static void index_remove(struct res_index *x, struct res *r)
+static void index_remove(struct mef *m, struct res *r)
 {
+    struct res_index *x = m->resources;
     unindex_labels(x, r);
     HASH_DEL(x->by_id, r); /* NOLINT(clang-analyzer-*) */
     if (r->ty == MEF_TY_CLIENT_REG)
@@ -258,6 +269,7 @@ static void index_remove(struct res_index *x, struct res *r)
         discount_key(x, r->registrant);
     DL_DELETE(x->newest, r);
     x->count--;
+    stakeholder_find(m, r->admin)->has[SHARE_REGISTRATIONS]--;
 }
 
 /* --- life --------------------------------------------------------------------------------------------------------- */
@@ -299,12 +311,12 @@ void res_free(struct res *r)
 bool res_add(struct mef *m, struct store_txn *t, struct res *r)
 {
     r->serial = ++m->resources->serial;
-    if (!index_add(m->resources, r)) {
+    if (!index_add(m, r)) {
         res_free(r);
         return false;
     }
     if (!save(m, t, r)) {
-        index_remove(m->resources, r);
+        index_remove(m, r);
         res_free(r);
         return false;
     }
@@ -338,7 +350,7 @@ void res_drop(struct mef *m, struct store_txn *t, struct res *r)
     /* A key that the MEF itself published belongs to the device it was made for. */
     if (r->ty == MEF_TY_KEY_REG && !res_published(m, r))
         vault_delete(m->d.vault, t, r->key);
-    index_remove(m->resources, r);
+    index_remove(m, r);
     res_free(r);
 }
 
@@ -391,9 +403,9 @@ struct res *res_registration(const struct mef *m, const char *admin, const char 
     return r;
 }
 
-size_t res_count(const struct mef *m)
+bool res_room(const struct mef *m, const char *admin)
 {
-    return m->resources->count;
+    return stakeholder_has_room(m, admin, SHARE_REGISTRATIONS, m->resources->count, m->max_resources);
 }
 
 size_t res_keys_of(const struct mef *m, const char *admin, const char *owner)
@@ -512,7 +524,7 @@ bool resources_open(struct mef *m)
         struct res *r = l.all;
         l.all = r->next;
         m->resources->serial = r->serial;
-        if (!l.ok || !index_add(m->resources, r)) {
+        if (!l.ok || !index_add(m, r)) {
             res_free(r);
             l.ok = false;
         }
@@ -528,7 +540,7 @@ void resources_free(struct mef *m)
     m->d.ops->timer_cancel(m->d.host, m->sweeper);
     while (m->resources->newest != NULL) {
         struct res *r = m->resources->newest;
-        index_remove(m->resources, r);
+        index_remove(m, r);
         res_free(r);
     }
     free(m->resources);

@@ -33,7 +33,7 @@ struct res {
 
 MUST_USE bool resources_open(struct mef *m); /* loads */
 void resources_free(struct mef *m);
-size_t res_count(const struct mef *m);
+bool res_room(const struct mef *m, const char *admin); /* may this stakeholder have one more? */
 size_t res_keys_of(const struct mef *m, const char *admin, const char *owner); /* key registrations of one source */
 
 /* A fresh one, not yet indexed; texts are copied. NULL: out of memory. */
@@ -67,8 +67,6 @@ struct res *res_decode(int ty, struct span key, struct span val);
 MUST_USE bool commands_load(struct mef *m); /* after the registrations */
 void commands_free(struct commands *s);     /* NULL is fine */
 void commands_drop(struct store_txn *t, struct res *r);
-/* Those not done yet, of a client that can not ask for them any more. False: out of memory. */
-MUST_USE bool commands_withdraw(struct mef *m, struct store_txn *t, const char *admin, const char *owner);
 /* Strict decoder of a stored record; NULL: damaged. */
 struct commands *commands_decode(struct span val);
 

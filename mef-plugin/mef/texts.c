@@ -33,16 +33,6 @@ bool strings_add(struct strings *s, const char *text)
     return strings_has(s, text) || append(s, strdup(text));
 }
 
-bool strings_equal(const struct strings *a, const struct strings *b)
-{
-    if (a->n != b->n)
-        return false;
-    for (size_t i = 0; i < a->n; i++)
-        if (strcmp(a->v[i], b->v[i]) != 0)
-            return false;
-    return true;
-}
-
 void strings_free(struct strings *s)
 {
     for (size_t i = 0; i < s->n; i++)

@@ -13,7 +13,6 @@ struct strings {
 MUST_USE bool strings_add(struct strings *s, const char *text);
 bool strings_has(const struct strings *s, const char *text);
 const char *strings_find(const struct strings *s, const char *text); /* the list's own copy; NULL: it has none */
-bool strings_equal(const struct strings *a, const struct strings *b); /* same texts in the same order */
 void strings_free(struct strings *s);
 MUST_USE cJSON *strings_json(const struct strings *s); /* array; NULL: out of memory */
 

@@ -196,6 +196,16 @@ class Procedures(Clients):
             self.said(source.update(made, "sec:skr", **wrong), 4000)
         self.said(two.update(made, "sec:skr", tgis=[one.id]), 4103)
 
+    def test_discovery_is_newest_first(self):
+        """Each once, also when labels came later."""
+        c, a, b = self.client(registered=True), secrets.token_hex(6), secrets.token_hex(6)
+        old = self.said(c.deposit([c.id], kv=KV, lbl=[a]), 2001)
+        new = self.said(c.deposit([c.id], kv=KV, lbl=[a, b]), 2001)
+        self.said(c.update(old, "sec:skr", lbl=[a]), 2004)
+        for query in (["lbl=" + a], ["lbl=" + a, "lbl=" + b]):
+            self.assertEqual(c.found(*query), [new.location, old.location])
+        self.assertEqual(c.found("lbl=" + a, "lim=1"), [new.location])
+
     def test_delete_of_a_key(self):
         source, target = self.client(registered=True), self.client()
         made = self.said(source.deposit([target.id], kv=KV), 2001)

@@ -199,7 +199,8 @@ class Stakeholders(Clients, common.DevicesTest):
         bad = ({}, {"installCode": code[:-1] + "x"}, {"installCode": code, "zap": 1}, {"identity": self.kpm})
         asks += [("PUT", f"/v1/{path}", body) for path in (f"install-codes/{self.eui}", f"install-codes/{self.waiting}", f"gateways/{gw}")
                  for body in bad]
-        asks += [("PUT", f"/v1/applications/{self.app}", {}), ("PUT", f"/v1/policies/{self.rule}", {}), ("GET", "/v1/events?limit=1", None), ("GET", "/v1/audit?limit=0", None)]
+        asks += [("PUT", f"/v1/applications/{self.app}", {}), ("PUT", f"/v1/policies/{self.rule}", {}),
+                 ("POST", "/v1/verdicts", {"what": "ticket", "id": self.ours.id, "gateway": gw}), ("GET", "/v1/events?limit=1", None), ("GET", "/v1/audit?limit=0", None)]
         made = [("PUT", f"/v1/applications/{self.app}", {"members": [self.ours.id]}), ("DELETE", f"/v1/applications/{self.app}", None),
                 ("PUT", f"/v1/policies/{self.rule}", {"effect": "deny", "what": ["retrieve"], "ids": [self.ours.id], "gateways": [gw]}),
                 ("DELETE", f"/v1/policies/{self.rule}", None),
@@ -293,6 +294,21 @@ class Stakeholders(Clients, common.DevicesTest):
                 self.said(c.ask("DELETE", made[0].location), 2002)
                 self.said(c.deposit([who], kv=KV, adfq=ADMIN), 4103)
                 self.said(c.deposit([who], kv=KV, adfq=SECOND), 2001)
+
+    def test_a_client_that_was_of_both(self):
+        """The one is not told that it asks for the other."""
+        who = f"//example.org/in-cse/C{secrets.token_hex(6)}"
+        c = self.opened(who, self.proof("certificate", who, ADMIN), way=("https", "certificate"))
+        for ty, root, more in ((TY_CLIENT_REG, "sec:mecr", {}), (TY_KEY_REG, "sec:skr", {"suid": 24, "tgis": [who], "kv": KV})):
+            attributes = {"et": "20991231T235959", "adfq": SECOND, **more}
+            self.said(c.ask("POST", ty=ty, content={root: attributes}), 4103)
+        ours = lambda: [e for e in self.stack.must("GET", "/v1/audit?limit=1000") if e["actor"] == who]
+        end = time.monotonic() + 5  # at the end of the second
+        while len(ours()) < 2 and time.monotonic() < end:
+            time.sleep(0.1)
+        self.assertEqual({(e["action"], e["outcome"]) for e in ours()},
+                         {(action, "other-stakeholder") for action in ("registration.create", "key.create")})
+        self.assertNotIn(SECOND, json.dumps(ours()))
 
 
 if __name__ == "__main__":

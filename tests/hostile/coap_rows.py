@@ -46,7 +46,7 @@ def messages(w):
 
 
 def options(w):
-    """Options not understood, not allowed twice, or of the wrong length (RFC 7252 5.4)."""
+    """Options not understood, or not allowed twice (RFC 7252 5.4); paths and queries made of them."""
     def get(*more, path="mef"):
         return coap(GET, path, [*w.primitive, *more])
     yield Row("CoAP: all is well", "coap:ae", get(), "2.05 2000")
@@ -88,7 +88,12 @@ def options(w):
     yield Row("33 queries", "coap:ae", get(*[(URI_QUERY, b"rcn=1")] * 33), "4.00 4000")
     yield Row("query that is no UTF-8", "coap:ae", get((URI_QUERY, b"lbl=\xff")), "4.00 4000")
     yield Row("query with a NUL", "coap:ae", get((URI_QUERY, b"fu=1"), (URI_QUERY, b"lbl=a\0b")), "4.00 4000")
-    # The definition of an option sets its lengths; with another it is as if not understood (5.4.3).
+
+
+def lengths_of_options(w):
+    """The definition of an option sets its lengths; with another it is as if not understood (RFC 7252 5.4.3)."""
+    def get(*more):
+        return coap(GET, "mef", [*w.primitive, *more])
     for number, name, value in (
             (CONTENT_FORMAT, "Content-Format of 3 bytes", b"\0\0\x32"), (OBSERVE, "Observe of 4 bytes", b"\0\0\0\0"),
             (4, "ETag of 9 bytes", b"e" * 9), (14, "Max-Age of 5 bytes", bytes(5)), (60, "Size1 of 5 bytes", bytes(5)),
@@ -228,5 +233,5 @@ def tickets(w):
 
 
 def rows(w):
-    for table in (messages, options, old_numbers, blocks, observe, tickets):
+    for table in (messages, options, lengths_of_options, old_numbers, blocks, observe, tickets):
         yield from table(w)

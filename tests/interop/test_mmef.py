@@ -17,18 +17,13 @@ import time
 import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
 import mmef_client as mmef  # noqa: E402
+from stack import free_port  # noqa: E402
 
 MEFD, PLUGIN = [os.path.abspath(p) for p in sys.argv[1:3]] if len(sys.argv) > 2 else (None, None)
 EUI64, GATEWAY, CODE = "00124b0001020304", "00124b00aabbccdd", "83FE D340 7A93 9723 A5C6 39B2 6916 D505 C3B5"
 KEY = bytes(range(16))
-
-
-def free_port(kind):
-    with socket.socket(socket.AF_INET, kind) as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def private(path, data):

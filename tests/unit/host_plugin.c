@@ -1,4 +1,4 @@
-/* The smallest plugin that uses everything a host offers. Loaded by test_host. */
+/* The smallest plugin that uses everything a host offers. Loaded by test_host_*. */
 #include "cse-shim/cse_plugin.h"
 
 #include "cse-shim/base/hex.h"

@@ -1,12 +1,12 @@
 /* CoAP in threads of its own, with the host's loop in the hands of the test: what waits, what is refused, what goes. */
 #include "cse-shim/host/coap_workers.h"
+#include "tests/unit/clock.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 
 #include <cmocka.h>
 #include <stdlib.h>
-#include <time.h>
 
 #define PEERS 300u
 #define AT_ONCE 8u /* requests of a peer on their way, RFC 7252 4.7 */
@@ -79,13 +79,6 @@ static void turn(struct world *w, bool host)
     assert_true(sd_event_run(w->peers, host ? 0 : 2000) >= 0);
     if (host)
         assert_true(sd_event_run(w->host, 2000) >= 0);
-}
-
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
 static void turn_until(struct world *w, bool host, const unsigned *counter, unsigned want)

@@ -79,10 +79,13 @@ static void certificate(struct world *w, struct store_txn *t, struct ask a, stru
     cJSON_Delete(in);
 }
 
+#define DEV_CFG                                                                                                        \
+    "{\"cmdClassID\":2,\"cmdArgs\":{\"devCfgCmdArgs\":{\"deviceConfigURI\":\"1:https://mef.example.org/\"}}}"
+
 static void rule(struct world *w, struct store_txn *t, struct ask a, struct mef_result *r)
 {
-    cJSON *in = cJSON_Parse("{\"effect\":\"allow\",\"what\":[\"deposit\"],\"ids\":[\"C1\",\"//a.b/*\"],\"labels\":[\"x\"],"
-                            "\"networks\":[\"192.0.2.0/24\"],\"targets\":[\"" AE "\"]}");
+    cJSON *in = cJSON_Parse("{\"effect\":\"allow\",\"what\":[\"register\",\"deposit\"],\"ids\":[\"C1\",\"//a.b/*\"],\"labels\":[\"x\"],"
+                            "\"networks\":[\"192.0.2.0/24\"],\"targets\":[\"" AE "\"],\"commands\":[" DEV_CFG "]}");
     char name[32];
     snprintf(name, sizeof name, "rule%lu", a.n);
     oom_at(a.fail);
@@ -108,8 +111,6 @@ static void code_delete(struct world *w, struct store_txn *t, struct ask a, stru
     eg_code_delete(w->eg, t, ADMIN, "operator:test", device_of(a.n), r);
 }
 
-#define DEV_CFG                                                                                                        \
-    "{\"cmdClassID\":2,\"cmdArgs\":{\"devCfgCmdArgs\":{\"deviceConfigURI\":\"1:https://mef.example.org/\"}}}"
 static char registration[33];
 
 static void command_create(struct world *w, struct store_txn *t, struct ask a, struct mef_result *r)
