@@ -211,6 +211,7 @@ static void add_text(struct message *m, uint16_t num, const char *text)
         add_option(m, num, span_str(text));
 }
 
+/* Conformance: B-2 | TS-0008 6.2.2 | shown by: test_procedures.py:test_what_is_repeated */
 /* Conformance: B-2 | TS-0008 6.2.2 | shown by: test_host_coap.c:coap_primitives_and_services */
 /* Conformance: B-2 | TS-0008 6.2.2 | shown by: test_host_coap.c:coap_old_options */
 /* In the generation of the request, in ascending order. */

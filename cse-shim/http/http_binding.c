@@ -104,6 +104,7 @@ static void header(struct MHD_Response *r, const char *name, const char *value)
         (void)MHD_add_response_header(r, name, value);
 }
 
+/* Conformance: B-2 | TS-0009 6.4 | shown by: test_procedures.py:test_what_is_repeated */
 /* Conformance: B-2 | TS-0009 6.4 | shown by: test_host_https.c:https_primitives */
 static void add_headers(struct MHD_Response *r, const struct answer *a, bool stream)
 {

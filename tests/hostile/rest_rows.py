@@ -4,6 +4,9 @@ import ssl
 
 from engine import Row
 from http_rows import http
+from mmef_rows import JSON_FORMS, MALFORMED
+
+RESOURCES = ("install code: ", "gateway: ", "application: ", "policy: ", "credential: ", "command: ", "configuration: ")
 
 EUI = "00124b00000000ff"
 CODE = "83FED3407A939723A5C639B26916D505C3B5"
@@ -350,10 +353,10 @@ def commands(w):
                                  *((f"{port} {n}", {port: n}, f"400 bad-value {port}") for port in ("httpPort", "coapPort", "websocketPort")
                                    for n in (0, -1, 65536, 1.5, "443")), ("unknown member", {"zap": 1}, "400 unknown-member zap")):
         body = {} if change is None else {**cfg, **change}
-        yield row(f"configuration, {name}", body, expect, "PUT", f"registrations/{w.registration}/configuration")
-    yield row("configuration of no registration", cfg, "404 not-found", "PUT", f"registrations/{w.own}/configuration")
-    yield row("configuration that is none", None, "404 not-found", "GET", f"registrations/{w.registration}/configuration")
-    yield row("delete of no configuration", None, "404 not-found", "DELETE", f"registrations/{w.registration}/configuration")
+        yield Row(f"configuration: {name}", "https", ask(w, "PUT", f"/v1/registrations/{w.registration}/configuration", body), expect)
+    for name, method, ri, body in (("of no registration", "PUT", w.own, cfg), ("that is none", "GET", w.bare, None),
+                                   ("delete of none", "DELETE", w.bare, None)):
+        yield Row(f"configuration: {name}", "https", ask(w, method, f"/v1/registrations/{ri}/configuration", body), "404 not-found")
     yield row("no body", None, "400 body-missing")
     yield row("for no registration", DEV_CFG, "404 not-found", at=f"registrations/{'0' * 32}/commands")
     yield row("for a key", DEV_CFG, "404 not-found", at=f"registrations/{w.own}/commands")
@@ -362,6 +365,17 @@ def commands(w):
     yield row("delete of a long id", None, "404 no-such-path", "DELETE", f"{path}/{'1' * 40}")
 
 
+def forms(w):
+    """What is no JSON, or no object."""
+    for name, method, path in (("gateway", "PUT", f"gateways/{EUI}"), ("application", "PUT", "applications/x"),
+                               ("credential", "POST", "credentials"),
+                               ("configuration", "PUT", f"registrations/{w.registration}/configuration")):
+        for form in MALFORMED:
+            yield Row(f"{name}: JSON, {form}", "https", ask(w, method, f"/v1/{path}", JSON_FORMS[form]), "400")
+        for form in ("array", "an array of 400 nulls"):
+            yield Row(f"{name}: JSON, {form}", "https", ask(w, method, f"/v1/{path}", JSON_FORMS[form]), "400 bad-type")
+
+
 def rows(w):
-    for table in (operators, routes, queries, codes, objects, commands):
+    for table in (operators, routes, queries, codes, objects, commands, forms):
         yield from table(w)
