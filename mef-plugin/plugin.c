@@ -164,10 +164,10 @@ static void plugin_handle(void *self, struct cse_request *req)
         admin_handle(p->admin, req);
 }
 
-static size_t plugin_psk(void *self, const char *identity, uint8_t *key, size_t cap)
+static size_t plugin_psk(void *self, const char *identity, const char *server_name, uint8_t *key, size_t cap)
 {
     struct plugin *p = self;
-    return mef_psk(p->mef, identity, key, cap);
+    return mef_psk(p->mef, identity, server_name, key, cap);
 }
 
 static void plugin_observe_end(void *self, uint64_t observation)

@@ -249,6 +249,12 @@ enum cep_credential certs_credential(const SSL *ssl)
     return SSL_get0_peer_certificate(ssl) != NULL ? CEP_CRED_CERT : CEP_CRED_NONE;
 }
 
+const char *certs_server_name(const SSL *ssl)
+{
+    const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+    return name != NULL ? name : "";
+}
+
 bool certs_can_verify(const struct cep_certs *c)
 {
     return c->anchors != NULL;

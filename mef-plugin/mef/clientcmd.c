@@ -409,7 +409,7 @@ static bool has_room(const struct mef *m, struct res *r, struct mef_result *out)
 void mef_command_create(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *id,
                         const cJSON *in, struct mef_result *out)
 {
-    char *text = command_read(m, in, out);
+    char *text = command_read(m, authority_of(m->authorities, admin), in, out);
     struct res *r = text == NULL ? NULL : clientreg_find(m, admin, id);
     if (text != NULL && r == NULL)
         mef_refuse(out, ST_NOT_FOUND, "not-found", NULL, "there is no such registration");

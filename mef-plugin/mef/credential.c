@@ -1,5 +1,6 @@
 /* The credentials there are: kept, found, and asked who a peer is. */
 #include "mef-plugin/mef/credential.h"
+#include "cse-shim/base/log.h"
 #include "mef-plugin/mef/resource.h"
 #include "mef-plugin/mef/stakeholder.h"
 #include "mef-plugin/mef/when.h"
@@ -161,9 +162,23 @@ static bool load_row(void *user, struct span key, struct span val)
     return false;
 }
 
+/* Keys from before a stakeholder's MEF-FQDN was changed: their holders need new ones. */
+static void warn(const struct mef *m)
+{
+    size_t n = 0;
+    for (const struct credential *c = m->credentials; c != NULL; c = c->hh.next)
+        n += c->san == NULL && !authority_admits(m->authorities, NULL, c->admin, c->name);
+    if (n > 0)
+        log_event(LOG_WARN, "credential.other-fqdn",
+                  "count=%zu reason=\"the KpmID does not end in the MEF-FQDN of its stakeholder: refused\"", n);
+}
+
 bool credentials_load(struct mef *m)
 {
-    return mef_load(m, STORE_CREDENTIAL, load_row);
+    if (!mef_load(m, STORE_CREDENTIAL, load_row))
+        return false;
+    warn(m);
+    return true;
 }
 
 void credentials_free(struct mef *m)
@@ -219,6 +234,12 @@ static bool expired(const struct mef *m, const struct credential *c)
     return c->expires != 0 && c->expires <= mef_now(m);
 }
 
+/* Does it count for a client that asked for this name (NULL, "": for none)? */
+static bool counts(const struct mef *m, const struct credential *c, const char *server_name)
+{
+    return !expired(m, c) && authority_admits(m->authorities, server_name, c->admin, c->san == NULL ? c->name : NULL);
+}
+
 bool credential_is_raw_key(const char *name)
 {
     return strncmp(name, RAW_KEY, sizeof RAW_KEY - 1) == 0;
@@ -256,7 +277,7 @@ static enum mef_role role_of(const struct credential *c)
 struct mef_principal mef_principal_of(struct mef *m, const struct cse_peer *peer, const char *admin, const char *id)
 {
     const struct credential *c = proved_by(m, peer);
-    while (c != NULL && (expired(m, c) || !fits(admin, c->admin) || !speaks_for(c, id)))
+    while (c != NULL && (!counts(m, c, peer->server_name) || !fits(admin, c->admin) || !speaks_for(c, id)))
         c = c->next;
     if (c == NULL)
         return (struct mef_principal){.role = MEF_ROLE_NONE};
@@ -282,16 +303,16 @@ bool mef_has_several(struct mef *m, const struct cse_peer *peer, const char *id)
 {
     unsigned n = 0;
     for (const struct credential *c = proved_by(m, peer); c != NULL; c = c->next)
-        n += !expired(m, c) && speaks_for(c, id);
+        n += counts(m, c, peer->server_name) && speaks_for(c, id);
     return n > 1;
 }
 
 /* Conformance: H-1 | TS-0003 8.3.5.2.2 | shown by: test_procedures.py:test_wrong_keys */
 /* Conformance: H-1 | TS-0003 8.3.5.2.2 | ours: a KpmID is 24 random hex digits, @ and the MEF's FQDN */
-size_t mef_psk(struct mef *m, const char *identity, uint8_t *key, size_t cap)
+size_t mef_psk(struct mef *m, const char *identity, const char *server_name, uint8_t *key, size_t cap)
 {
     const struct credential *c = find_psk(m, identity);
-    return c == NULL || expired(m, c) ? 0 : vault_release(m->d.vault, c->key, key, cap);
+    return c == NULL || !counts(m, c, server_name) ? 0 : vault_release(m->d.vault, c->key, key, cap);
 }
 
 enum mef_role mef_credential_role(struct mef *m, const char *admin, const char *identity)
@@ -299,7 +320,7 @@ enum mef_role mef_credential_role(struct mef *m, const char *admin, const char *
     const struct credential *c = find_psk(m, identity);
     if (c == NULL || strcmp(c->admin, admin) != 0)
         c = credential_certificate(m, admin, identity);
-    if (c == NULL || expired(m, c))
+    if (c == NULL || !counts(m, c, authority_of(m->authorities, admin)))
         return MEF_ROLE_NONE;
     return role_of(c);
 }

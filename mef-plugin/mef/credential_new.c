@@ -57,8 +57,8 @@ static bool check(struct mef *m, const char *admin, const cJSON *in, struct attr
     if (!attrs_read(members, MEMBERS, in, true, v, r) || !check_kind(v, certificate, r))
         return false;
     *kind = mef_id(m, v[FOR].text, id);
-    /* The MEF's own FQDN is the source of the keys it publishes: nobody else may be it. */
-    if (*kind == ID_NONE || strcmp(id, m->fqdn) == 0)
+    /* A MEF-FQDN of ours is the source of the keys it publishes: nobody else may be it. */
+    if (*kind == ID_NONE || authority_is(m->authorities, id))
         return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "for",
                           "an AE-ID, a CSE-ID, a MAF's FQDN, gateway:NAME, node:ID or an EUI-64");
     /* A gateway gets no key, in nobody's name: one credential is either a gateway's or that of a node with AEs. */
@@ -109,7 +109,8 @@ static struct credential *credential_new(struct mef *m, const char *admin, const
 {
     char hex[25];
     struct credential *c = calloc(1, sizeof *c);
-    if (c == NULL || !mef_random_hex(m, 12, hex) || asprintf(&c->name, "%s@%s", hex, m->fqdn) < 0 ||
+    if (c == NULL || !mef_random_hex(m, 12, hex) ||
+        asprintf(&c->name, "%s@%s", hex, authority_of(m->authorities, admin)) < 0 ||
         (c->admin = strdup(admin)) == NULL || (c->id = strdup(id)) == NULL ||
         (san != NULL && (c->san = strdup(san)) == NULL)) {
         credential_free(c);

@@ -3,6 +3,7 @@
 #include "config/names.h"
 #include "mef-plugin/mef/answers.h"
 #include "mef-plugin/mef/attrs.h"
+#include "mef-plugin/mef/authority.h"
 #include "mef-plugin/mef/mef.h"
 #include "mef-plugin/mef/texts.h"
 
@@ -25,7 +26,7 @@ struct res_index;
 struct mef {
     struct mef_deps d;
     char *base;   /* path segment of the MEFBase */
-    char *fqdn;   /* lower case; also the source id of keys that the MEF itself publishes */
+    struct authorities *authorities; /* MEF-FQDNs; a stakeholder's is also the source id of keys published for it */
     char *sp_id;  /* "//sp.example.com" */
     char *cse_id; /* "/in-cse": completes AE-IDs that begin with 'C' */
     int64_t max_key_ms, max_registration_ms;

@@ -324,7 +324,7 @@ static eui64_t gateway_of(const struct mef *m, const struct res *r)
 {
     size_t n = strlen(MEF_LABEL_GATEWAY);
     eui64_t eui;
-    for (size_t i = 0; strcmp(r->owner, m->fqdn) == 0 && i < r->labels.n; i++)
+    for (size_t i = 0; res_published(m, r) && i < r->labels.n; i++)
         if (strncmp(r->labels.v[i], MEF_LABEL_GATEWAY, n) == 0 && eui64_parse(r->labels.v[i] + n, &eui))
             return eui;
     return 0;
@@ -379,7 +379,7 @@ enum st mef_keyreg_add(struct mef *m, struct store_txn *t, const struct mef_keyr
         return ST_BAD_REQUEST;
     if (!res_room(m, in->admin))
         return ST_TOO_MANY;
-    struct res *r = res_new(m, MEF_TY_KEY_REG, relkeyid, in->admin, m->fqdn);
+    struct res *r = res_new(m, MEF_TY_KEY_REG, relkeyid, in->admin, authority_of(m->authorities, in->admin));
     if (r == NULL)
         return ST_UNAVAILABLE;
     char *application = strdup(in->application == NULL ? "" : in->application);

@@ -10,8 +10,7 @@
 
 const struct conf_option mef_options[] = {
     {"mef", "base", CONF_STRING, "mef", 0, 0, "path segment of the MEFBase resource"},
-    /* Conformance: H-3 | TS-0003 10.2.1 | missing: a process has one MEF-FQDN; the name selects a certificate only */
-    {"mef", "fqdn", CONF_STRING, "!", 0, 0, "this MEF's FQDN, its MEF-ID; key identifiers end in @FQDN"},
+    {"mef", "fqdn", CONF_STRING, "!", 0, 0, "this MEF's (first) FQDN, its MEF-ID; key identifiers end in @FQDN"},
     {"mef", "sp-id", CONF_STRING, NULL, 0, 0,
      "M2M-SP-ID //FQDN that completes short ids; absent: // and the parent domain of fqdn"},
     {"mef", "cse-id", CONF_STRING, "/in-cse", 0, 0, "SP-relative CSE-ID that completes AE-IDs beginning with C"},
@@ -30,6 +29,9 @@ const struct conf_option mef_options[] = {
     {"mef", "fetch-credentials", CONF_BOOL, "false", 0, 0,
      "serve /fetchCredentials/<KeID>/<usage>, too: keys derived from exported ones (TS-0003 8.3.2.1)"},
     {"mef", "max-policies", CONF_INT, "200", 1, 10000, "policy rules of one stakeholder"},
+    {"stakeholder.*", "admin-fqdn", CONF_STRING, "!", 0, 0, "adminFQDN of a stakeholder with a MEF-FQDN of its own"},
+    {"stakeholder.*", "mef-fqdn", CONF_STRING, "!", 0, 0,
+     "that FQDN, in place of [mef] fqdn; clients ask for it by server name (SNI)"},
     {NULL, NULL, CONF_STRING, NULL, 0, 0, NULL},
 };
 
@@ -37,19 +39,13 @@ static const struct res_type *const types[] = {&clientreg_type, &clientcmd_type,
 
 /* --- opening ------------------------------------------------------------------------------------------------------ */
 
-static char *lower_fqdn(const char *text)
-{
-    char out[MEF_ID];
-    return text != NULL && mef_fqdn_parse(text, out) ? strdup(out) : NULL;
-}
-
 /* "//example.com" as configured, or from "mef.example.com"; a parent that is no FQDN itself leaves the whole name. */
 static char *sp_id(const struct mef *m, const char *configured)
 {
     char host[MEF_ID], *out = NULL;
-    const char *name = configured;
+    const char *name = configured, *fqdn = authority_first(m->authorities);
     if (name == NULL)
-        name = strchr(m->fqdn, '.') + 1;
+        name = strchr(fqdn, '.') + 1;
     else if (strncmp(name, "//", 2) == 0)
         name += 2;
     else
@@ -57,7 +53,7 @@ static char *sp_id(const struct mef *m, const char *configured)
     if (!mef_fqdn_parse(name, host)) {
         if (configured != NULL)
             return NULL;
-        memcpy(host, m->fqdn, strlen(m->fqdn) + 1);
+        memcpy(host, fqdn, strlen(fqdn) + 1);
     }
     return asprintf(&out, "//%s", host) < 0 ? NULL : out;
 }
@@ -66,8 +62,6 @@ static char *sp_id(const struct mef *m, const char *configured)
 static const char *bad_option(struct mef *m)
 {
     char id[MEF_ID];
-    if (m->fqdn == NULL)
-        return "fqdn";
     if (m->sp_id == NULL)
         return "sp-id";
     if (m->base == NULL || m->base[0] == '\0' || strpbrk(m->base, "/%?#") != NULL)
@@ -82,8 +76,9 @@ static bool read_options(struct mef *m, char *err, size_t errlen)
 {
     const struct conf *c = m->d.conf;
     m->base = strdup(conf_str(c, "mef", "base"));
-    m->fqdn = lower_fqdn(conf_str(c, "mef", "fqdn"));
-    m->sp_id = m->fqdn == NULL ? NULL : sp_id(m, conf_str(c, "mef", "sp-id"));
+    if ((m->authorities = authorities_read(c, err, errlen)) == NULL)
+        return false;
+    m->sp_id = sp_id(m, conf_str(c, "mef", "sp-id"));
     m->cse_id = strdup(conf_str(c, "mef", "cse-id"));
     m->max_key_ms = conf_int(c, "mef", "max-key-lifetime") * 1000;
     m->max_registration_ms = conf_int(c, "mef", "max-registration-lifetime") * 1000;
@@ -139,7 +134,7 @@ void mef_close(struct mef *m)
     map64_free(m->exported);
     free(m->cse_id);
     free(m->sp_id);
-    free(m->fqdn);
+    authorities_free(m->authorities);
     free(m->base);
     OPENSSL_cleanse(m->record, sizeof m->record);
     free(m);
@@ -148,10 +143,6 @@ void mef_close(struct mef *m)
 const char *mef_base(const struct mef *m)
 {
     return m->base;
-}
-const char *mef_fqdn(const struct mef *m)
-{
-    return m->fqdn;
 }
 bool mef_fetches(const struct mef *m)
 {
@@ -306,7 +297,7 @@ static cJSON *base_json(const struct call *c)
     when_print_m2m(m->started, when);
     cJSON_AddStringToObject(o, M2M_SN_CREATION_TIME, when);
     cJSON_AddStringToObject(o, M2M_SN_LAST_MODIFIED, when);
-    cJSON_AddStringToObject(o, MEF_SN_FQDN, m->fqdn);
+    cJSON_AddStringToObject(o, MEF_SN_FQDN, authority_of(m->authorities, c->who.admin));
     /* The stakeholder whose credential this client holds: what it will register for. One who has several has to know
      * for which it acts: none may speak first. */
     if (!mef_has_several(c->m, &c->req->peer, c->who.id))
@@ -339,7 +330,7 @@ static bool found_one(void *user, struct res *r)
     uint64_t seq = mef_settle(f->c->m, &r->seq);
     f->seq = seq > f->seq ? seq : f->seq;
     char uri[MEF_ID + MEF_RELKEYID];
-    bool published = strcmp(r->owner, f->c->m->fqdn) == 0;
+    bool published = res_published(f->c->m, r);
     if (published != f->published || r->expires <= f->now || !may_know(f, r))
         return true;
     snprintf(uri, sizeof uri, "%s/%s", f->c->m->base, r->ri);

@@ -337,6 +337,12 @@ bool res_changed(struct mef *m, struct store_txn *t, struct res *r, struct strin
     return save(m, t, r);
 }
 
+/* Not by its source: a MEF-FQDN of then need not be one of today. */
+bool res_published(const struct mef *m, const struct res *r)
+{
+    return r->ty == MEF_TY_KEY_REG && vault_kind_of(m->d.vault, r->key) == VAULT_NETWORK_KEY;
+}
+
 void res_drop(struct mef *m, struct store_txn *t, struct res *r)
 {
     store_del(t, table_of(r), span_str(r->ri));
@@ -344,7 +350,7 @@ void res_drop(struct mef *m, struct store_txn *t, struct res *r)
     commands_drop(t, r);
     configuration_drop(t, r);
     /* A key that the MEF itself published belongs to the device it was made for. */
-    if (r->ty == MEF_TY_KEY_REG && strcmp(r->owner, m->fqdn) != 0)
+    if (r->ty == MEF_TY_KEY_REG && !res_published(m, r))
         vault_delete(m->d.vault, t, r->key);
     index_remove(m, r);
     res_free(r);

@@ -11,7 +11,7 @@ struct res {
     int ty;                /* MEF_TY_CLIENT_REG or MEF_TY_KEY_REG */
     char ri[MEF_RELKEYID]; /* resourceID; of a symmKeyReg its RelativeKeyID */
     char *admin;           /* adminFQDN */
-    char *owner;           /* registrant, or source of the key (the MEF's FQDN: published by the gateway room) */
+    char *owner;           /* registrant, or source of the key (its MEF-FQDN at that time: res_published()) */
     int64_t created, modified, expires;
     uint64_t serial; /* order of creation */
     uint64_t seq;    /* see mef_settle() */
@@ -43,6 +43,8 @@ void res_free(struct res *r);
 MUST_USE bool res_add(struct mef *m, struct store_txn *t, struct res *r);
 /* Write a changed one; new labels are taken over (NULL: unchanged). */
 MUST_USE bool res_changed(struct mef *m, struct store_txn *t, struct res *r, struct strings *labels);
+/* Is it a key that the MEF itself published, of a device? */
+bool res_published(const struct mef *m, const struct res *r);
 /* Remove and free it, with its commands and configuration, and with its key if that is ours. */
 void res_drop(struct mef *m, struct store_txn *t, struct res *r);
 

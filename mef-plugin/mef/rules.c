@@ -232,7 +232,7 @@ void mef_policy_put(struct mef *m, struct store_txn *t, const char *admin, const
         mef_refuse(r, ST_BAD_REQUEST, "bad-value", "name", "1 to 64 letters, digits, '.', '_' and '-'");
         return;
     }
-    struct policy_rule *rule = rule_read(m, name, in, r);
+    struct policy_rule *rule = rule_read(m, admin, name, in, r);
     if (rule == NULL)
         return;
     struct stakeholder *s = stakeholder_get(m, admin);

@@ -8,7 +8,7 @@ MUST_USE bool rules_load(struct mef *m);
 /* --- rules_json.c --- */
 #define RULE_MAX_LIFETIME UINT64_C(3153600000) /* seconds, 100 years */
 /* NULL: refused, and r says why. To be freed by rule_free(). */
-MUST_USE struct policy_rule *rule_read(struct mef *m, const char *name, const cJSON *in, struct mef_result *r);
+MUST_USE struct policy_rule *rule_read(struct mef *m, const char *admin, const char *name, const cJSON *in, struct mef_result *r);
 cJSON *rule_json(const struct policy_rule *r);
 void rule_free(struct policy_rule *r);
 /* What might be asked, in an operator's words. The facts point into the rest; to be freed by strings_free(&q->labels). */

@@ -32,6 +32,7 @@ static const struct attr members[MEMBERS] = {
 /* Each take_ puts one element of a list into the rule; false: it is none. */
 struct reading {
     const struct mef *m;
+    const char *admin;
     struct policy_rule *r;
     bool no_memory;
 };
@@ -139,7 +140,7 @@ static bool read_commands(struct reading *x, const struct attr_value *v, struct 
         return mef_refuse(r, ST_BAD_REQUEST, "bad-value", "commands", "one or more, of a rule that allows to register");
     cJSON_ArrayForEach(e, v->array)
     {
-        char *text = command_read(x->m, e, r);
+        char *text = command_read(x->m, authority_of(x->m->authorities, x->admin), e, r);
         if (text == NULL)
             return false;
         bool kept = keep(x, &x->r->commands, text);
@@ -185,11 +186,11 @@ static bool read_scalars(const struct attr_value v[MEMBERS], struct policy_rule 
             mef_refuse(r, ST_BAD_REQUEST, "bad-value", "to", "a window has a length; for whole days leave out both ends"));
 }
 
-struct policy_rule *rule_read(struct mef *m, const char *name, const cJSON *in, struct mef_result *r)
+struct policy_rule *rule_read(struct mef *m, const char *admin, const char *name, const cJSON *in, struct mef_result *r)
 {
     struct attr_value v[MEMBERS];
     struct policy_rule *rule = calloc(1, sizeof *rule);
-    struct reading x = {.m = m, .r = rule};
+    struct reading x = {.m = m, .admin = admin, .r = rule};
     if (rule == NULL || (rule->name = strdup(name)) == NULL)
         mef_refuse(r, ST_UNAVAILABLE, "no-memory", NULL, NULL);
     else if (attrs_read(members, MEMBERS, in, true, v, r) && read_scalars(v, rule, r) &&

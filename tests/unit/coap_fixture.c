@@ -65,8 +65,9 @@ static void on_request(void *user, struct cep_exchange *ex, const struct cep_mes
     }
 }
 
-static void on_psk(void *user, uint64_t session, const char *identity)
+static void on_psk(void *user, uint64_t session, const char *identity, const char *server_name)
 {
+    (void)server_name;
     struct pair *f = user;
     f->psk_asked++;
     if (strncmp(identity, "late", 4) == 0)

@@ -8,7 +8,7 @@ void begin(struct world *w, struct call *c, enum cse_op op, const char *path, st
 {
     *c = (struct call){.req = {.mount = CSE_RAW, .binding = CSE_COAP, .op = op, .path = path, .ty = -1, .body = body,
                                .content_format = strcmp(path, "mef/eg") == 0 ? 60 : CSE_NO_FORMAT, .accept = CSE_NO_FORMAT,
-                               .peer = {session, CSE_CRED_PSK, identity, "192.0.2.1:5684"}}};
+                               .peer = {session, CSE_CRED_PSK, identity, "192.0.2.1:5684", ""}}};
     eg_handle(w->eg, &c->req);
 }
 

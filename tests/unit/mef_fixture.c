@@ -66,7 +66,7 @@ enum st ask(struct world *w, const struct who *who, enum cse_op op, const char *
     struct cse_request req = {
         .mount = CSE_PRIMITIVE, .binding = CSE_COAP, .op = op, .path = path, .params = params, .nparams = nparams,
         .from = who->from, .ty = ty, .content_format = 50, .accept = CSE_NO_FORMAT, .pc = pc,
-        .peer = {who->session, credential_of(who), who->kpm_id == NULL ? "" : who->kpm_id, "[::1]:1"}};
+        .peer = {who->session, credential_of(who), who->kpm_id == NULL ? "" : who->kpm_id, "[::1]:1", ""}};
     host_forget(&w->host);
     unsigned before = w->host.respond_count;
     mef_handle(w->mef, &req);

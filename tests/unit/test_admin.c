@@ -52,7 +52,7 @@ static int ask(struct world *w, const char *token, enum cse_op op, const char *t
     struct cse_request req = {
         .mount = CSE_SERVICE, .binding = CSE_HTTP, .op = op, .path = path, .params = params, .nparams = n, .ty = -1,
         .content_format = 50, .accept = CSE_NO_FORMAT, .pc = pc, .authorization = token == NULL ? NULL : authorization,
-        .peer = {1, CSE_CRED_NONE, "", "[::1]:1"}};
+        .peer = {1, CSE_CRED_NONE, "", "[::1]:1", ""}};
     host_forget(&w->host);
     unsigned before = w->host.respond_count;
     admin_handle(w->admin, &req);
@@ -119,10 +119,10 @@ static int shown(struct world *w, enum cse_op op, enum cse_binding binding, cons
 
 static void test_certificates(void **state)
 {
-    static const struct cse_peer desk = {1, CSE_CRED_CERT, "desk.example.com", "[::1]:1"};
-    static const struct cse_peer upper = {1, CSE_CRED_CERT, "Desk.example.com", "[::1]:1"};
-    static const struct cse_peer psk = {1, CSE_CRED_PSK, "desk.example.com", "[::1]:1"};
-    static const struct cse_peer nobody = {1, CSE_CRED_NONE, "", "[::1]:1"};
+    static const struct cse_peer desk = {1, CSE_CRED_CERT, "desk.example.com", "[::1]:1", ""};
+    static const struct cse_peer upper = {1, CSE_CRED_CERT, "Desk.example.com", "[::1]:1", ""};
+    static const struct cse_peer psk = {1, CSE_CRED_PSK, "desk.example.com", "[::1]:1", ""};
+    static const struct cse_peer nobody = {1, CSE_CRED_NONE, "", "[::1]:1", ""};
     struct world world = {0}, *w = &world;
     open_admin(w, *state);
     assert_int_equal(shown(w, CSE_RETRIEVE, CSE_HTTP, &desk, NULL), 200);

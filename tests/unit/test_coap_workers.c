@@ -35,8 +35,9 @@ static void on_request(void *user, struct coap_exchange *x, const struct cep_exc
         coap_workers_respond(x, &(struct cep_message){.code = CEP_CODE(2, 5), .payload = req->payload}, true);
 }
 
-static size_t on_psk(void *user, const char *identity, uint8_t *out, size_t cap)
+static size_t on_psk(void *user, const char *identity, const char *server_name, uint8_t *out, size_t cap)
 {
+    (void)server_name;
     (void)user;
     if (strcmp(identity, "alice") != 0 || cap < 16)
         return 0;

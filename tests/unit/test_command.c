@@ -205,7 +205,7 @@ static const struct {
 static void arguments(void **state)
 {
     (void)state;
-    static struct mef m = {.fqdn = "mef.example.com", .sp_id = "//sp.example.com", .cse_id = "/in-cse"};
+    static struct mef m = {.sp_id = "//sp.example.com", .cse_id = "/in-cse"};
     for (size_t i = 0; i < sizeof descriptions / sizeof *descriptions; i++) {
         char text[512];
         snprintf(text, sizeof text, "%s", descriptions[i].text);
@@ -215,7 +215,7 @@ static void arguments(void **state)
         cJSON *in = cJSON_Parse(text);
         assert_non_null(in);
         struct mef_result r = {0};
-        char *kept = command_read(&m, in, &r);
+        char *kept = command_read(&m, "mef.example.com", in, &r);
         if ((kept != NULL) != (descriptions[i].code == NULL))
             fail_msg("%s: %s", text, kept != NULL ? "good" : r.field);
         if (kept != NULL) {

@@ -46,10 +46,10 @@ static void test_credentials(void **state)
     uint8_t key[64];
     world_open(&w, *state);
     give_credential(&w, ADMIN, "00:11:22:33:44:55:66:77", id);
-    assert_int_equal(mef_psk(w.mef, id, key, sizeof key), 32);
+    assert_int_equal(mef_psk(w.mef, id, "", key, sizeof key), 32);
     assert_int_equal(mef_credential_role(w.mef, ADMIN, id), MEF_ROLE_GATEWAY);
     assert_int_equal(mef_credential_role(w.mef, OTHER_ADMIN, id), MEF_ROLE_NONE);
-    assert_int_equal(mef_psk(w.mef, "nobody@mef.example.com", key, sizeof key), 0);
+    assert_int_equal(mef_psk(w.mef, "nobody@mef.example.com", "", key, sizeof key), 0);
     assert_null(mef_credential_get(w.mef, OTHER_ADMIN, id));
     cJSON *shown = mef_credential_get(w.mef, ADMIN, id);
     assert_string_equal(text_of(shown, "for"), "gateway:0011223344556677");
@@ -64,15 +64,15 @@ static void test_credentials(void **state)
     snprintf(id, sizeof id, "%s", text_of(r.body, "kpmId"));
     assert_string_equal(text_of(r.body, "kpm"), "000102030405060708090a0b0c0d0e0f");
     json_wipe(r.body);
-    assert_int_equal(mef_psk(w.mef, id, key, sizeof key), 16);
+    assert_int_equal(mef_psk(w.mef, id, "", key, sizeof key), 16);
     assert_int_equal(key[15], 15);
     /* survives a restart, and ends at its time */
     world_close(&w);
     world_open(&w, *state);
-    assert_int_equal(mef_psk(w.mef, id, key, sizeof key), 16);
+    assert_int_equal(mef_psk(w.mef, id, "", key, sizeof key), 16);
     assert_int_equal(get(&w, &(struct who){id, "C1", 1}, "mef"), ST_OK);
     pass(&w.host, 60000);
-    assert_int_equal(mef_psk(w.mef, id, key, sizeof key), 0);
+    assert_int_equal(mef_psk(w.mef, id, "", key, sizeof key), 0);
     assert_int_equal(get(&w, &(struct who){id, "C1", 1}, "mef"), ST_ASSOCIATION_REQUIRED);
     r = (struct mef_result){0};
     WITH_TXN(&w, mef_credential_delete(w.mef, t, OTHER_ADMIN, "operator:x", id, &r));
@@ -84,7 +84,7 @@ static void test_credentials(void **state)
 
 static struct mef_principal proved(struct world *w, enum cse_credential cred, const char *identity)
 {
-    struct cse_peer peer = {1, cred, identity, "[::1]:1"};
+    struct cse_peer peer = {1, cred, identity, "[::1]:1", ""};
     return mef_principal(w->mef, &peer);
 }
 
@@ -118,8 +118,8 @@ static void test_certificate_credentials(void **state)
         assert_int_equal(proved(&w, CSE_CRED_CERT, "GW.example.com").role, MEF_ROLE_NONE);
         assert_int_equal(proved(&w, CSE_CRED_CERT, psk).role, MEF_ROLE_NONE);
         assert_int_equal(proved(&w, CSE_CRED_PSK, gw).role, MEF_ROLE_NONE);
-        assert_int_equal(mef_psk(w.mef, gw, key, sizeof key), 0);
-        assert_int_equal(mef_psk(w.mef, "gw.example.com", key, sizeof key), 0);
+        assert_int_equal(mef_psk(w.mef, gw, "", key, sizeof key), 0);
+        assert_int_equal(mef_psk(w.mef, "gw.example.com", "", key, sizeof key), 0);
         world_close(&w);
         world_open(&w, *state);
     }

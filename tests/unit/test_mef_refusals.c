@@ -19,7 +19,7 @@ static void begin(struct world *w, struct client *c)
     json_wipe(r.body);
     cJSON_Delete(in);
     c->req = (struct cse_request){.mount = CSE_PRIMITIVE, .binding = CSE_COAP, .from = CLIENT, .content_format = 50,
-                                  .accept = CSE_NO_FORMAT, .peer = {1, CSE_CRED_PSK, c->kpm_id, "[::1]:1"}};
+                                  .accept = CSE_NO_FORMAT, .peer = {1, CSE_CRED_PSK, c->kpm_id, "[::1]:1", ""}};
 }
 
 static void ask(struct world *w, struct client *c, enum cse_op op, const char *path, int ty, const cJSON *pc)

@@ -280,7 +280,7 @@ static void primitive(struct world *w, struct call *c, enum cse_op op, const cha
     cJSON *pc = body == NULL ? NULL : cJSON_Parse(body);
     *c = (struct call){.req = {.mount = CSE_PRIMITIVE, .binding = CSE_COAP, .op = op, .path = path, .ty = ty, .from = AE,
                                .pc = pc, .content_format = 50, .accept = CSE_NO_FORMAT,
-                               .peer = {S_AE, CSE_CRED_PSK, w->ae, "192.0.2.1:5684"}}};
+                               .peer = {S_AE, CSE_CRED_PSK, w->ae, "192.0.2.1:5684", ""}}};
     oom_at(fail);
     mef_handle(w->mef, &c->req);
     *struck = oom_end();
