@@ -92,7 +92,7 @@ static void test_durable_first(void **state)
     meet(&w, &p);
     cJSON *pc = json("{'sec:mecr':{'et':'" LATER "','adfq':'sp.example.com'}}");
     struct cse_request req = {.mount = CSE_PRIMITIVE, .op = CSE_CREATE, .path = "mef", .from = "C-a",
-                              .ty = MEF_TY_CLIENT_REG, .pc = pc, .peer = {1, CSE_CRED_PSK, p.a_id, ""}};
+                              .ty = MEF_TY_CLIENT_REG, .pc = pc, .peer = {1, CSE_CRED_PSK, p.a_id, "", ""}};
     struct cse_request find_all = req, absent = req;
     const struct cse_param fu[] = {{"fu", "1"}};
     find_all.op = absent.op = CSE_RETRIEVE;
