@@ -48,7 +48,7 @@ static void completes_in_order_and_groups(void **state)
     assert_int_equal(st.transactions, N);
     assert_int_equal(st.rows, N);
     assert_int_equal(st.queued, 0);
-    assert_in_range(st.commits, 4, 5); /* all that came in one turn of the loop, 256 a commit at most */
+    assert_in_range(st.commits, 4, 20); /* 256 each at most; the first ones may begin while the rest still comes */
     store_close(s);
     loop_drain(&f->loop);
     free(tickets);
