@@ -8,7 +8,7 @@ import secrets
 import unittest
 
 import common
-from coapclient import CBOR, JSON, cbor, uncbor
+from coapclient import ACCEPT, CBOR, CONTENT_FORMAT, GET, JSON, POST, CoapClient, cbor, uint, uncbor
 from mmef import SUITES, TY_CLIENT_REG, TY_KEY_REG, Https
 from stack import ADMIN, FQDN, install_code, random_eui64, set_option
 from test_commands import CERT_PROV, DEV_CFG, MO_NODE
@@ -180,6 +180,28 @@ class Rest(Clients, common.StackTest):
                 self.assertTrue(made.get("id") or made["eui64"])
             status, trail = self.ask("GET", "audit?limit=3", accept=accept)
             self.assertEqual((status, len(trail)), (200, 3))
+
+
+class OfDevices(common.DevicesTest):
+    """What an AE asks of its device: its state, and counters."""
+
+    def test_a_devices_state_and_tickets(self):
+        eui, _, _ = self.enrol()
+        ae = CoapClient(self.stack.coaps, self.stack.ae["kpmId"], self.stack.ae["kpm"])
+        self.addCleanup(ae.close)
+        path, forms = f"mef/eg/devices/{eui}", {JSON: (json.dumps, json.loads), CBOR: (cbor, uncbor)}
+        states = [forms[a][1](ae.request(GET, path, [(ACCEPT, uint(a))]).payload) for a in FORMS]
+        self.assertEqual(states[0], states[1])
+        following = None
+        for form, accept in itertools.product(FORMS, FORMS):
+            body = forms[form][0]({"count": 3})
+            answer = ae.request(POST, path + "/ticket", [(CONTENT_FORMAT, uint(form)), (ACCEPT, uint(accept))],
+                                body if isinstance(body, bytes) else body.encode())
+            self.assertEqual((answer.dotted, said_form(answer)), ("2.05", accept))
+            ticket = forms[accept][1](answer.payload)
+            self.assertEqual((ticket["count"], ticket["source"]), (3, self.stack.gateway_eui))
+            self.assertEqual(ticket["first"], following or ticket["first"])
+            following = ticket["first"] + 3
 
 
 if __name__ == "__main__":

