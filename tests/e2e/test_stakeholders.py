@@ -172,7 +172,7 @@ class Stakeholders(Clients, common.DevicesTest):
     def test_every_resource_is_asked_for(self):
         asks = self.asks()
         text = (ROOT / "mef-plugin/eg/eg.c").read_text()
-        routes = [before + "{}" + behind for before, behind in re.findall(r'^    {"(\w+/)", "([^"]*)", EG_FORMAT', text, re.M)]
+        routes = [before + "{}" + behind for before, behind in re.findall(r'^    {"(\w+/)", "([^"]*)", \w+_FORMAT', text, re.M)]
         paths = {re.sub(self.eui, "{}", path) for _, path, _ in asks}
         self.assertEqual([r for r in routes if "mef/eg/" + r not in paths] or len(routes), 3)
         types = re.findall(r"#define MEF_TY_\w+ (\d+)", (ROOT / "config/names.h").read_text())
