@@ -107,6 +107,11 @@ class Radio:
         self.queue.append(frame)
         return None
 
+    def catch_up(self):
+        """Take in what has come. An acknowledgement that is there before a frame is sent is another's."""
+        while select.select([self.rx], [], [], 0)[0]:
+            self._pump(0)
+
     def slept(self):
         """The receiver was off: what was sent meanwhile has not been heard."""
         while select.select([self.rx], [], [], 0)[0]:
@@ -115,6 +120,7 @@ class Radio:
     def send(self, psdu: bytes) -> MacFrame | None:
         """Send; when an acknowledgement is requested, repeat until it comes. Returns it, or None."""
         wants_ack = psdu[0] & 0x20
+        self.catch_up()
         for _ in range(1 + RETRIES):
             self._emit(psdu)
             if not wants_ack:
