@@ -14,14 +14,13 @@ import struct
 import sys
 import time
 
-from radio import ACK_WAIT, BROADCAST, DATA_REQUEST, FRAME_BEACON, FRAME_COMMAND, FRAME_DATA, RETRIES, Radio
+from radio import BROADCAST, DATA_REQUEST, FRAME_BEACON, FRAME_COMMAND, FRAME_DATA, POLL_FRAME_WAIT, Radio
 from tclk import FIRST_REVISION, NODE_DESC_REQ, NODE_DESC_RSP, LinkKeyExchange
 from zbcodec import (APS_COMMAND, ZCL_TYPES, FrameError, build_aps_data, eui_bytes, eui_text, link_key_of, open_secured,
                      open_transport_key, parse_aps_data, parse_aux, parse_nwk, seal_nwk, zcl_report)
 
 SCAN_TIME = 0.16            # aBaseSuperframeDuration * (2^3 + 1)
 RESPONSE_WAIT = 0.4915      # macResponseWaitTime
-POLL_FRAME_WAIT = 0.1 + (1 + RETRIES) * ACK_WAIT  # macMaxFrameTotalWaitTime, stretched: the parent may be sending in vain
 POLL_INTERVAL = 0.25        # of a sleepy device
 MAX_REJOINS = 10            # without an answer: then it is on its own
 NWK_BROADCAST_RX_ON = 0xFFFD

@@ -101,16 +101,17 @@ class Router(Joiner):
         elif f.payload == DATA_REQUEST and (c := self.child(f.src)) is not None:
             if c.keyed:
                 c.alive()
-            self.answer_poll(c)
+            if time.monotonic() < f.awake_until:
+                self.answer_poll(c)
 
     def answer_poll(self, c: Child):
         """Who associates polls by its EUI-64, and nothing else waits for that address (802.15.4, 7.5.6.3)."""
         if c.associating:
             c.associating = 0.0 if self.associated(c) else c.associating
         elif c.waiting:
-            until, send = c.waiting.popleft()
-            if not send():
-                c.waiting.appendleft((until, send))
+            _, send = c.waiting[0]  # it goes on waiting, so that another poll is not told otherwise, until it is taken
+            if send():
+                c.waiting.popleft()
 
     def beacon(self):
         r, room = self.radio, len(self.children) < MAX_CHILDREN and self.depth < MAX_DEPTH

@@ -110,6 +110,7 @@ class TestRouter(Medium):
         heard = []
         self.meanwhile(lambda: heard.append(child.receive(5)))
         poll = MacFrame(struct.pack("<HBHH", 0xC863, 1, PAN, 0x4444) + eui_bytes(DEVICE) + DATA_REQUEST)
+        poll.awake_until = time.monotonic() + 60
         router.hear_mac(poll)
         self.assertEqual(said, ["update-device"])
         router.hear_mac(poll)
@@ -119,6 +120,31 @@ class TestRouter(Medium):
         while not heard and time.monotonic() < end:
             time.sleep(0.01)
         self.assertEqual((heard[0].type, heard[0].payload), (FRAME_COMMAND, struct.pack("<BHB", ASSOCIATION_RESPONSE, 0x2222, 0)))
+
+    def test_poll_of_who_sleeps_again(self):
+        """Nothing waited when the poll was acknowledged, so its sender is off: what comes then waits for the next one."""
+        router, child, sent = self.device(Router, PARENT, 0x4444), self.radio(DEVICE, 0x2222), []
+        c = router.add_child(DEVICE, 0x2222, 0x80)
+        c.alive()
+
+        def poll():
+            heard = []
+            self.meanwhile(lambda: heard.append(router.radio.receive(5)))
+            ack = child.send(struct.pack("<HBHHHB", 0x8863, child.next_seq(), PAN, 0x4444, 0x2222, 0x04))
+            while not heard:
+                time.sleep(0.01)
+            return ack, heard[0]
+
+        ack, early = poll()
+        self.assertFalse(ack.pending)
+        router.leave_waiting(c, lambda: sent.append(router.radio.waits_for(0x2222)) or True)
+        router.hear_mac(early)
+        self.assertEqual(sent, [])
+        ack, late = poll()
+        self.assertTrue(ack.pending)
+        router.hear_mac(late)
+        self.assertEqual(sent, [True])  # another poll meanwhile is told to stay awake, too
+        self.assertFalse(router.radio.waits_for(0x2222))
 
 
 if __name__ == "__main__":
