@@ -116,6 +116,9 @@ class Provisioning:
             self._hand_out(key)
         self._refused()
         self._administered(self.rng.choice(self.clients))
+        for admin in (ADMIN, SECOND):  # and all that operators are told of it
+            for path in ("registrations", "policies", "credentials", "audit?limit=1000"):
+                self._rest(admin, "GET", f"/v1/{path}")
 
     def _targets(self, source: Client) -> list:
         return [c for c in self.clients if c.admin == source.admin and c is not source]
@@ -175,6 +178,7 @@ class Provisioning:
     def _administered(self, c: Client):
         path = f"/v1/registrations/{c.registration[4:]}"
         self._rest(c.admin, "POST", path + "/commands", COMMAND)
+        self._rest(c.admin, "GET", path + "/commands")
         self._rest(c.admin, "PUT", path + "/configuration", {"fqdn": FQDN, "adminFQDN": c.admin})
         told = c.ask("GET", c.registration + "/cmd")
         self._told(c, "command", told, 2000)
