@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import onem2m
 from coapclient import CBOR, JSON
-from mmef import Client
+from mmef import TY_KEY_REG, Client
 from pki import Authority
 from stack import ADMIN, FQDN, StackError, set_option, write_private
 
@@ -115,6 +115,8 @@ class Provisioning:
         for key in self.keys:
             self._hand_out(key)
         self._refused()
+        for c in self.clients:
+            self._in_vain(c)
         self._administered(self.rng.choice(self.clients))
         for admin in (ADMIN, SECOND):  # and all that operators are told of it
             for path in ("registrations", "policies", "credentials", "audit?limit=1000"):
@@ -127,14 +129,17 @@ class Provisioning:
         """By value, or what the session exports."""
         name = f"provided-{len(self.keys):02}"
         if value is not None:
-            self.story.secret(name, value)
-            source.told.append(name)
-            more["kv"] = base64.b64encode(value).decode()
+            more["kv"] = self._brought(source, name, value)
         form, targets = self.rng.choice((JSON, CBOR)), self._targets(source)
         made = source.deposit([t.id for t in targets], suid=SUID, form=form, accept=JSON, **more)
         self._told(source, "deposit", made, 2001)
         derived = {} if value is not None else self._exported(name, source, made.location, targets)
         self.keys.append(SimpleNamespace(name=name, source=source, path=made.location, derived=derived))
+
+    def _brought(self, source: Client, name: str, value: bytes) -> str:
+        self.story.secret(name, value)
+        source.told.append(name)
+        return base64.b64encode(value).decode()
 
     def _exported(self, name: str, source: Client, path: str, targets: list) -> dict:
         """Ke, by the client's own arithmetic (RFC 5705), and what may be derived of it. {target: name of its Kuc}."""
@@ -174,6 +179,17 @@ class Provisioning:
         self._told(c, "retrieve", c.ask("GET", key.path), 4103)
         self._told(c, "fetch", self._fetch(c, key.path), 4103)
         self._rest(c.admin, "DELETE", "/v1/policies/not-now")
+
+    def _in_vain(self, c: Client):
+        """Keys that are brought and not taken: against a rule, of no usage, in what is no content."""
+        kv = [self._brought(c, f"in-vain-{c.tag}-{n}", self.rng.randbytes(32)) for n in range(4)]
+        self._rest(c.admin, "PUT", "/v1/policies/not-from-you", {"effect": "deny", "what": ["deposit"], "ids": [c.id]})
+        self._told(c, "deposit against a rule", c.deposit([c.id], kv=kv[0]), 4103)
+        self._rest(c.admin, "DELETE", "/v1/policies/not-from-you")
+        self._told(c, "deposit for no usage", c.deposit([c.id], suid=99, kv=kv[1], form=CBOR), 4000)
+        self._told(c, "deposit with a tail", c.deposit([c.id], kv=kv[2] + "="), 4000)
+        broken = c.ask("POST", ty=TY_KEY_REG, content=f'{{"sec:skr":{{"kv":"{kv[3]}","suid":'.encode())
+        self._told(c, "deposit cut off", broken, 4000)
 
     def _administered(self, c: Client):
         path = f"/v1/registrations/{c.registration[4:]}"
