@@ -151,13 +151,10 @@ void call_update(struct call *c, struct res *r, const struct update *u)
         strings_free(&labels);
         return;
     }
-    r->expires = expires;
-    if (u->targets != NULL) {
-        strings_free(&r->targets);
-        r->targets = *u->targets;
-        *u->targets = (struct strings){0};
-    }
-    if (!res_changed(c->m, t, r, u->lbl->present || u->lbl->null ? &labels : NULL)) {
+    bool relabelled = u->lbl->present || u->lbl->null;
+    if (!res_changed(c->m, t, r,
+                     &(struct res_change){
+                         .expires = expires, .labels = relabelled ? &labels : NULL, .targets = u->targets})) {
         call_broken(c, t);
         return;
     }

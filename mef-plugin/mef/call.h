@@ -49,6 +49,8 @@ struct update {
 void call_update(struct call *c, struct res *r, const struct update *u);
 void call_delete(struct call *c, struct res *r, const char *action);
 
+/* Answer a retrieve of the MEFBase with a filterUsage. */
+void call_discover(struct call *c);
 /* Answer a request for what is behind MEF_FETCH_PATH and its '/'. */
 void call_fetch(struct call *c, const char *path);
 

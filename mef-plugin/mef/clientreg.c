@@ -1,5 +1,6 @@
 /* mefClientReg: one a client and administrating stakeholder (TS-0003 8.3.5.2.3 to 8.3.5.2.6). */
 #include "mef-plugin/mef/rules.h"
+#include "mef-plugin/mef/stakeholder.h"
 #include "mef-plugin/mef/when.h"
 
 #include <stdio.h>
@@ -179,28 +180,13 @@ cJSON *mef_registration_get(struct mef *m, const char *admin, const char *id)
     return o;
 }
 
-struct listing {
-    const struct mef *m;
-    const char *admin;
-    struct page page;
-};
-
-static bool offer(void *user, struct res *r)
-{
-    struct listing *l = user;
-    if (clientreg_find(l->m, l->admin, r->ri) != NULL)
-        page_offer(&l->page, r->ri);
-    return true;
-}
-
 cJSON *mef_registration_list(struct mef *m, const char *admin, const char *after, unsigned limit)
 {
-    struct listing l = {.m = m, .admin = admin};
-    cJSON *list = page_open(&l.page, after, limit) ? cJSON_CreateArray() : NULL;
-    if (list != NULL)
-        res_each(m, &(struct strings){0}, offer, &l);
-    for (size_t i = 0; i < l.page.n; i++)
-        cJSON_AddItemToArray(list, mef_registration_get(m, admin, l.page.v[i]));
-    page_close(&l.page);
+    cJSON *list = cJSON_CreateArray();
+    while (list != NULL && limit > 0 && (after = stakeholder_next(m, admin, SHARE_REGISTRATIONS, after)) != NULL) {
+        cJSON *one = mef_registration_get(m, admin, after); /* an expired one is none */
+        if (one != NULL && cJSON_AddItemToArray(list, one))
+            limit--;
+    }
     return list;
 }

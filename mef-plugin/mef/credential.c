@@ -136,20 +136,51 @@ static void unbind_san(struct mef *m, struct credential *c)
     free(p);
 }
 
+/* The one that expires last is the last. */
+static int by_end(const void *a, const void *b)
+{
+    const struct credential *x = a, *y = b;
+    int64_t ends[] = {x->expires != 0 ? x->expires : INT64_MAX, y->expires != 0 ? y->expires : INT64_MAX};
+    return ends[0] < ends[1] ? -1 : ends[0] > ends[1];
+}
+
+static bool index_holders(struct stakeholder *s, struct credential *c)
+{
+    bool ok = uses_open(&c->uses, c->acts_for.n + 1) && uses_put(&c->uses, &s->by[BY_HOLDER], c->id, c, by_end);
+    for (size_t i = 0; ok && i < c->acts_for.n; i++)
+        ok = uses_put(&c->uses, &s->by[BY_HOLDER], c->acts_for.v[i], c, by_end);
+    return ok;
+}
+
 bool credential_add(struct mef *m, struct credential *c)
 {
     struct stakeholder *s = stakeholder_get(m, c->admin);
-    if (s == NULL)
-        return false;
-    HASH_ADD_KEYPTR(hh, m->credentials, c->name, strlen(c->name), c);
-    if (!HASH_ADDED(hh, c))
-        return false;
-    if (c->san != NULL && !bind_san(m, c)) {
+    bool ok = s != NULL && index_holders(s, c);
+    if (ok)
+        HASH_ADD_KEYPTR(hh, m->credentials, c->name, strlen(c->name), c);
+    if (ok && HASH_ADDED(hh, c) && c->san != NULL && !bind_san(m, c)) {
         HASH_DEL(m->credentials, c);
+        ok = false;
+    }
+    if (!ok || !HASH_ADDED(hh, c)) {
+        uses_close(&c->uses);
         return false;
     }
+    sorted_add(&s->names[SHARE_CREDENTIALS], &c->listed, c->name);
     s->has[SHARE_CREDENTIALS]++;
     return true;
+}
+
+/* Out of memory's indexes: it is the caller's again. */
+static void take_out(struct mef *m, struct credential *c)
+{
+    struct stakeholder *s = stakeholder_find(m, c->admin);
+    s->has[SHARE_CREDENTIALS]--;
+    sorted_remove(&s->names[SHARE_CREDENTIALS], &c->listed);
+    uses_close(&c->uses);
+    if (c->san != NULL)
+        unbind_san(m, c);
+    HASH_DEL(m->credentials, c); /* NOLINT(clang-analyzer-*) */
 }
 
 static bool load_row(void *user, struct span key, struct span val)
@@ -186,9 +217,7 @@ void credentials_free(struct mef *m)
     struct credential *c, *next;
     HASH_ITER(hh, m->credentials, c, next)
     {
-        if (c->san != NULL)
-            unbind_san(m, c);
-        HASH_DEL(m->credentials, c); /* NOLINT(clang-analyzer-*) */
+        take_out(m, c);
         credential_free(c);
     }
 }
@@ -271,16 +300,9 @@ static enum mef_role role_of(const struct credential *c)
     return c->acts_for.n > 0 ? MEF_ROLE_NODE : c->gateway ? MEF_ROLE_GATEWAY : MEF_ROLE_CLIENT;
 }
 
-/* Conformance: H-7 | TS-0003 8.3.9.4 | shown by: test_nodes.py:test_a_node_acts_for_its_aes */
-/* Conformance: H-7 | TS-0003 8.3.9.4 | shown by: test_nodes.py:test_nobody_elses_name */
-/* Conformance: H-7 | TS-0003 8.3.9.4 | ours: the operator lists whom a node acts for; the originator says for whom it asks */
-struct mef_principal mef_principal_of(struct mef *m, const struct cse_peer *peer, const char *admin, const char *id)
+/* What the holder of a credential is by this id (NULL: by its own), for which it speaks. */
+static struct mef_principal principal(const struct credential *c, const char *id)
 {
-    const struct credential *c = proved_by(m, peer);
-    while (c != NULL && (!counts(m, c, peer->server_name) || !fits(admin, c->admin) || !speaks_for(c, id)))
-        c = c->next;
-    if (c == NULL)
-        return (struct mef_principal){.role = MEF_ROLE_NONE};
     struct mef_principal p = {.role = role_of(c),
                               .id = c->id,
                               .credential = identity_of(c),
@@ -292,6 +314,27 @@ struct mef_principal mef_principal_of(struct mef *m, const struct cse_peer *peer
         p.node = c->id;
     }
     return p;
+}
+
+/* Conformance: H-7 | TS-0003 8.3.9.4 | shown by: test_nodes.py:test_a_node_acts_for_its_aes */
+/* Conformance: H-7 | TS-0003 8.3.9.4 | shown by: test_nodes.py:test_nobody_elses_name */
+/* Conformance: H-7 | TS-0003 8.3.9.4 | ours: the operator lists whom a node acts for; the originator says for whom it asks */
+struct mef_principal mef_principal_of(struct mef *m, const struct cse_peer *peer, const char *admin, const char *id)
+{
+    const struct credential *c = proved_by(m, peer);
+    while (c != NULL && (!counts(m, c, peer->server_name) || !fits(admin, c->admin) || !speaks_for(c, id)))
+        c = c->next;
+    return c != NULL ? principal(c, id) : (struct mef_principal){.role = MEF_ROLE_NONE};
+}
+
+void credential_each_principal(struct mef *m, const struct cse_peer *peer, const char *id,
+                               void (*fn)(void *user, const struct mef_principal *p), void *user)
+{
+    for (const struct credential *c = proved_by(m, peer); c != NULL; c = c->next)
+        if (counts(m, c, peer->server_name) && speaks_for(c, id)) {
+            struct mef_principal p = principal(c, id);
+            fn(user, &p);
+        }
 }
 
 struct mef_principal mef_principal(struct mef *m, const struct cse_peer *peer)
@@ -353,10 +396,8 @@ cJSON *credential_json(const struct credential *c)
 static void withdraw(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *id)
 {
     struct res *r = res_registration(m, admin, id);
-    for (const struct credential *c = m->credentials; r != NULL && c != NULL; c = c->hh.next)
-        if (speaks_for(c, id) && strcmp(c->admin, admin) == 0 && !expired(m, c))
-            return;
-    if (r == NULL)
+    const struct shelf *held = stakeholder_shelf(m, admin, BY_HOLDER, id);
+    if (r == NULL || (held != NULL && !expired(m, sorted_last(&held->all))))
         return;
     mef_audit(m, t, admin, actor, "registration.delete", r->ri);
     res_drop(m, t, r);
@@ -373,12 +414,9 @@ void mef_credential_delete(struct mef *m, struct store_txn *t, const char *admin
     mef_audit(m, t, admin, actor, "credential.delete", c->name);
     store_del(t, STORE_CREDENTIAL, span_str(c->name));
     m->known_seq = 0;
-    if (c->san != NULL)
-        unbind_san(m, c);
-    else
+    if (c->san == NULL)
         vault_delete(m->d.vault, t, c->key);
-    HASH_DEL(m->credentials, c);
-    stakeholder_find(m, admin)->has[SHARE_CREDENTIALS]--;
+    take_out(m, c);
     withdraw(m, t, c->admin, actor, c->id);
     for (size_t i = 0; i < c->acts_for.n; i++)
         withdraw(m, t, c->admin, actor, c->acts_for.v[i]);
@@ -394,13 +432,8 @@ cJSON *mef_credential_get(struct mef *m, const char *admin, const char *name)
 
 cJSON *mef_credential_list(struct mef *m, const char *admin, const char *after, unsigned limit)
 {
-    struct page page;
-    cJSON *list = page_open(&page, after, limit) ? cJSON_CreateArray() : NULL;
-    for (const struct credential *c = m->credentials; list != NULL && c != NULL; c = c->hh.next)
-        if (strcmp(c->admin, admin) == 0)
-            page_offer(&page, c->name);
-    for (size_t i = 0; i < page.n; i++)
-        cJSON_AddItemToArray(list, credential_json(find(m, page.v[i])));
-    page_close(&page);
+    cJSON *list = cJSON_CreateArray();
+    while (list != NULL && limit-- > 0 && (after = stakeholder_next(m, admin, SHARE_CREDENTIALS, after)) != NULL)
+        cJSON_AddItemToArray(list, credential_json(find(m, after)));
     return list;
 }

@@ -2,7 +2,7 @@
  * key itself is in the vault. A subjectAltName (SAN) is proved by a certificate; whose word is good for that, says the
  * host's configuration. */
 #pragma once
-#include "mef-plugin/mef/internal.h"
+#include "mef-plugin/mef/shelf.h"
 
 #define RAW_KEY "ni:///sha-256;" /* RFC 6920: behind it, in base64url, the hash of the SubjectPublicKeyInfo */
 
@@ -16,6 +16,8 @@ struct credential {
     vault_id key;             /* of a PSK */
     int64_t created, expires; /* expires 0: never */
     struct credential *next;  /* of the same SAN */
+    struct uses uses;         /* by whom it speaks for */
+    struct sorted_node listed;
     UT_hash_handle hh;
 };
 
@@ -27,5 +29,8 @@ MUST_USE bool credential_add(struct mef *m, struct credential *c);
 struct credential *credential_find(const struct mef *m, const char *admin, const char *name);
 /* ..its word on a name that certificates prove. */
 struct credential *credential_certificate(const struct mef *m, const char *admin, const char *san);
+/* What the peer is by this id for each stakeholder that knows it so; `p` is good until fn() returns. */
+void credential_each_principal(struct mef *m, const struct cse_peer *peer, const char *id,
+                               void (*fn)(void *user, const struct mef_principal *p), void *user);
 bool credential_is_raw_key(const char *name);
 cJSON *credential_json(const struct credential *c);

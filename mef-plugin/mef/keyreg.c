@@ -320,11 +320,11 @@ static void release(struct call *c, struct res *r)
 }
 
 /* Where the device is that a key published by the MEF belongs to; 0: it belongs to none. */
-static eui64_t gateway_of(const struct mef *m, const struct res *r)
+static eui64_t gateway_of(const struct res *r)
 {
     size_t n = strlen(MEF_LABEL_GATEWAY);
     eui64_t eui;
-    for (size_t i = 0; res_published(m, r) && i < r->labels.n; i++)
+    for (size_t i = 0; r->published && i < r->labels.n; i++)
         if (strncmp(r->labels.v[i], MEF_LABEL_GATEWAY, n) == 0 && eui64_parse(r->labels.v[i] + n, &eui))
             return eui;
     return 0;
@@ -338,7 +338,7 @@ static void retrieve(struct call *c, struct res *r)
 {
     struct policy_verdict rule;
     if (is_target(c->m, r, &c->who)) {
-        if (call_policy(c, POLICY_RETRIEVE, NULL, gateway_of(c->m, r), "key.retrieve", &rule))
+        if (call_policy(c, POLICY_RETRIEVE, NULL, gateway_of(r), "key.retrieve", &rule))
             release(c, r);
     } else if (strcmp(r->owner, c->who.id) == 0) {
         call_answer(c, ST_OK, MEF_SN_KEY_REG, source_json(c->m, r));

@@ -305,82 +305,6 @@ static cJSON *base_json(const struct call *c)
     return o;
 }
 
-struct found {
-    const struct call *c;
-    cJSON *list;
-    uint64_t seq; /* of the newest change of what was looked at, shown or not */
-    int left;
-    int64_t now;
-    bool published; /* look for what the MEF published itself, else for what clients deposited */
-    bool several;   /* stakeholders know this client */
-};
-
-static bool may_know(const struct found *f, const struct res *r)
-{
-    const struct call *c = f->c;
-    if (!f->several)
-        return res_visible(c->m, r, &c->who);
-    struct mef_principal who = mef_principal_of(c->m, &c->req->peer, r->admin, c->who.id);
-    return res_visible(c->m, r, &who);
-}
-
-static bool found_one(void *user, struct res *r)
-{
-    struct found *f = user;
-    uint64_t seq = mef_settle(f->c->m, &r->seq);
-    f->seq = seq > f->seq ? seq : f->seq;
-    char uri[MEF_ID + MEF_RELKEYID];
-    bool published = res_published(f->c->m, r);
-    if (published != f->published || r->expires <= f->now || !may_know(f, r))
-        return true;
-    snprintf(uri, sizeof uri, "%s/%s", f->c->m->base, r->ri);
-    cJSON_AddItemToArray(f->list, cJSON_CreateString(uri));
-    return --f->left > 0;
-}
-
-/* One parameter of a discovery; labels are collected. */
-static bool discovery_param(struct call *c, const struct cse_param *p, struct strings *labels, int *limit)
-{
-    if (strcmp(p->name, M2M_SN_FILTER_USAGE) == 0 && strcmp(p->value, "1") == 0)
-        return true;
-    if (strcmp(p->name, M2M_SN_RESULT_CONTENT) == 0 && (strcmp(p->value, "6") == 0 || strcmp(p->value, "1") == 0))
-        return true;
-    if (strcmp(p->name, M2M_SN_LABELS) == 0 && p->value[0] != '\0' && labels->n < MEF_MAX_LABELS)
-        return strings_add(labels, p->value) || call_fail(c, ST_UNAVAILABLE, "no-memory", NULL, NULL);
-    if (strcmp(p->name, M2M_SN_LIMIT) == 0) {
-        char *end;
-        long n = strtol(p->value, &end, 10);
-        if (end != p->value && *end == '\0' && n >= 1) {
-            *limit = n < *limit ? (int)n : *limit;
-            return true;
-        }
-    }
-    return call_fail(c, ST_BAD_REQUEST, "bad-parameter", p->name, "this parameter or value is not served");
-}
-
-static void discover(struct call *c)
-{
-    struct strings labels = {0};
-    struct found f = {.c = c, .seq = c->seq, .left = MEF_MAX_FOUND, .now = mef_now(c->m)};
-    bool ok = true;
-    for (size_t i = 0; ok && i < c->req->nparams; i++)
-        ok = discovery_param(c, &c->req->params[i], &labels, &f.left);
-    if (ok) {
-        f.list = cJSON_CreateArray();
-        f.several = mef_has_several(c->m, &c->req->peer, c->who.id);
-        /* The MEF's own come first: every client may label a key of his with a device that is not his. */
-        f.published = true;
-        res_each(c->m, &labels, found_one, &f);
-        f.published = false;
-        if (f.left > 0)
-            res_each(c->m, &labels, found_one, &f);
-        uint64_t gone = labels.n > 0 ? mef_settle(c->m, &c->m->gone_seq) : store_last(c->m->d.store);
-        c->seq = gone > f.seq ? gone : f.seq;
-        call_answer(c, ST_OK, M2M_SN_URI_LIST, f.list);
-    }
-    strings_free(&labels);
-}
-
 static void handle_base(struct call *c)
 {
     const struct cse_param *p = c->req->params;
@@ -388,7 +312,7 @@ static void handle_base(struct call *c)
     c->seq = c->req->op == CSE_RETRIEVE ? mef_settle(c->m, &c->m->known_seq) : store_last(c->m->d.store);
     for (size_t i = 0; c->req->op == CSE_RETRIEVE && i < c->req->nparams; i++)
         if (strcmp(p[i].name, M2M_SN_FILTER_USAGE) == 0) {
-            discover(c);
+            call_discover(c);
             return;
         }
     if (c->req->op != CSE_CREATE && c->req->op != CSE_RETRIEVE)

@@ -49,35 +49,6 @@ cJSON *strings_json(const struct strings *s)
     return a;
 }
 
-bool page_open(struct page *p, const char *after, size_t limit)
-{
-    *p = (struct page){.after = after, .limit = limit, .v = calloc(limit, sizeof *p->v)};
-    return p->v != NULL;
-}
-
-void page_offer(struct page *p, const char *text)
-{
-    if (strcmp(text, p->after) <= 0 || (p->n == p->limit && strcmp(text, p->v[p->n - 1]) >= 0))
-        return;
-    size_t low = 0, high = p->n; /* where it belongs; the last one makes room */
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (strcmp(p->v[middle], text) < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    if (p->n < p->limit)
-        p->n++;
-    memmove(p->v + low + 1, p->v + low, (p->n - 1 - low) * sizeof *p->v);
-    p->v[low] = text;
-}
-
-void page_close(struct page *p)
-{
-    free(p->v);
-}
-
 void rec_text(struct wr *w, const char *text)
 {
     size_t n = text == NULL ? 0 : strlen(text);

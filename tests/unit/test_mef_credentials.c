@@ -350,12 +350,52 @@ static void test_node(void **state)
     world_close(&w);
 }
 
+static bool registered(struct world *w)
+{
+    cJSON *list = mef_registration_list(w->mef, ADMIN, "", 10);
+    int n = cJSON_GetArraySize(list);
+    cJSON_Delete(list);
+    return n > 0;
+}
+
+static void take_back(struct world *w, const char *id)
+{
+    struct mef_result r = {0};
+    WITH_TXN(w, mef_credential_delete(w->mef, t, ADMIN, "operator:test", id, &r));
+    assert_int_equal(r.st, ST_DELETED);
+}
+
+/* A client is registered as long as a credential that counts speaks for it: an expired one, another stakeholder's and
+ * another client's do not. */
+static void test_who_is_registered_still(void **state)
+{
+    struct world w = {0};
+    struct people p;
+    char first[128], second[128], brief[128], node[128], other[128];
+    world_open(&w, *state);
+    meet(&w, &p);
+    enrol(&w, &p.a);
+    assert_int_equal(certify(&w, ADMIN, "{'for':'C-a','kind':'certificate','san':'brief','expiresAt':'2026-11-21T00:01:00Z'}", brief), ST_CREATED);
+    assert_int_equal(certify(&w, ADMIN, "{'for':'C-a','kind':'certificate','san':'first'}", first), ST_CREATED);
+    assert_int_equal(certify(&w, ADMIN, "{'for':'C-a','kind':'certificate','san':'second','expiresAt':'2026-11-22T00:00:00Z'}", second), ST_CREATED);
+    assert_int_equal(certify(&w, ADMIN, "{'for':'node:0.2.481.1.7','kind':'certificate','actsFor':['C-z','C-a']}", node), ST_CREATED);
+    assert_int_equal(certify(&w, OTHER_ADMIN, "{'for':'C-a','kind':'certificate','san':'other'}", other), ST_CREATED);
+    pass(&w.host, 60000);
+    const char *const ends[] = {p.a_id, first, node, second}; /* the brief one is left, and those of others */
+    for (size_t i = 0; i < 4; i++) {
+        assert_true(registered(&w));
+        take_back(&w, ends[i]);
+    }
+    assert_false(registered(&w));
+    world_close(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(test_identity), T(test_strangers_do_not_fill_the_trail), T(test_credentials),
         T(test_certificate_credentials), T(test_a_client_of_two_stakeholders), T(test_names_of_certificates),
-        T(test_credential_refusals), T(test_node),
+        T(test_credential_refusals), T(test_node), T(test_who_is_registered_still),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
