@@ -3,14 +3,9 @@
  * change, write the output of `test_command --print` there. */
 #include "mef-plugin/mef/command.h"
 #include "mef-plugin/mef/internal.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
+#include "tests/unit/golden.h"
 
 #include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
 
 static void print_state(FILE *out, struct command_state s)
 {
@@ -58,17 +53,7 @@ static void print_all(FILE *out)
 static void golden(void **state)
 {
     (void)state;
-    char *now = NULL, want[16384];
-    size_t n;
-    FILE *out = open_memstream(&now, &n), *in = fopen(getenv("MEF_COMMAND_GOLDEN"), "r");
-    assert_non_null(out);
-    assert_non_null(in);
-    print_all(out);
-    fclose(out);
-    want[fread(want, 1, sizeof want - 1, in)] = '\0';
-    fclose(in);
-    assert_string_equal(now, want);
-    free(now);
+    assert_golden("MEF_COMMAND_GOLDEN", print_all);
 }
 
 static uint64_t seed;

@@ -2,13 +2,7 @@
  * text: a change shows as a changed line of golden/mef-policy.txt. To accept it, write what `test_mef_policy --print` says
  * there. */
 #include "mef-plugin/mef/policy.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
-
-#include <stdio.h>
-#include <stdlib.h>
+#include "tests/unit/golden.h"
 
 #define HALL 0x00124b0000000001u
 #define YARD 0x00124b0000000002u
@@ -144,17 +138,7 @@ static void print_all(FILE *out)
 static void golden(void **state)
 {
     (void)state;
-    char *now = NULL, want[32768];
-    size_t n;
-    FILE *out = open_memstream(&now, &n), *in = fopen(getenv("MEF_POLICY_GOLDEN"), "r");
-    assert_non_null(out);
-    assert_non_null(in);
-    print_all(out);
-    fclose(out);
-    want[fread(want, 1, sizeof want - 1, in)] = '\0';
-    fclose(in);
-    assert_string_equal(now, want);
-    free(now);
+    assert_golden("MEF_POLICY_GOLDEN", print_all);
 }
 
 /* Without a rule everything is allowed, as it was before there were any; the first rule that fits decides, whatever follows. */
