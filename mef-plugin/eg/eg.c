@@ -66,19 +66,10 @@ bool bucket_take(struct bucket *b, uint64_t now, uint64_t rate, uint64_t burst, 
 
 /* --- answers ------------------------------------------------------------------------------------------------------ */
 
-/* Revoked, unknown, no target, used before: a crash could take back what made it so. */
-void eg_refuse(struct eg *e, struct cse_request *req, const struct cse_response *rsp)
-{
-    answers_give(&e->answers, req, rsp, store_last(e->d.store));
-}
-
 void eg_respond(struct eg *e, struct cse_request *req, enum st st, const char *code)
 {
     struct cse_response rsp = {.status = st, .code = code, .content_format = CSE_NO_FORMAT};
-    if (st_map(st)->http >= 400)
-        eg_refuse(e, req, &rsp);
-    else
-        e->d.ops->respond(e->d.host, req, &rsp);
+    e->d.ops->respond(e->d.host, req, &rsp);
 }
 
 void eg_respond_bytes(struct eg *e, struct cse_request *req, enum st st, unsigned format, struct span body)
@@ -374,7 +365,6 @@ struct eg *eg_open(const struct eg_deps *d, char *err, size_t errlen)
         return NULL;
     }
     e->d = *d;
-    e->answers = (struct answers){.host = d->host, .ops = d->ops, .store = d->store};
     configure(e);
     e->gateways = map64_new();
     e->devices = map64_new();
@@ -439,7 +429,6 @@ void eg_close(struct eg *e)
     if (e == NULL)
         return;
     downlinks_end(e);
-    answers_free(&e->answers);
     if (e->devices != NULL) {
         save(e);
         map64_each(e->devices, close_device, NULL);

@@ -8,15 +8,10 @@
 
 /* --- answers ------------------------------------------------------------------------------------------------------ */
 
-static struct cse_response with_bytes(enum st st, struct span body)
+static void respond_bytes(struct eg *e, struct cse_request *req, enum st st, struct span body)
 {
-    return (struct cse_response){
+    struct cse_response rsp = {
         .status = st, .body = body, .content_format = EG_FORMAT_CBOR, .histogram = "eg_request_seconds"};
-}
-
-static void respond_key(struct eg *e, struct cse_request *req, struct span body)
-{
-    struct cse_response rsp = with_bytes(ST_UPDATED, body);
     e->d.ops->respond(e->d.host, req, &rsp);
 }
 
@@ -27,12 +22,10 @@ static void respond_reason(struct eg *e, struct cse_request *req, const struct e
     struct wr w = wr_of(buf, sizeof buf);
     struct egp_message m = eg_message(EGP_RESPONSE, env->transaction, env->gateway, env->device);
     m.u.response.reason = (uint8_t)reason;
-    if (!egp_encode(&m, &w)) {
+    if (egp_encode(&m, &w))
+        respond_bytes(e, req, st, wr_span(&w));
+    else
         eg_respond(e, req, ST_INTERNAL, NULL);
-        return;
-    }
-    const struct cse_response rsp = with_bytes(st, wr_span(&w));
-    eg_refuse(e, req, &rsp);
 }
 
 static void refuse(struct eg *e, struct cse_request *req, const struct join *j, const struct egp_message *m,
@@ -75,7 +68,7 @@ static void replay_durable(void *user, enum st st)
     struct gateway *g = gateway_find(x->e, x->env.gateway);
     struct transaction *stored = g != NULL && !g->lost ? transaction_find(g, x->env.transaction) : NULL;
     if (st == ST_OK && stored != NULL)
-        respond_key(x->e, x->req, stored->row.response);
+        respond_bytes(x->e, x->req, ST_UPDATED, stored->row.response);
     else
         respond_reason(x->e, x->req, &x->env, EGP_UNAVAILABLE, ST_UPDATED);
     free(x);
@@ -122,7 +115,7 @@ static void answer_durable(void *user, enum st st)
     struct device *d = device_find(e, x->env.device);
     struct gateway *g = gateway_find(e, x->env.gateway);
     if (st == ST_OK) {
-        respond_key(e, x->req, span_of(x->bytes, x->n));
+        respond_bytes(e, x->req, ST_UPDATED, span_of(x->bytes, x->n));
         if (g != NULL)
             send_next(e, g, x);
         if (d != NULL && x->opened)

@@ -4,7 +4,6 @@
 #include "cse-shim/base/map64.h"
 #include "mef-plugin/eg/eg.h"
 #include "mef-plugin/eg/records.h"
-#include "mef-plugin/mef/answers.h"
 
 #define EG_FORMAT_OCTETS 42
 #define EG_FORMAT_CBOR 60
@@ -152,7 +151,6 @@ struct eg {
     struct failures *failures;
     struct change *changes; /* to be told later, first one first: calls that the host still holds */
     struct handing *handings; /* frames on their way to gateways */
-    struct answers answers;   /* refusals */
     /* configuration */
     bool allow_short;
     int64_t pending_ms, rearm_ms, key_lifetime_ms, exchange_ms;
@@ -175,9 +173,7 @@ int64_t eg_time(struct eg *e); /* ms since 1970 */
 void eg_count(struct eg *e, const char *metric);
 void eg_gauges(struct eg *e);                     /* how full the tables are; after each change of one */
 struct span eui_key(eui64_t eui, uint8_t buf[8]); /* a row's key; sorts as the number */
-/* Answer with a refusal (body copied, texts static) when all that it may tell of is durable. */
-void eg_refuse(struct eg *e, struct cse_request *req, const struct cse_response *rsp);
-/* Answer with a status alone (an error as a refusal), or with bytes. code: token or NULL. */
+/* Answer with a status alone, or with bytes. code: token or NULL. */
 void eg_respond(struct eg *e, struct cse_request *req, enum st st, const char *code);
 void eg_respond_bytes(struct eg *e, struct cse_request *req, enum st st, unsigned format, struct span body);
 /* Begin an answer of a gateway's message; the rest is zero. */

@@ -10,7 +10,6 @@ struct pending_answer {
     struct cse_response rsp;
     char *location, *detail;
     struct pending_answer *prev, *next;
-    uint8_t body[];
 };
 
 static void wipe(cJSON *j)
@@ -56,7 +55,7 @@ static bool copy(const char *text, char **out)
 
 void answers_give(struct answers *a, struct cse_request *req, const struct cse_response *rsp, uint64_t seq)
 {
-    struct pending_answer *p = calloc(1, sizeof *p + rsp->body.n);
+    struct pending_answer *p = calloc(1, sizeof *p);
     if (p == NULL || !copy(rsp->location, &p->location) || !copy(rsp->detail, &p->detail)) {
         if (p != NULL)
             pending_free(p);
@@ -67,9 +66,6 @@ void answers_give(struct answers *a, struct cse_request *req, const struct cse_r
     p->owner = a;
     p->req = req;
     p->rsp = *rsp;
-    if (rsp->body.n > 0)
-        memcpy(p->body, rsp->body.p, rsp->body.n);
-    p->rsp.body.p = p->body;
     p->rsp.location = p->location;
     p->rsp.detail = p->detail;
     DL_APPEND(a->pending, p);

@@ -11,8 +11,8 @@ struct answers {
     struct pending_answer *pending;
 };
 
-/* Give the answer (rsp's tree is taken over, its texts are static or part of the request, body and `location` are copied)
- * when every transaction up to `seq` is durable. */
+/* Give the answer (rsp's tree is taken over, its texts are static or part of the request, `location` is copied) when
+ * every transaction up to `seq` is durable. */
 void answers_give(struct answers *a, struct cse_request *req, const struct cse_response *rsp, uint64_t seq);
 /* Drop those that still wait; their requests are not answered. */
 void answers_free(struct answers *a);
