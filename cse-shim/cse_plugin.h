@@ -12,7 +12,7 @@
 
 #include <cjson/cJSON.h>
 
-#define CSE_PLUGIN_ABI 2u
+#define CSE_PLUGIN_ABI 3u
 #define CSE_PLUGIN_SYMBOL "cse_plugin" /* the one exported symbol: `const struct cse_plugin cse_plugin` */
 
 enum cse_op { CSE_CREATE = 1, CSE_RETRIEVE, CSE_UPDATE, CSE_DELETE, CSE_NOTIFY }; /* TS-0004 6.3.4.2.5 */
@@ -33,6 +33,7 @@ struct cse_peer {
     enum cse_credential cred;
     const char *identity;     /* KpmID of a PSK, subjectAltName of a certificate; "" if unauthenticated */
     const char *address;      /* numeric address and port, for audit */
+    const char *server_name;  /* the name that the peer asked for (SNI, RFC 6066 3), as it stands; NULL or "": none */
 };
 
 struct cse_param { /* one query parameter, percent-decoded, in the order received */
@@ -120,8 +121,8 @@ struct cse_plugin {
     /* Make the instance; on failure write one line to err and return NULL. `conf` stays valid until free(). */
     void *(*init)(struct cse_host *h, const struct cse_host_ops *ops, const struct conf *conf, char *err, size_t errlen);
     void (*handle)(void *self, struct cse_request *req);
-    /* Key of a PSK identity: bytes written to key (cap >= 64), 0: refuse. Must not block. */
-    size_t (*psk)(void *self, const char *identity, uint8_t *key, size_t cap);
+    /* Key of a PSK identity: bytes written to key (cap >= 64), 0: refuse; server_name as in cse_peer. Must not block. */
+    size_t (*psk)(void *self, const char *identity, const char *server_name, uint8_t *key, size_t cap);
     void (*observe_end)(void *self, uint64_t observation);
     void (*session_end)(void *self, uint64_t session);
     /* SIGHUP. False: nothing changed. When true, `conf` stays valid until the next reload() that is. */

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define MAX_PATH 256 /* of a prefix */
+
 /* Everything one instance is made of. */
 struct plugin {
     struct cse_host *host;
@@ -16,8 +18,8 @@ struct plugin {
     struct mef *mef;
     struct eg *eg;
     struct admin *admin;
-    char *eg_path; /* "mef/eg" */
-    bool failed;   /* the store gave up; the process is ending */
+    char eg_path[MAX_PATH]; /* "mef/eg" */
+    bool failed;            /* the store gave up; the process is ending */
 };
 
 static const struct conf_option own_options[] = {
@@ -82,7 +84,6 @@ static void plugin_free(void *self)
     vault_close(p->vault);
     audit_close(p->audit);
     store_close(p->store);
-    free(p->eg_path);
     free(p);
 }
 
@@ -117,6 +118,18 @@ static void take_log_level(const struct conf *conf)
         (void)log_level_named(level);
 }
 
+/* Gateways' messages and devices' frames are bytes; what an AE asks of a device is a tree in JSON or CBOR. */
+static bool mount_rooms(struct plugin *p)
+{
+    char devices[MAX_PATH];
+    if (snprintf(p->eg_path, sizeof p->eg_path, "%s/eg", mef_base(p->mef)) >= (int)sizeof p->eg_path ||
+        snprintf(devices, sizeof devices, "%s/devices", p->eg_path) >= (int)sizeof devices)
+        return false;
+    return p->ops->mount(p->host, mef_base(p->mef), CSE_PRIMITIVE) && p->ops->mount(p->host, p->eg_path, CSE_RAW) &&
+           p->ops->mount(p->host, devices, CSE_SERVICE) && p->ops->mount(p->host, "v1", CSE_SERVICE) &&
+           (!mef_fetches(p->mef) || p->ops->mount(p->host, MEF_FETCH_PATH, CSE_PRIMITIVE));
+}
+
 static void *plugin_init(struct cse_host *h, const struct cse_host_ops *ops, const struct conf *conf, char *err,
                          size_t errlen)
 {
@@ -141,9 +154,7 @@ static void *plugin_init(struct cse_host *h, const struct cse_host_ops *ops, con
         plugin_free(p);
         return NULL;
     }
-    if (asprintf(&p->eg_path, "%s/eg", mef_base(p->mef)) < 0 || !ops->mount(h, mef_base(p->mef), CSE_PRIMITIVE) ||
-        (mef_fetches(p->mef) && !ops->mount(h, MEF_FETCH_PATH, CSE_PRIMITIVE)) ||
-        !ops->mount(h, p->eg_path, CSE_RAW) || !ops->mount(h, "v1", CSE_SERVICE)) {
+    if (!mount_rooms(p)) {
         snprintf(err, errlen, "the host does not mount the plugin's paths");
         plugin_free(p);
         return NULL;
@@ -158,16 +169,16 @@ static void plugin_handle(void *self, struct cse_request *req)
     struct plugin *p = self;
     if (req->mount == CSE_PRIMITIVE)
         mef_handle(p->mef, req);
-    else if (req->mount == CSE_RAW)
+    else if (strncmp(req->path, p->eg_path, strlen(p->eg_path)) == 0)
         eg_handle(p->eg, req);
     else
         admin_handle(p->admin, req);
 }
 
-static size_t plugin_psk(void *self, const char *identity, uint8_t *key, size_t cap)
+static size_t plugin_psk(void *self, const char *identity, const char *server_name, uint8_t *key, size_t cap)
 {
     struct plugin *p = self;
-    return mef_psk(p->mef, identity, key, cap);
+    return mef_psk(p->mef, identity, server_name, key, cap);
 }
 
 static void plugin_observe_end(void *self, uint64_t observation)

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """What a reviewer forgets: boundaries between rooms, banned calls, what a program links. Usage: lint.py BUILD_DIR"""
+import ast
 import pathlib
 import re
 import subprocess
@@ -59,6 +60,18 @@ def find(name):
     return found[0]
 
 
+def functions(path):
+    """(name, first line, lines) of each; a C function begins where a line begins with its name's and ends at a bare '}'."""
+    text = path.read_text()
+    if path.suffix == ".py":
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                yield node.name, node.lineno, node.end_lineno - node.lineno + 1
+        return
+    for m in re.finditer(r"^[A-Za-z_][^;={}]*?(\w+)\([^;{}]*\)\n\{\n.*?^\}$", text, re.M | re.S):
+        yield m[1], text.count("\n", 0, m.start()) + 1, m[0].count("\n") + 1
+
+
 product = tracked("cse-shim/*.[ch]", "mef-plugin/*.[ch]", "ipe-ni/*.[ch]", "ae-client/*.[ch]")
 in_room = lambda *rooms: [p for p in product if any(str(p.relative_to(ROOT)).startswith(r) for r in rooms)]
 outside = lambda *rooms: [p for p in product if not any(str(p.relative_to(ROOT)).startswith(r) for r in rooms)]
@@ -89,6 +102,12 @@ check("no path of this machine and no package registry's address in the tree",
        if str(ROOT) + "/" in l or re.search(r"://(registry|deb|snapshot|security|ftp|files)[.]", l)))
 check("every public header explains itself",
       (str(p.relative_to(ROOT)) for p in product if p.suffix == ".h" and not p.read_text().lstrip().startswith("/*")))
+
+sources = tracked("*.c", "*.h", "*.py")
+check("no file is longer than 600 lines",
+      (f"{p.relative_to(ROOT)}: {n}" for p in sources if (n := p.read_text().count("\n")) > 600))
+check("no function is longer than a screen, 60 lines",
+      (f"{p.relative_to(ROOT)}:{line}: {name}: {n}" for p in sources for name, line, n in functions(p) if n > 60))
 
 plugin, zbgwd, ipe = find("mef-plugin.so"), find("zbgwd"), find("ipe-nid")
 if plugin:

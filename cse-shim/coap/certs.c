@@ -75,7 +75,7 @@ static bool load_chain(struct entry *e, const char *file)
     return ok && ERR_peek_error() == 0;
 }
 
-static bool on_p256(const EVP_PKEY *key)
+bool certs_on_p256(const EVP_PKEY *key)
 {
     char group[32];
     size_t n;
@@ -118,7 +118,7 @@ static bool load_entry(struct cep_certs *c, const struct cep_certificate *from, 
         return failed(err, errlen, "certificate", from->certificate);
     if ((e->key = load_key(from->private_key)) == NULL || X509_check_private_key(e->cert, e->key) != 1)
         return failed(err, errlen, "private key", from->private_key);
-    if (!any_key && !on_p256(e->key)) {
+    if (!any_key && !certs_on_p256(e->key)) {
         snprintf(err, errlen, "private key %s: not on curve P-256", from->private_key);
         return false;
     }
@@ -249,6 +249,12 @@ enum cep_credential certs_credential(const SSL *ssl)
     return SSL_get0_peer_certificate(ssl) != NULL ? CEP_CRED_CERT : CEP_CRED_NONE;
 }
 
+const char *certs_server_name(const SSL *ssl)
+{
+    const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+    return name != NULL ? name : "";
+}
+
 bool certs_can_verify(const struct cep_certs *c)
 {
     return c->anchors != NULL;
@@ -327,16 +333,26 @@ static int raw_client(const struct cep_certs *c, X509_STORE_CTX *chain, char *na
     return 1;
 }
 
+/* A client signs the handshake: a keyUsage has to allow it where there is one (TS-0003 8.1.2; RFC 5280 4.2.1.3). For
+ * OpenSSL keyAgreement would do, too. */
+static bool may_sign(X509 *cert)
+{
+    return (X509_get_key_usage(cert) & KU_DIGITAL_SIGNATURE) != 0;
+}
+
 /* Asked for each certificate of a client's chain, from the top. One without a name that says who it is proves nothing. */
+/* Conformance: H-2 | TS-0003 8.1.2 | shown by: test_certificates.py:test_key_usage */
+/* Conformance: H-2 | TS-0003 8.1.2 | ours: a certificate without keyUsage is taken, one whose keyUsage lacks digitalSignature is not */
 int certs_client(const struct cep_certs *c, int ok, X509_STORE_CTX *chain, char *name, size_t cap)
 {
     if (raw_key_of_chain(chain) != NULL)
         return raw_client(c, chain, name, cap);
-    if (ok && (X509_STORE_CTX_get_error_depth(chain) != 0 ||
-               certs_name(X509_STORE_CTX_get_current_cert(chain), name, cap)))
+    if (!ok || X509_STORE_CTX_get_error_depth(chain) != 0)
+        return certs_server(ok, chain);
+    X509 *cert = X509_STORE_CTX_get_current_cert(chain);
+    if (may_sign(cert) && certs_name(cert, name, cap))
         return 1;
-    if (ok)
-        X509_STORE_CTX_set_error(chain, X509_V_ERR_APPLICATION_VERIFICATION);
+    X509_STORE_CTX_set_error(chain, may_sign(cert) ? X509_V_ERR_APPLICATION_VERIFICATION : X509_V_ERR_INVALID_PURPOSE);
     return certs_server(0, chain);
 }
 
@@ -378,8 +394,6 @@ static bool exact(const ASN1_IA5STRING *s, char *out, size_t cap)
     return true;
 }
 
-/* Conformance: H-2 | TS-0003 8.1.2.5 | shown by: test_procedures.py:test_wrong_certificates */
-/* Conformance: H-2 | TS-0003 8.1.2.5 | shown by: test_certificates.py:test_revoked */
 /* The two members of a hardwareModuleName. */
 static bool hardware_members(const ASN1_SEQUENCE_ANY *members, char *out, size_t cap)
 {
@@ -402,9 +416,7 @@ static bool hardware_members(const ASN1_SEQUENCE_ANY *members, char *out, size_t
  * number in hex. */
 static bool hardware_name(const OTHERNAME *name, char *out, size_t cap)
 {
-    char id[64];
-    if (OBJ_obj2txt(id, sizeof id, name->type_id, 1) <= 0 || strcmp(id, HARDWARE_MODULE_NAME) != 0 ||
-        name->value->type != V_ASN1_SEQUENCE)
+    if (name->value->type != V_ASN1_SEQUENCE)
         return false;
     const ASN1_STRING *der = name->value->value.sequence;
     const unsigned char *p = ASN1_STRING_get0_data(der), *end = p + ASN1_STRING_length(der);
@@ -414,6 +426,17 @@ static bool hardware_name(const OTHERNAME *name, char *out, size_t cap)
     return ok;
 }
 
+/* Is it of this kind; an otherName only as a hardwareModuleName. */
+static bool is_kind(const GENERAL_NAME *name, int kind)
+{
+    char id[64];
+    return name->type == kind &&
+           (kind != GEN_OTHERNAME || (OBJ_obj2txt(id, sizeof id, name->d.otherName->type_id, 1) > 0 &&
+                                      strcmp(id, HARDWARE_MODULE_NAME) == 0));
+}
+
+/* Conformance: H-2 | TS-0003 8.1.2.5 | shown by: test_procedures.py:test_wrong_certificates */
+/* Conformance: H-2 | TS-0003 8.1.2.5 | shown by: test_certificates.py:test_revoked */
 bool certs_name(X509 *cert, char *out, size_t cap)
 {
     static const int kinds[] = {GEN_URI, GEN_DNS, GEN_OTHERNAME};
@@ -421,7 +444,7 @@ bool certs_name(X509 *cert, char *out, size_t cap)
     const GENERAL_NAME *found = NULL;
     for (size_t k = 0; found == NULL && k < sizeof kinds / sizeof *kinds; k++)
         for (int i = 0; found == NULL && i < sk_GENERAL_NAME_num(names); i++)
-            if (sk_GENERAL_NAME_value(names, i)->type == kinds[k])
+            if (is_kind(sk_GENERAL_NAME_value(names, i), kinds[k]))
                 found = sk_GENERAL_NAME_value(names, i);
     bool ok = found != NULL && (found->type == GEN_OTHERNAME ? hardware_name(found->d.otherName, out, cap)
                                                              : exact(found->d.ia5, out, cap));

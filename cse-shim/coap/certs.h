@@ -7,11 +7,14 @@
 
 /* The curve, the signatures and the chain strength we accept; for both roles. */
 MUST_USE bool certs_policy(SSL_CTX *ctx);
+bool certs_on_p256(const EVP_PKEY *key); /* asked of CoAP's own keys, and of every raw public key */
 struct cep_certs *certs_ref(struct cep_certs *c);
 /* Server, for a new `ssl`: say that raw public keys are taken, too, where some are trusted. */
 MUST_USE bool certs_offer(const struct cep_certs *c, SSL *ssl);
 /* What the peer, through with its handshake, has proved itself by, if by no PSK. */
 enum cep_credential certs_credential(const SSL *ssl);
+/* Server: the name that the client asked for (SNI); "": none. It lives as long as `ssl`. */
+const char *certs_server_name(const SSL *ssl);
 /* Is there anybody who could prove itself to us? */
 bool certs_can_verify(const struct cep_certs *c);
 /* Give `ssl` the certificate for `server_name` (NULL: none named); 1, or 0: out of memory. Having none is fine. */

@@ -50,6 +50,7 @@ struct cep_peer {
     enum cep_credential cred;
     const char *identity;         /* PSK identity; the first URI, else the first dNSName in the subjectAltName of a
                                      client's certificate, as it stands; the server_name a server proved; or "" */
+    const char *server_name;      /* that a client asked for (SNI), as it stands, <= 255 bytes; or "" */
     const struct sockaddr *addr;
     socklen_t addrlen;
 };
@@ -66,8 +67,9 @@ struct cep_callbacks {
      * answered 4.04. The message and its spans stay valid until cep_respond(). */
     void (*request)(void *user, struct cep_exchange *ex, const struct cep_message *req);
     /* Server: who has this PSK identity (any bytes but NUL, <= 255)? Answer with cep_psk(), at once or whenever it is
-     * known; other sessions go on meanwhile. Once in a handshake, which ends 30 s after it began. NULL: all are refused. */
-    void (*psk)(void *user, uint64_t session, const char *identity);
+     * known; other sessions go on meanwhile. Once in a handshake, which ends 30 s after it began. server_name as in
+     * cep_peer. NULL: all are refused. */
+    void (*psk)(void *user, uint64_t session, const char *identity, const char *server_name);
     /* A session is open: its handshake completed, or it is plain and was just made (may be NULL). / A session ended for
      * whatever reason (may be NULL); a server session whose handshake failed was never reported, and is counted in
      * `handshakes_failed`, a client session is reported closed in any case. */

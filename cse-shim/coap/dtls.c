@@ -556,6 +556,10 @@ const char *dtls_identity(const struct dtls *d)
 {
     return d->identity;
 }
+const char *dtls_server_name(const struct dtls *d)
+{
+    return SSL_is_server(d->ssl) == 1 ? certs_server_name(d->ssl) : "";
+}
 const uint8_t *dtls_random(const struct dtls *d)
 {
     return d->random;

@@ -66,6 +66,8 @@ enum dtls_state dtls_timeout(struct dtls *d);
 /* Authenticated once DTLS_OPEN: how, and the PSK identity or the name in the peer's certificate; "" if none. */
 enum cep_credential dtls_credential(const struct dtls *d);
 const char *dtls_identity(const struct dtls *d);
+/* The server name that the client asked for (SNI); "": none, or we are the client. Lives as long as the association. */
+const char *dtls_server_name(const struct dtls *d);
 /* Bytes of UDP payload that get through, as far as is known. */
 unsigned dtls_mtu(const struct dtls *d);
 const uint8_t *dtls_random(const struct dtls *d);

@@ -1,5 +1,7 @@
 #include "cse-shim/coap/raw_keys.h"
 
+#include "cse-shim/coap/certs.h"
+
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
@@ -31,14 +33,6 @@ static bool hash_of(EVP_PKEY *key, uint8_t out[HASH])
     return ok;
 }
 
-static bool on_p256(const EVP_PKEY *key)
-{
-    char group[32];
-    size_t n;
-    return EVP_PKEY_is_a(key, "EC") && EVP_PKEY_get_group_name(key, group, sizeof group, &n) == 1 &&
-           OBJ_txt2nid(group) == NID_X9_62_prime256v1;
-}
-
 static bool add(struct raw_keys *k, const char *what, const uint8_t *der, long n)
 {
     void *grown = k->n < MAX_KEYS && strcmp(what, PEM_STRING_PUBLIC) == 0
@@ -48,7 +42,7 @@ static bool add(struct raw_keys *k, const char *what, const uint8_t *der, long n
     k->hashes = grown;
     const uint8_t *end = der;
     EVP_PKEY *key = d2i_PUBKEY(NULL, &end, n);
-    bool ok = key != NULL && end == der + n && on_p256(key) && hash_of(key, k->hashes[k->n]);
+    bool ok = key != NULL && end == der + n && certs_on_p256(key) && hash_of(key, k->hashes[k->n]);
     EVP_PKEY_free(key);
     k->n += ok;
     return ok;

@@ -78,7 +78,8 @@ struct cep_session *session_new(struct cep_endpoint *ep, const struct path *path
     s->ep = ep;
     s->path = *path;
     s->client = client;
-    s->peer = (struct cep_peer){cep_id(ep, ++ep->next_serial), CEP_CRED_NONE, s->identity, &s->path.addr.sa, s->path.addrlen};
+    s->peer = (struct cep_peer){
+        cep_id(ep, ++ep->next_serial), CEP_CRED_NONE, s->identity, "", &s->path.addr.sa, s->path.addrlen};
     s->dtls_timer = (struct timer){.fire = on_dtls_timer, .user = s};
     s->limit = (struct timer){.fire = on_limit, .user = s};
     s->next_mid = (uint16_t)random64();
@@ -148,6 +149,7 @@ void session_open(struct cep_session *s)
         timer_arm(&ep->timers, &ep->idle, ep->cfg.idle_seconds * SEC);
     if (secure) {
         s->peer.cred = dtls_credential(s->dtls);
+        s->peer.server_name = dtls_server_name(s->dtls);
         strncpy(s->identity, dtls_identity(s->dtls), sizeof s->identity - 1);
     }
     replace_live(s);
@@ -242,7 +244,7 @@ static void ask_key(struct cep_session *s)
     struct cep_endpoint *ep = s->ep;
     timer_disarm(&ep->timers, &s->dtls_timer);
     if (ep->cb.psk != NULL)
-        ep->cb.psk(ep->cb.user, s->peer.serial, dtls_identity(s->dtls));
+        ep->cb.psk(ep->cb.user, s->peer.serial, dtls_identity(s->dtls), dtls_server_name(s->dtls));
     else
         cep_psk(ep, s->peer.serial, NULL, 0);
 }

@@ -211,8 +211,9 @@ static void add_text(struct message *m, uint16_t num, const char *text)
         add_option(m, num, span_str(text));
 }
 
-/* Conformance: B-2 | TS-0008 6.2.2 | shown by: test_host.c:coap_primitives_and_services */
-/* Conformance: B-2 | TS-0008 6.2.2 | shown by: test_host.c:coap_old_options */
+/* Conformance: B-2 | TS-0008 6.2.2 | shown by: test_procedures.py:test_what_is_repeated */
+/* Conformance: B-2 | TS-0008 6.2.2 | shown by: test_host_coap.c:coap_primitives_and_services */
+/* Conformance: B-2 | TS-0008 6.2.2 | shown by: test_host_coap.c:coap_old_options */
 /* In the generation of the request, in ascending order. */
 static void add_primitive(struct message *m, const struct answer *a)
 {
@@ -264,7 +265,8 @@ static bool read_peer(struct request *r, const struct cep_peer *p)
     r->pub.peer = (struct cse_peer){.session = session_of_coap(p->serial),
                                     .cred = (enum cse_credential)p->cred,
                                     .identity = request_text(r, span_str(p->identity)),
-                                    .address = request_text(r, span_str(address))};
+                                    .address = request_text(r, span_str(address)),
+                                    .server_name = request_text(r, span_str(p->server_name))};
     return r->refusal == ST_OK;
 }
 
@@ -286,9 +288,9 @@ static void on_request(void *user, struct coap_exchange *x, const struct cep_exc
     request_dispatch(r);
 }
 
-static size_t on_psk(void *user, const char *identity, uint8_t *key, size_t cap)
+static size_t on_psk(void *user, const char *identity, const char *server_name, uint8_t *key, size_t cap)
 {
-    return host_psk(((struct coap_binding *)user)->host, identity, key, cap);
+    return host_psk(((struct coap_binding *)user)->host, identity, server_name, key, cap);
 }
 
 static void on_closed(void *user, uint64_t serial)

@@ -48,7 +48,7 @@ struct lookup {
     uint64_t session;
     size_t n;
     uint8_t key[64];
-    char identity[256];
+    char identity[256], server_name[256];
 };
 
 static void give_key(void *arg)
@@ -63,16 +63,17 @@ static void look_up(void *arg)
 {
     struct lookup *l = arg;
     struct coap_workers *ws = l->worker->all;
-    size_t n = ws->closing ? 0 : ws->calls.psk(ws->calls.user, l->identity, l->key, sizeof l->key);
+    size_t n = ws->closing ? 0 : ws->calls.psk(ws->calls.user, l->identity, l->server_name, l->key, sizeof l->key);
     l->n = n <= sizeof l->key ? n : 0;
     worker_from_host(l->worker, give_key, l);
 }
 
-static void on_psk(void *user, uint64_t session, const char *identity)
+static void on_psk(void *user, uint64_t session, const char *identity, const char *server_name)
 {
     struct lookup *l = worker_need(malloc(sizeof *l));
     *l = (struct lookup){.worker = user, .session = session};
     snprintf(l->identity, sizeof l->identity, "%s", identity);
+    snprintf(l->server_name, sizeof l->server_name, "%s", server_name);
     worker_to_host(user, look_up, l);
 }
 

@@ -13,7 +13,8 @@ struct coap_workers_calls { /* as in cep_callbacks */
     void *user;
     /* `ex` is to be read only; the answer goes to `x`. All stay valid until then. */
     void (*request)(void *user, struct coap_exchange *x, const struct cep_exchange *ex, const struct cep_message *req);
-    size_t (*psk)(void *user, const char *identity, uint8_t *key, size_t cap); /* the key's length, 0: refuse */
+    /* the key's length, 0: refuse */
+    size_t (*psk)(void *user, const char *identity, const char *server_name, uint8_t *key, size_t cap);
     void (*closed)(void *user, uint64_t serial);
     void (*observe_end)(void *user, uint64_t observation);
     const char *links; /* /.well-known/core; kept */

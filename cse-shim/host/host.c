@@ -258,9 +258,9 @@ bool host_ready(struct cse_host *h)
     return h->plugin->ready == NULL || h->plugin->ready(h->instance);
 }
 
-size_t host_psk(struct cse_host *h, const char *identity, uint8_t *key, size_t cap)
+size_t host_psk(struct cse_host *h, const char *identity, const char *server_name, uint8_t *key, size_t cap)
 {
-    return h->plugin->psk == NULL ? 0 : h->plugin->psk(h->instance, identity, key, cap);
+    return h->plugin->psk == NULL ? 0 : h->plugin->psk(h->instance, identity, server_name, key, cap);
 }
 
 void host_session_end(struct cse_host *h, uint64_t session)

@@ -52,7 +52,7 @@ struct request_list { /* of a host */
 };
 struct request_list *host_requests(struct cse_host *h);
 void host_request_ended(struct cse_host *h);
-size_t host_psk(struct cse_host *h, const char *identity, uint8_t *key, size_t cap);
+size_t host_psk(struct cse_host *h, const char *identity, const char *server_name, uint8_t *key, size_t cap);
 void host_session_end(struct cse_host *h, uint64_t session);
 void host_observe_end(struct cse_host *h, uint64_t observation);
 int64_t host_time(void); /* ms since 1970 UTC */

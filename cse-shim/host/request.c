@@ -154,8 +154,9 @@ static bool format_is_tree(unsigned format)
 }
 
 /* Conformance: B-3 | TS-0008 6.2.2, TS-0009 6.4 | shown by: test_procedures.py:test_formats */
-/* Conformance: B-3 | TS-0008 6.2.2, TS-0009 6.4 | shown by: test_host.c:coap_formats */
-/* Conformance: B-3 | TS-0008 6.2.2, TS-0009 6.4 | ours: base64 may come as a byte string in CBOR, and leaves as text */
+/* Conformance: B-3 | TS-0008 6.2.2, TS-0009 6.4 | shown by: test_host_coap.c:coap_formats */
+/* Conformance: B-3 | TS-0004 8.5.1 | shown by: test_formats.py:test_every_resource */
+/* Conformance: B-3 | TS-0004 8.5.1 | ours: a byte string comes in as its base64, which leaves as text */
 void request_accept(struct request *r, unsigned format)
 {
     if (r->naccepts < REQUEST_MAX_ACCEPTS)

@@ -26,7 +26,7 @@
 struct stream { /* one connection, as the TLS listener handed it over */
     uint64_t serial;
     enum cse_credential cred;
-    char identity[256];
+    char identity[256], server_name[256];
     char address[ADDRESS_TEXT];
 };
 
@@ -104,7 +104,8 @@ static void header(struct MHD_Response *r, const char *name, const char *value)
         (void)MHD_add_response_header(r, name, value);
 }
 
-/* Conformance: B-2 | TS-0009 6.4 | shown by: test_host.c:https_primitives */
+/* Conformance: B-2 | TS-0009 6.4 | shown by: test_procedures.py:test_what_is_repeated */
+/* Conformance: B-2 | TS-0009 6.4 | shown by: test_host_https.c:https_primitives */
 static void add_headers(struct MHD_Response *r, const struct answer *a, bool stream)
 {
     char rsc[8], location[REQUEST_MAX_PATH + 1];
@@ -215,7 +216,8 @@ static void read_peer(struct request *r, const struct exchange *x)
     r->pub.peer = (struct cse_peer){.session = session_of_tls(s->serial),
                                     .cred = known ? s->cred : CSE_CRED_NONE,
                                     .identity = known ? request_text(r, span_str(s->identity)) : "",
-                                    .address = request_text(r, span_str(s->address))};
+                                    .address = request_text(r, span_str(s->address)),
+                                    .server_name = request_text(r, span_str(s->server_name))};
 }
 
 static void read_headers(struct request *r, const struct exchange *x)
@@ -365,6 +367,7 @@ static void on_opened(void *user, int fd, const struct tls_peer *peer)
     s->serial = peer->serial;
     s->cred = (enum cse_credential)peer->cred;
     snprintf(s->identity, sizeof s->identity, "%s", peer->identity);
+    snprintf(s->server_name, sizeof s->server_name, "%s", peer->server_name);
     snprintf(s->address, sizeof s->address, "%s", peer->address);
     if (MHD_add_connection(mhd_loop_daemon(b->mhd), fd, (struct sockaddr *)&local, sizeof local.sun_family) != MHD_YES)
         free(map64_del(b->streams, (uint64_t)fd));
@@ -378,9 +381,9 @@ static void on_closed(void *user, uint64_t serial)
     host_session_end(b->host, session_of_tls(serial));
 }
 
-static size_t on_psk(void *user, const char *identity, uint8_t *key, size_t cap)
+static size_t on_psk(void *user, const char *identity, const char *server_name, uint8_t *key, size_t cap)
 {
-    return host_psk(((struct http_binding *)user)->host, identity, key, cap);
+    return host_psk(((struct http_binding *)user)->host, identity, server_name, key, cap);
 }
 
 static void *gate_open(void *user)

@@ -191,7 +191,8 @@ static bool open_plain(struct tls_conn *c)
     c->plain = pair[0];
     l->stats.handshakes--;
     enum cep_credential cred = credential(c);
-    struct tls_peer peer = {c->serial, cred, cred != CEP_CRED_NONE ? c->identity : "", c->address};
+    struct tls_peer peer = {c->serial, cred, cred != CEP_CRED_NONE ? c->identity : "", c->address,
+                            certs_server_name(c->ssl)};
     l->cb.opened(l->cb.user, pair[1], &peer);
     return true;
 }
@@ -367,7 +368,7 @@ static unsigned on_psk(SSL *ssl, const char *identity, unsigned char *key, unsig
     c->identity[0] = '\0';
     if (identity == NULL || identity[0] == '\0' || strlen(identity) >= sizeof c->identity)
         return 0;
-    size_t n = c->listener->cb.psk(c->listener->cb.user, identity, key, cap);
+    size_t n = c->listener->cb.psk(c->listener->cb.user, identity, certs_server_name(ssl), key, cap);
     if (n != 0)
         memcpy(c->identity, identity, strlen(identity) + 1);
     return (unsigned)n;

@@ -16,6 +16,7 @@ struct tls_peer {
     enum cep_credential cred;
     const char *identity; /* as cep_peer.identity */
     const char *address;  /* numeric address and port */
+    const char *server_name; /* as cep_peer.server_name */
 };
 
 /* Watches what a client sends before it reaches the plain stream. */
@@ -34,7 +35,7 @@ struct tls_callbacks {
     void (*opened)(void *user, int fd, const struct tls_peer *peer);
     void (*closed)(void *user, uint64_t serial);
     /* As cep_callbacks.psk. */
-    size_t (*psk)(void *user, const char *identity, uint8_t *key, size_t cap);
+    size_t (*psk)(void *user, const char *identity, const char *server_name, uint8_t *key, size_t cap);
     struct tls_filter filter;
 };
 

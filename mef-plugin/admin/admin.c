@@ -42,6 +42,7 @@ struct ask {
     char item[16];       /* ..and its second one */
     eui64_t eui;         /* id as an EUI-64, where the route says so */
     struct store_txn *t; /* of a change, else NULL */
+    bool later;          /* a callback answers, not `r` */
     struct mef_result r;
     /* query parameters */
     eui64_t after;          /* ..as an EUI-64 */
@@ -59,6 +60,15 @@ static void found(struct ask *q, cJSON *body)
     q->r.body = body;
     if (body == NULL)
         mef_refuse(&q->r, ST_NOT_FOUND, "not-found", NULL, "there is no such object");
+}
+
+static void audit_answer(void *user, void *about, cJSON *page)
+{
+    struct admin *a = user;
+    cJSON *row;
+    cJSON_ArrayForEach(row, page) event_explain(row);
+    a->d.ops->respond(a->d.host, about,
+                      &(struct cse_response){.status = page != NULL ? ST_OK : ST_INTERNAL, .pc = page});
 }
 
 /* clang-format off */
@@ -124,6 +134,7 @@ static void policy_delete(struct ask *q)
 {
     mef_policy_delete(q->a->d.mef, q->t, q->who->admin, q->actor, q->id, &q->r);
 }
+static void policy_evaluate(struct ask *q) { mef_policy_evaluate(q->a->d.mef, q->who->admin, q->req->pc, &q->r); }
 
 static void credentials_list(struct ask *q)
 {
@@ -169,9 +180,9 @@ static void configuration_delete(struct ask *q)
 
 static void audit_list(struct ask *q)
 {
-    cJSON *page = audit_page(q->a->d.audit, q->who->admin, q->before, q->limit), *row;
-    cJSON_ArrayForEach(row, page) event_explain(row);
-    found(q, page);
+    q->later = true;
+    audit_read(q->a->d.audit,
+               &(struct audit_query){q->who->admin, q->before, q->limit, audit_answer, q->a, q->req});
 }
 static void events(struct ask *q) { event_feed_watch(q->a->feed, q->req, q->who->admin, &q->r); }
 /* clang-format on */
@@ -215,6 +226,7 @@ static const struct route {
     {CSE_RETRIEVE, "v1/policies/{id}", READS, 0, NULL, policy_get},
     {CSE_UPDATE, "v1/policies/{id}", ADMIN, 0, NULL, policy_put},
     {CSE_DELETE, "v1/policies/{id}", ADMIN, 0, NULL, policy_delete},
+    {CSE_CREATE, "v1/verdicts", READS, 0, NULL, policy_evaluate},
     {CSE_RETRIEVE, "v1/credentials", READS, Q_AFTER_TEXT | Q_LIMIT, NULL, credentials_list},
     {CSE_CREATE, "v1/credentials", ADMIN, 0, "id", credential_create},
     {CSE_RETRIEVE, "v1/credentials/{id}", READS, 0, NULL, credential_get},
@@ -428,6 +440,8 @@ void admin_handle(struct admin *a, struct cse_request *req)
     uint64_t seq = 0;
     if (r != NULL && r->method == CSE_RETRIEVE) {
         r->fn(&q);
+        if (q.later)
+            return;
         seq = store_last(a->d.store); /* nothing is shown that a crash could take back */
     } else if (r != NULL) {
         seq = change(&q, r);

@@ -4,6 +4,7 @@
 #include "mef-plugin/mef/attrs.h"
 
 #include <stdlib.h>
+#include <utlist.h>
 
 #define LOOK_MS 500     /* how often the trail is looked at while somebody watches */
 #define PAGE 1000u      /* newest rows that a look sees; what is older is in /v1/audit */
@@ -11,8 +12,9 @@
 #define MAX_WATCHERS 64
 
 struct watcher {
-    uint64_t observation;
-    uint64_t last; /* sequence number of the newest event sent */
+    uint64_t observation; /* 0: ended, but a page is still being read for it */
+    uint64_t last;        /* sequence number of the newest event sent */
+    bool reading;
     char *admin;
     struct watcher *next;
 };
@@ -57,10 +59,16 @@ static void send_row(struct event_feed *f, struct watcher *w, const cJSON *row)
     f->d.ops->notify(f->d.host, w->observation, &n, true);
 }
 
-/* The page is newest first; events go out oldest first. */
-static void catch_up(struct event_feed *f, struct watcher *w)
+static void watcher_free(struct event_feed *f, struct watcher *w)
 {
-    cJSON *page = audit_page(f->d.audit, w->admin, 0, PAGE);
+    LL_DELETE(f->watchers, w);
+    free(w->admin);
+    free(w);
+}
+
+/* The page is newest first; events go out oldest first. */
+static void send_page(struct event_feed *f, struct watcher *w, const cJSON *page)
+{
     const cJSON *row = page == NULL ? NULL : page->child;
     while (row != NULL && row->next != NULL && seq_of(row->next) > w->last)
         row = row->next;
@@ -68,6 +76,16 @@ static void catch_up(struct event_feed *f, struct watcher *w)
         send_row(f, w, row);
         row = row == page->child ? NULL : row->prev;
     }
+}
+
+static void catch_up(void *user, void *about, cJSON *page)
+{
+    struct watcher *w = about;
+    w->reading = false;
+    if (w->observation != 0)
+        send_page(user, w, page);
+    else
+        watcher_free(user, w);
     cJSON_Delete(page);
 }
 
@@ -76,8 +94,10 @@ static void look(void *user)
     struct event_feed *f = user;
     f->timer = 0;
     for (struct watcher *w = f->watchers; w != NULL; w = w->next)
-        if (w->last < audit_last(f->d.audit))
-            catch_up(f, w);
+        if (!w->reading && w->last < audit_last(f->d.audit)) {
+            w->reading = true;
+            audit_read(f->d.audit, &(struct audit_query){w->admin, 0, PAGE, catch_up, f, w});
+        }
     arm(f);
 }
 
@@ -94,13 +114,6 @@ static uint64_t resume_after(const struct event_feed *f, const char *last_event_
     return asked < last ? asked : last;
 }
 
-static void watcher_free(struct watcher *w)
-{
-    if (w != NULL)
-        free(w->admin);
-    free(w);
-}
-
 void event_feed_watch(struct event_feed *f, struct cse_request *req, const char *admin, struct mef_result *r)
 {
     if (!req->observe) {
@@ -110,33 +123,37 @@ void event_feed_watch(struct event_feed *f, struct cse_request *req, const char 
     struct watcher *w = f->n < MAX_WATCHERS ? calloc(1, sizeof *w) : NULL;
     if (w == NULL || (w->admin = strdup(admin)) == NULL ||
         (w->observation = f->d.ops->observe(f->d.host, req)) == 0) {
-        watcher_free(w);
+        free(w != NULL ? w->admin : NULL);
+        free(w);
         mef_refuse(r, ST_UNAVAILABLE, "too-many", NULL, "too many clients watch the events");
         return;
     }
     w->last = resume_after(f, req->last_event_id);
-    w->next = f->watchers;
-    f->watchers = w;
+    LL_PREPEND(f->watchers, w);
     f->n++;
     arm(f);
 }
 
 void event_feed_end(struct event_feed *f, uint64_t observation)
 {
-    for (struct watcher **p = &f->watchers, *w; (w = *p) != NULL; p = &w->next)
-        if (w->observation == observation) {
-            *p = w->next;
-            f->n--;
-            watcher_free(w);
-            return;
-        }
+    struct watcher *w = NULL;
+    LL_SEARCH_SCALAR(f->watchers, w, observation, observation);
+    if (w == NULL || observation == 0)
+        return;
+    f->n--;
+    w->observation = 0;
+    if (!w->reading)
+        watcher_free(f, w);
 }
 
 void event_feed_drop(struct event_feed *f)
 {
-    while (f->watchers != NULL) {
-        uint64_t observation = f->watchers->observation;
-        f->d.ops->observe_cancel(f->d.host, observation);
+    struct watcher *w = NULL, *next = NULL;
+    LL_FOREACH_SAFE(f->watchers, w, next)
+    {
+        uint64_t observation = w->observation;
+        if (observation != 0)
+            f->d.ops->observe_cancel(f->d.host, observation);
         event_feed_end(f, observation);
     }
 }
@@ -156,6 +173,6 @@ void event_feed_close(struct event_feed *f)
     if (f->timer != 0)
         f->d.ops->timer_cancel(f->d.host, f->timer);
     while (f->watchers != NULL)
-        event_feed_end(f, f->watchers->observation);
+        watcher_free(f, f->watchers);
     free(f);
 }

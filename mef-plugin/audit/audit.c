@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+#include <utlist.h>
 
 #define NOTES_MAX 64       /* different notes in one window */
 #define WINDOW_MS 1000
@@ -27,6 +28,19 @@ struct audit {
     size_t nnotes;
     uint32_t suppressed;
     struct note notes[NOTES_MAX];
+    struct page *pages; /* being read */
+};
+
+/* A page that is being read: the committer's until page_read(), but for its place in the list. */
+struct page {
+    struct audit *owner;
+    struct page *prev, *next;
+    cJSON *array;
+    char admin[AUDIT_TEXT_MAX + 1];
+    unsigned left;
+    bool trouble;
+    audit_done done;
+    void *user, *about;
 };
 
 struct seq_key {
@@ -163,17 +177,16 @@ void audit_close(struct audit *a)
     if (a == NULL)
         return;
     end_window(a);
+    struct page *p = NULL, *next = NULL;
+    DL_FOREACH_SAFE(a->pages, p, next)
+    {
+        cJSON_Delete(p->array);
+        free(p);
+    }
     free(a);
 }
 
 /* --- reading -------------------------------------------------------------------------------------------------------- */
-
-struct page {
-    cJSON *array;
-    struct span admin;
-    unsigned left;
-    bool trouble;
-};
 
 static bool add_text(cJSON *o, const char *name, struct span text)
 {
@@ -217,7 +230,7 @@ static bool add_row(void *user, struct span key, struct span val)
     uint64_t seq;
     if (!seq_of(key, &seq) || !audit_record_read(val, &r))
         return true; /* not a row of ours: leave it out */
-    if (!span_eq(r.text[AUDIT_ADMIN], p->admin))
+    if (!span_eq(r.text[AUDIT_ADMIN], span_str(p->admin)))
         return true;
     cJSON *o = to_json(seq, &r);
     if (o == NULL || !cJSON_AddItemToArray(p->array, o)) {
@@ -228,17 +241,33 @@ static bool add_row(void *user, struct span key, struct span val)
     return --p->left > 0;
 }
 
-cJSON *audit_page(struct audit *a, const char *admin, uint64_t before, unsigned limit)
+static void page_read(void *user, enum st st)
 {
-    struct seq_key k = seq_key(before);
-    struct span after = before == 0 ? span_of(NULL, 0) : span_of(k.b, sizeof k.b);
-    struct page p = {cJSON_CreateArray(), span_str(admin), limit > PAGE_MAX ? PAGE_MAX : limit, false};
-    if (p.array == NULL || p.left == 0)
-        return p.array;
+    struct page *p = user;
+    bool ok = st == ST_OK && !p->trouble;
+    DL_DELETE(p->owner->pages, p);
+    if (!ok)
+        cJSON_Delete(p->array);
+    p->done(p->user, p->about, ok ? p->array : NULL);
+    free(p);
+}
+
+void audit_read(struct audit *a, const struct audit_query *q)
+{
+    struct seq_key k = seq_key(q->before);
+    struct span after = q->before == 0 ? span_of(NULL, 0) : span_of(k.b, sizeof k.b);
+    struct page *p = malloc(sizeof *p);
+    if (p == NULL) {
+        q->done(q->user, q->about, NULL);
+        return;
+    }
+    *p = (struct page){.owner = a, .left = q->limit > PAGE_MAX ? PAGE_MAX : q->limit, .array = cJSON_CreateArray()};
+    p->trouble = p->array == NULL;
+    p->done = q->done;
+    p->user = q->user;
+    p->about = q->about;
+    snprintf(p->admin, sizeof p->admin, "%s", q->admin);
+    DL_APPEND(a->pages, p);
     end_window(a);
-    enum st st = store_page(a->store, STORE_AUDIT, after, true, PAGE_SCAN, add_row, &p);
-    if (st == ST_OK && !p.trouble)
-        return p.array;
-    cJSON_Delete(p.array);
-    return NULL;
+    store_read(a->store, STORE_AUDIT, after, true, p->left == 0 || p->trouble ? 0 : PAGE_SCAN, add_row, page_read, p);
 }

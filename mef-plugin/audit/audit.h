@@ -10,7 +10,8 @@ struct audit_host {
     int64_t (*time)(void *user); /* ms since 1970 */
 };
 MUST_USE struct audit *audit_open(struct store *s, const struct audit_host *host); /* NULL: no memory, or cannot read */
-void audit_close(struct audit *a); /* writes what audit_note still counts; before store_close */
+/* Writes what audit_note still counts; after store_flush, for what was not read yet is dropped, and before store_close. */
+void audit_close(struct audit *a);
 
 /* Kept as printable ASCII ('?' for any other character), cut at 255 characters each. NULL is "". */
 struct audit_event {
@@ -26,9 +27,17 @@ void audit_add(struct audit *a, struct store_txn *t, const struct audit_event *e
  * row; beyond 64 different ones a second only their number is kept, in a row "audit.suppressed". The first of a kind is
  * written at once, a count when its second is over and the next note, page or close comes. */
 void audit_note(struct audit *a, const struct audit_event *e);
-/* Newest first, at most limit (<= 1000), older than sequence `before` (0: newest), of one adminFQDN. Returns a new cJSON
- * array of {"seq","time" (RFC 3339, UTC),"actor","action","object","outcome","count" (when > 1)}, NULL: failure. Looks at
- * 50,000 rows at most. */
-struct cJSON *audit_page(struct audit *a, const char *admin, uint64_t before, unsigned limit);
+/* A page of the trail, newest first: a cJSON array, the callee's, of {"seq","time" (RFC 3339, UTC),"actor","action",
+ * "object","outcome","count" (when > 1)}; NULL: failure. */
+typedef void (*audit_done)(void *user, void *about, struct cJSON *page);
+struct audit_query {
+    const char *admin; /* rows of this adminFQDN */
+    uint64_t before;   /* older than this sequence number; 0: the newest */
+    unsigned limit;    /* at most 1000 count */
+    audit_done done;
+    void *user, *about; /* given to done */
+};
+/* Read a page while the loop goes on. Looks at 50,000 rows at most. */
+void audit_read(struct audit *a, const struct audit_query *q);
 /* Sequence number of the newest row, 0: none. */
 uint64_t audit_last(const struct audit *a);

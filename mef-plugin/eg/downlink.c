@@ -9,7 +9,6 @@
 #include <stdlib.h>
 
 #define MAX_COUNT 16 /* counters of a ticket */
-#define MAX_BODY 256 /* bytes of a ticket request */
 
 /* --- tickets ------------------------------------------------------------------------------------------------------ */
 
@@ -71,49 +70,19 @@ static void ticket_durable(void *user, enum st st)
     free(x);
 }
 
-/* The next byte, when it is one of these. */
-static bool take_one(struct rd *r, const char *set, uint8_t *c)
+/* {"count": 1..16}; no body: 1. */
+static bool read_count(const cJSON *in, uint8_t *count)
 {
-    return r->n > 0 && r->p[0] != '\0' && strchr(set, r->p[0]) != NULL && rd_u8(r, c);
-}
-
-static void skip_blanks(struct rd *r)
-{
-    uint8_t c;
-    while (take_one(r, " \t\r\n", &c))
-        ;
-}
-
-static bool read_word(struct rd *r, const char *word)
-{
-    struct span s;
-    skip_blanks(r);
-    return rd_span(r, strlen(word), &s) && span_eq(s, span_str(word));
-}
-
-/* A number as JSON writes it: no sign, no leading zero, and none of the other forms that nobody needs for 1 to 16. */
-static bool read_number(struct rd *r, uint8_t *out)
-{
-    uint8_t c;
-    unsigned v = 0;
-    skip_blanks(r);
-    while (v <= MAX_COUNT && take_one(r, v == 0 ? "123456789" : "0123456789", &c))
-        v = v * 10 + (unsigned)(c - '0');
-    *out = (uint8_t)v;
-    return v >= 1 && v <= MAX_COUNT;
-}
-
-/* {"count": 1..16}; no body: 1. Read to the letter here, because cJSON takes 01 for a number as well. */
-static bool read_count(struct span body, uint8_t *count)
-{
-    struct rd r = rd_of(body);
+    const cJSON *j = cJSON_GetObjectItemCaseSensitive(in, "count");
     *count = 1;
-    if (body.n == 0)
+    if (in == NULL)
         return true;
-    bool ok = body.n <= MAX_BODY && read_word(&r, "{") && read_word(&r, "\"count\"") && read_word(&r, ":") &&
-              read_number(&r, count) && read_word(&r, "}");
-    skip_blanks(&r);
-    return ok && rd_end(&r);
+    for (unsigned n = 1; cJSON_IsNumber(j) && n <= MAX_COUNT; n++)
+        if (j->valuedouble == n) {
+            *count = (uint8_t)n;
+            return cJSON_GetArraySize(in) == 1;
+        }
+    return false;
 }
 
 static enum st grant(struct eg *e, struct device *d, struct gateway *g, struct granting *x)
@@ -143,10 +112,11 @@ void downlink_ticket(struct eg *e, struct cse_request *req, eui64_t eui)
     }
     if (!mef_policy_ticket(e->d.mef, &p, &req->peer, d->row.has_current ? d->row.current.gateway : 0)) {
         eg_count(e, "eg_tickets_refused_total");
+        eg_audit(e, NULL, p.admin, p.id, "eg.ticket-refused", eui, "policy");
         eg_respond(e, req, ST_NO_PRIVILEGE, "policy");
         return;
     }
-    if (!read_count(req->body, &count)) {
+    if (!read_count(req->pc, &count)) {
         eg_respond(e, req, ST_BAD_REQUEST, "bad-count");
         return;
     }

@@ -227,13 +227,7 @@ static struct gateway *bound_gateway(struct eg *e, const struct cse_peer *peer, 
 
 static bool format_fits(unsigned said, unsigned ours)
 {
-    return said == CSE_NO_FORMAT || said == ours;
-}
-
-/* What is JSON here is a tree, which the host writes as CBOR as well. */
-static bool answer_fits(unsigned asked, unsigned ours)
-{
-    return format_fits(asked, ours) || (ours == EG_FORMAT_JSON && asked == EG_FORMAT_CBOR);
+    return said == CSE_NO_FORMAT || ours == CSE_NO_FORMAT || said == ours;
 }
 
 static void on_message(struct eg *e, struct cse_request *req)
@@ -268,12 +262,12 @@ static void on_message(struct eg *e, struct cse_request *req)
 
 static const struct {
     const char *before, *behind; /* of the EUI-64 in the path */
-    unsigned format;             /* of what is retrieved and of what is posted */
+    unsigned format; /* of what is retrieved and of what is posted; CSE_NO_FORMAT: a tree, to which the host has seen */
     void (*get)(struct eg *e, struct cse_request *req, eui64_t eui);
     void (*post)(struct eg *e, struct cse_request *req, eui64_t eui);
 } routes[] = {
-    {"devices/", "", EG_FORMAT_JSON, device_retrieve, NULL},
-    {"devices/", "/ticket", EG_FORMAT_JSON, NULL, downlink_ticket},
+    {"devices/", "", CSE_NO_FORMAT, device_retrieve, NULL},
+    {"devices/", "/ticket", CSE_NO_FORMAT, NULL, downlink_ticket},
     {"frames/", "", EG_FORMAT_OCTETS, frames_retrieve, downlink_frame},
 };
 
@@ -301,7 +295,7 @@ static void on_resource(struct eg *e, struct cse_request *req, const char *path)
             fn = routes[i].post;
         if (fn == NULL)
             eg_respond(e, req, ST_NOT_ALLOWED, NULL);
-        else if (req->op == CSE_RETRIEVE && !answer_fits(req->accept, routes[i].format))
+        else if (req->op == CSE_RETRIEVE && !format_fits(req->accept, routes[i].format))
             eg_respond(e, req, ST_NOT_ACCEPTABLE, NULL);
         else if (req->op == CSE_CREATE && !format_fits(req->content_format, routes[i].format))
             eg_respond(e, req, ST_UNSUPPORTED_MEDIA, NULL);

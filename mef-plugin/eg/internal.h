@@ -6,7 +6,6 @@
 #include "mef-plugin/eg/records.h"
 
 #define EG_FORMAT_OCTETS 42
-#define EG_FORMAT_JSON 50
 #define EG_FORMAT_CBOR 60
 #define EG_TICKETS 8  /* unspent tickets of one device */
 #define EG_RADIUS 30  /* of frames that routers may pass on: 2 * nwkMaxDepth (Zig 3.6.1.5.1) */

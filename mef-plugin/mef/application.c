@@ -1,18 +1,18 @@
 /* Applications: named sets of AEs that share access to the keys of devices registered for them. */
-#include "mef-plugin/mef/internal.h"
+#include "mef-plugin/mef/stakeholder.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 #define RECORD_VERSION 2 /* 1: before there were key scopes; all were MEF_SCOPE_DEVICE */
 #define MAX_LIFETIME 3153600000.0 /* seconds, 100 years */
-#define MAX_KEY (MEF_ID + MEF_MAX_NAME + 1)
 
 struct application {
     char *key;              /* "adminFQDN/name" */
     uint64_t lifetime;      /* of a key made for it, seconds; 0: the MEF's longest */
     enum mef_scope scope;   /* which devices share a network key */
     struct strings members; /* absolute ids */
+    struct uses uses;
+    struct sorted_node listed;
     UT_hash_handle hh;
 };
 
@@ -49,7 +49,7 @@ static struct application *decode(struct span key, struct span val)
     struct application *a = calloc(1, sizeof *a);
     struct rd r = rd_of(val);
     uint8_t version;
-    if (a == NULL || key.n == 0 || key.n >= MAX_KEY || (a->key = strndup((const char *)key.p, key.n)) == NULL ||
+    if (a == NULL || key.n == 0 || key.n >= MEF_KEY || (a->key = strndup((const char *)key.p, key.n)) == NULL ||
         strchr(a->key, '/') == NULL || !rd_u8(&r, &version) || version == 0 || version > RECORD_VERSION ||
         !rd_be64(&r, &a->lifetime) || a->lifetime > (uint64_t)MAX_LIFETIME || !decode_scope(&r, version, a) ||
         !rec_rd_strings(&r, &a->members) || !rd_end(&r)) {
@@ -66,18 +66,61 @@ bool application_decode(struct span key, struct span val)
     return a != NULL;
 }
 
+static char *name_of(const struct application *a)
+{
+    return strchr(a->key, '/') + 1;
+}
+
+static struct stakeholder *stakeholder_of(struct mef *m, const struct application *a)
+{
+    char admin[MEF_KEY] = "";
+    memcpy(admin, a->key, strcspn(a->key, "/"));
+    return stakeholder_get(m, admin);
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
+/* By its key and members into memory; false: there is none left. */
+static bool add(struct mef *m, struct application *a)
+{
+    struct stakeholder *s = stakeholder_of(m, a);
+    if (s == NULL || !uses_open(&a->uses, a->members.n + 1))
+        return false;
+    bool ok = true;
+    for (size_t i = 0; ok && i < a->members.n; i++)
+        ok = uses_put(&a->uses, &s->by[BY_MEMBER], a->members.v[i], name_of(a), by_name);
+    if (ok)
+        HASH_ADD_KEYPTR(hh, m->applications, a->key, strlen(a->key), a);
+    if (!ok || !HASH_ADDED(hh, a)) {
+        uses_close(&a->uses);
+        return false;
+    }
+    sorted_add(&s->names[SHARE_APPLICATIONS], &a->listed, name_of(a));
+    s->has[SHARE_APPLICATIONS]++;
+    return true;
+}
+
+static void drop(struct mef *m, struct application *a)
+{
+    struct stakeholder *s = stakeholder_of(m, a);
+    uses_close(&a->uses);
+    sorted_remove(&s->names[SHARE_APPLICATIONS], &a->listed);
+    s->has[SHARE_APPLICATIONS]--;
+    HASH_DEL(m->applications, a); /* NOLINT(clang-analyzer-*): uthash's macros */
+    application_free(a);
+}
+
 static bool load_row(void *user, struct span key, struct span val)
 {
     struct mef *m = user;
     struct application *a = decode(key, val);
-    if (a == NULL)
-        return false;
-    HASH_ADD_KEYPTR(hh, m->applications, a->key, strlen(a->key), a);
-    if (!HASH_ADDED(hh, a)) {
-        application_free(a);
-        return false;
-    }
-    return true;
+    if (a != NULL && add(m, a))
+        return true;
+    application_free(a);
+    return false;
 }
 
 bool applications_load(struct mef *m)
@@ -87,24 +130,18 @@ bool applications_load(struct mef *m)
 
 void applications_free(struct mef *m)
 {
-    struct application *a = m->applications, *next;
-    HASH_CLEAR(hh, m->applications);
-    for (; a != NULL; a = next) {
-        next = a->hh.next;
-        application_free(a);
+    struct application *a, *next;
+    HASH_ITER(hh, m->applications, a, next)
+    {
+        drop(m, a);
     }
-}
-
-static bool name_key(const char *admin, const char *name, char key[MAX_KEY])
-{
-    return mef_is_name(name) && snprintf(key, MAX_KEY, "%s/%s", admin, name) < MAX_KEY;
 }
 
 static struct application *find(const struct mef *m, const char *admin, const char *name)
 {
-    char key[MAX_KEY];
+    char key[MEF_KEY];
     struct application *a = NULL;
-    if (name_key(admin, name, key))
+    if (mef_name_key(admin, name, key))
         HASH_FIND_STR(m->applications, key, a);
     return a;
 }
@@ -132,7 +169,7 @@ enum mef_scope mef_application_scope(struct mef *m, const char *admin, const cha
 static cJSON *to_json(const struct application *a)
 {
     cJSON *o = cJSON_CreateObject();
-    cJSON_AddStringToObject(o, "name", strchr(a->key, '/') + 1);
+    cJSON_AddStringToObject(o, "name", name_of(a));
     cJSON_AddStringToObject(o, "keyScope", scopes[a->scope]);
     if (a->lifetime != 0)
         cJSON_AddNumberToObject(o, "lifetime", (double)a->lifetime);
@@ -172,63 +209,51 @@ static bool read_members(const struct mef *m, const struct attr_value *v, struct
     return true;
 }
 
-/* Find or make the application; NULL: refused. */
-static struct application *get(struct mef *m, const char *key, struct mef_result *r)
+/* As an operator asks for it; NULL: refused. */
+static struct application *read_body(const struct mef *m, const char *key, const cJSON *in, struct mef_result *r)
 {
-    struct application *a = NULL;
-    HASH_FIND_STR(m->applications, key, a);
-    if (a != NULL)
-        return a;
-    if (HASH_COUNT(m->applications) >= m->max_applications) {
-        mef_refuse(r, ST_TOO_MANY, "max-applications", NULL, "there are as many applications as the MEF may hold");
-        return NULL;
-    }
-    a = calloc(1, sizeof *a);
+    struct attr_value v[MEMBERS];
+    struct application *a = calloc(1, sizeof *a);
     if (a == NULL || (a->key = strdup(key)) == NULL) {
-        free(a);
         mef_refuse(r, ST_UNAVAILABLE, "no-memory", NULL, NULL);
-        return NULL;
+    } else if (attrs_read(members, MEMBERS, in, true, v, r) && read_scope(&v[SCOPE], &a->scope, r) &&
+               read_members(m, &v[LIST], &a->members, r)) {
+        a->lifetime = (uint64_t)v[LIFETIME].number;
+        return a;
     }
-    HASH_ADD_KEYPTR(hh, m->applications, a->key, strlen(a->key), a);
-    if (!HASH_ADDED(hh, a)) {
-        application_free(a);
-        mef_refuse(r, ST_UNAVAILABLE, "no-memory", NULL, NULL);
-        return NULL;
-    }
-    r->st = ST_CREATED;
-    return a;
+    application_free(a);
+    return NULL;
 }
 
 void mef_application_put(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *name,
                          const cJSON *in, struct mef_result *r)
 {
-    struct attr_value v[MEMBERS];
-    struct strings list = {0};
-    enum mef_scope scope = MEF_SCOPE_DEVICE;
-    char key[MAX_KEY];
-    if (!name_key(admin, name, key)) {
+    char key[MEF_KEY];
+    if (!mef_name_key(admin, name, key)) {
         mef_refuse(r, ST_BAD_REQUEST, "bad-value", "name", "1 to 64 letters, digits, '.', '_' and '-'");
         return;
     }
-    if (!attrs_read(members, MEMBERS, in, true, v, r) || !read_scope(&v[SCOPE], &scope, r) ||
-        !read_members(m, &v[LIST], &list, r)) {
-        strings_free(&list);
+    struct application *old = find(m, admin, name), *a = read_body(m, key, in, r);
+    bool room = old != NULL || stakeholder_has_room(m, admin, SHARE_APPLICATIONS, HASH_COUNT(m->applications),
+                                                    m->max_applications);
+    if (a == NULL)
+        return;
+    if (!room || !add(m, a)) {
+        application_free(a);
+        if (room)
+            mef_refuse(r, ST_UNAVAILABLE, "no-memory", NULL, NULL);
+        else
+            mef_refuse(r, ST_TOO_MANY, "max-applications", NULL, "there are as many applications as the MEF may hold");
         return;
     }
-    r->st = ST_OK;
-    struct application *a = get(m, key, r);
-    if (a == NULL) {
-        strings_free(&list);
-        return;
-    }
-    strings_free(&a->members);
-    a->members = list;
-    a->lifetime = (uint64_t)v[LIFETIME].number;
-    a->scope = scope;
+    if (old != NULL)
+        drop(m, old);
     struct wr w = wr_of(m->record, sizeof m->record);
     encode(&w, a);
     store_put(t, STORE_APPLICATION, span_str(key), wr_span(&w));
+    m->known_seq = 0;
     mef_audit(m, t, admin, actor, "application.put", name);
+    r->st = old == NULL ? ST_CREATED : ST_OK;
     r->body = to_json(a);
 }
 
@@ -241,9 +266,9 @@ void mef_application_delete(struct mef *m, struct store_txn *t, const char *admi
         return;
     }
     store_del(t, STORE_APPLICATION, span_str(a->key));
+    m->known_seq = 0;
     mef_audit(m, t, admin, actor, "application.delete", name);
-    HASH_DEL(m->applications, a);
-    application_free(a);
+    drop(m, a);
     r->st = ST_DELETED;
 }
 
@@ -255,14 +280,8 @@ cJSON *mef_application_get(struct mef *m, const char *admin, const char *name)
 
 cJSON *mef_application_list(struct mef *m, const char *admin, const char *after, unsigned limit)
 {
-    size_t n = strlen(admin);
-    struct page page;
-    cJSON *list = page_open(&page, after, limit) ? cJSON_CreateArray() : NULL;
-    for (const struct application *a = m->applications; list != NULL && a != NULL; a = a->hh.next)
-        if (strncmp(a->key, admin, n) == 0 && a->key[n] == '/')
-            page_offer(&page, a->key + n + 1);
-    for (size_t i = 0; i < page.n; i++)
-        cJSON_AddItemToArray(list, to_json(find(m, admin, page.v[i])));
-    page_close(&page);
+    cJSON *list = cJSON_CreateArray();
+    while (list != NULL && limit-- > 0 && (after = stakeholder_next(m, admin, SHARE_APPLICATIONS, after)) != NULL)
+        cJSON_AddItemToArray(list, to_json(find(m, admin, after)));
     return list;
 }

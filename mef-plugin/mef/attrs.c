@@ -36,6 +36,15 @@ static bool is_texts(const cJSON *j, double max)
     return true;
 }
 
+static bool is_objects(const cJSON *j, double max)
+{
+    if (!cJSON_IsArray(j) || cJSON_GetArraySize(j) > (int)max)
+        return false;
+    const cJSON *e;
+    cJSON_ArrayForEach(e, j) if (!cJSON_IsObject(e)) return false;
+    return true;
+}
+
 /* Is the JSON value one of its type? The checked value goes to v. */
 static bool read_value(const struct attr *a, const cJSON *j, struct attr_value *v)
 {
@@ -58,6 +67,9 @@ static bool read_value(const struct attr *a, const cJSON *j, struct attr_value *
     case ATTR_OBJECT:
         v->array = j;
         return cJSON_IsObject(j);
+    case ATTR_OBJECTS:
+        v->array = j;
+        return is_objects(j, a->max);
     }
     return false;
 }

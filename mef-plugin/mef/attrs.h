@@ -9,7 +9,8 @@ enum attr_type {
     ATTR_DATE,      /* RFC 3339 -> number, ms since 1970 */
     ATTR_NUMBER,    /* whole number 0..max -> number */
     ATTR_TEXTS,     /* array of at most max printable texts of 1 to ATTR_MAX_TEXT bytes */
-    ATTR_OBJECT     /* JSON object */
+    ATTR_OBJECT,    /* JSON object */
+    ATTR_OBJECTS    /* array of at most max JSON objects */
 };
 enum attr_use { ATTR_NP, ATTR_OPT, ATTR_MAN, ATTR_CLEAR /* optional, and null (in an update) takes it away */ };
 
@@ -27,7 +28,7 @@ struct attr_value {
     bool null;    /* given as null */
     const char *text;
     int64_t number;
-    const cJSON *array; /* or object */
+    const cJSON *array; /* or object; NULL: not given */
 };
 
 /* Fill values[0..n) from obj. On failure: false, and st, code ("unknown-member", "not-permitted", "missing",

@@ -96,7 +96,7 @@ bool call_owner(struct call *c, const struct res *r)
 
 /* Conformance: R-2 | TS-0003 8.3.5.1 | shown by: test_procedures.py:test_two_stakeholders */
 /* Conformance: R-2 | TS-0003 8.3.5.1 | shown by: test_stakeholders.py:test_aes */
-bool call_stakeholder(struct call *c, const char *admin)
+bool call_stakeholder(struct call *c, const char *admin, const char *action)
 {
     char fqdn[MEF_ID];
     if (!mef_fqdn_parse(admin, fqdn))
@@ -106,7 +106,8 @@ bool call_stakeholder(struct call *c, const char *admin)
         c->who = who;
         return true;
     }
-    call_refused(c, "registration.create", fqdn, "other-stakeholder");
+    /* Not whose it would be: it may be one of theirs, too, or have been. */
+    call_refused(c, action, c->who.id, "other-stakeholder");
     return call_fail(c, ST_NO_PRIVILEGE, "other-stakeholder", MEF_SN_ADMIN_FQDN,
                      "the credential is not one of this administrating stakeholder");
 }
@@ -150,13 +151,10 @@ void call_update(struct call *c, struct res *r, const struct update *u)
         strings_free(&labels);
         return;
     }
-    r->expires = expires;
-    if (u->targets != NULL) {
-        strings_free(&r->targets);
-        r->targets = *u->targets;
-        *u->targets = (struct strings){0};
-    }
-    if (!res_changed(c->m, t, r, u->lbl->present || u->lbl->null ? &labels : NULL)) {
+    bool relabelled = u->lbl->present || u->lbl->null;
+    if (!res_changed(c->m, t, r,
+                     &(struct res_change){
+                         .expires = expires, .labels = relabelled ? &labels : NULL, .targets = u->targets})) {
         call_broken(c, t);
         return;
     }

@@ -36,7 +36,7 @@ void call_broken(struct call *c, struct store_txn *t);
  * to, and the call is then made as its client; the expirationTime is to come (and is cut to the longest life); the labels
  * as a list that the caller owns. */
 MUST_USE bool call_owner(struct call *c, const struct res *r);
-MUST_USE bool call_stakeholder(struct call *c, const char *admin);
+MUST_USE bool call_stakeholder(struct call *c, const char *admin, const char *action);
 MUST_USE bool call_expiry(struct call *c, int64_t asked, int64_t max_ms, int64_t *expires);
 MUST_USE bool call_labels(struct call *c, const struct attr_value *v, struct strings *out);
 
@@ -49,6 +49,8 @@ struct update {
 void call_update(struct call *c, struct res *r, const struct update *u);
 void call_delete(struct call *c, struct res *r, const char *action);
 
+/* Answer a retrieve of the MEFBase with a filterUsage. */
+void call_discover(struct call *c);
 /* Answer a request for what is behind MEF_FETCH_PATH and its '/'. */
 void call_fetch(struct call *c, const char *path);
 

@@ -1,7 +1,7 @@
 /* MEFClientCfg: what the stakeholder wants a client to be configured with, for it to retrieve (TS-0003 8.3.5.2.4). The
  * public texts have no type of that name; it is a clientRegCfg here, which they have for a MEF client's configuration.
  */
-#include "mef-plugin/mef/call.h"
+#include "mef-plugin/mef/rules.h"
 #include "mef-plugin/mef/when.h"
 
 #include <stdlib.h>
@@ -92,6 +92,9 @@ static bool keep(struct mef *m, struct store_txn *t, struct res *r, char *text)
 /* Conformance: R-7 | TS-0003 8.3.5.2.4 | ours: a MEFClientCfg is a clientRegCfg; it is at cfg below the registration */
 static void retrieve(struct call *c, struct res *r)
 {
+    struct policy_verdict rule; /* who is to be told nothing to do, is told nothing to be either */
+    if (!call_policy(c, POLICY_COMMAND, NULL, 0, "configuration.retrieve", &rule))
+        return;
     if (r->configuration == NULL) {
         call_fail(c, ST_NOT_FOUND, "not-found", NULL, "there is no such resource");
         return;

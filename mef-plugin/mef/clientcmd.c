@@ -82,6 +82,24 @@ static bool append(struct commands *s, const struct command *c)
     return true;
 }
 
+/* One more that waits. Takes the text over. False: out of memory, as when there is no text. */
+static bool queue(const struct mef *m, struct commands *s, char *text)
+{
+    struct command c = {.id = s->state.last + 1,
+                        .status = WAITING,
+                        .since = mef_now(m),
+                        .class = command_class_of(text),
+                        .text = text};
+    if (c.class == COMMAND_NO_MORE) {
+        free(text);
+        return false;
+    }
+    if (!append(s, &c))
+        return false;
+    s->state.last++;
+    return true;
+}
+
 static void take_out(struct commands *s, struct command *c)
 {
     if (c->id == s->state.current)
@@ -126,9 +144,7 @@ static bool decode_command(struct rd *in, struct commands *s)
     uint16_t status;
     if (!rd_be64(in, &c.id) || !rd_be16(in, &status) || !rd_be64(in, &since) || !rec_rd_text(in, &c.text))
         return false;
-    cJSON *description = cJSON_Parse(c.text);
-    c.class = command_class_of(description);
-    cJSON_Delete(description);
+    c.class = command_class_of(c.text);
     c.status = status;
     c.since = (int64_t)since;
     uint64_t before = s->n == 0 ? 0 : s->v[s->n - 1].id;
@@ -390,48 +406,46 @@ static bool has_room(const struct mef *m, struct res *r, struct mef_result *out)
            mef_refuse(out, ST_TOO_MANY, "max-commands-per-client", NULL, "as many commands wait as may");
 }
 
-/* The text as one that the caller owns; NULL: it is too long, or out of memory. */
-static char *text_of(const cJSON *in, struct mef_result *out)
-{
-    char *text = cJSON_PrintUnformatted(in);
-    if (text == NULL) {
-        no_memory(out);
-    } else if (strlen(text) > COMMAND_MAX_TEXT) {
-        free(text);
-        text = NULL;
-        mef_refuse(out, ST_BAD_REQUEST, "bad-value", NULL, "a description has up to 1024 bytes");
-    }
-    return text;
-}
-
 void mef_command_create(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *id,
                         const cJSON *in, struct mef_result *out)
 {
-    struct command c = {.status = WAITING, .since = mef_now(m)};
-    if (!command_check(m, in, &c.class, out))
-        return;
-    struct res *r = clientreg_find(m, admin, id);
-    if (r == NULL) {
+    char *text = command_read(m, authority_of(m->authorities, admin), in, out);
+    struct res *r = text == NULL ? NULL : clientreg_find(m, admin, id);
+    if (text != NULL && r == NULL)
         mef_refuse(out, ST_NOT_FOUND, "not-found", NULL, "there is no such registration");
+    if (r == NULL || !has_room(m, r, out)) {
+        free(text);
         return;
     }
-    if (!has_room(m, r, out) || (c.text = text_of(in, out)) == NULL)
-        return;
     struct commands *s = r->commands;
-    c.id = s->state.last + 1;
-    if (!append(s, &c)) {
+    if (!queue(m, s, text)) {
         no_memory(out);
         return;
     }
-    s->state.last++;
     if (!save(m, t, r)) {
         take_out(s, &s->v[s->n - 1]);
         no_memory(out);
         return;
     }
-    note(m, t, r, c.id, actor, "command.create", "ok");
+    note(m, t, r, s->state.last, actor, "command.create", "ok");
     out->st = ST_CREATED;
     out->body = command_json(&s->v[s->n - 1]);
+}
+
+bool commands_begin(struct mef *m, struct store_txn *t, struct res *r, const struct policy_verdict *rule)
+{
+    char actor[MEF_MAX_NAME + sizeof "policy:"];
+    if (rule->commands == NULL)
+        return true;
+    if (!begin(r))
+        return false;
+    snprintf(actor, sizeof actor, "policy:%s", rule->rule);
+    for (size_t i = 0; i < rule->commands->n && r->commands->n < m->max_client_commands; i++) {
+        if (!queue(m, r->commands, strdup(rule->commands->v[i])))
+            return false;
+        note(m, t, r, r->commands->state.last, actor, "command.create", "ok");
+    }
+    return save(m, t, r);
 }
 
 void mef_command_delete(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *id,
@@ -448,16 +462,4 @@ void mef_command_delete(struct mef *m, struct store_txn *t, const char *admin, c
             return;
         }
     mef_refuse(out, ST_NOT_FOUND, "not-found", NULL, "there is no such command that is not done");
-}
-
-bool commands_withdraw(struct mef *m, struct store_txn *t, const char *admin, const char *owner)
-{
-    struct res *r = res_registration(m, admin, owner);
-    struct commands *s = r == NULL ? NULL : r->commands;
-    if (s == NULL || count(s, false) == 0)
-        return true;
-    for (size_t i = s->n; i-- > 0;)
-        if (s->v[i].status <= COMMAND_ISSUED)
-            take_out(s, &s->v[i]);
-    return save(m, t, r);
 }

@@ -1,5 +1,6 @@
 /* mefClientReg: one a client and administrating stakeholder (TS-0003 8.3.5.2.3 to 8.3.5.2.6). */
 #include "mef-plugin/mef/rules.h"
+#include "mef-plugin/mef/stakeholder.h"
 #include "mef-plugin/mef/when.h"
 
 #include <stdio.h>
@@ -58,8 +59,10 @@ static cJSON *to_json(const struct mef *m, const struct res *r)
     return o;
 }
 
-/* Everything is checked but that there is room; takes the labels over. */
-static void add(struct call *c, struct res *old, int64_t expires, struct strings *labels)
+/* Everything is checked but that there is room; takes the labels over. What the rule has to do for a client that
+ * registers stands there with the registration, or neither does: it is told that it is registered once (4117 after). */
+static void add(struct call *c, struct res *old, int64_t expires, struct strings *labels,
+                const struct policy_verdict *rule)
 {
     struct mef *m = c->m;
     char ri[MEF_RELKEYID];
@@ -76,7 +79,7 @@ static void add(struct call *c, struct res *old, int64_t expires, struct strings
     r->labels = *labels;
     *labels = (struct strings){0};
     r->expires = expires;
-    if (!res_add(m, t, r)) {
+    if (!res_add(m, t, r) || !commands_begin(m, t, r, rule)) {
         call_broken(c, t);
         return;
     }
@@ -93,7 +96,7 @@ static void create(struct call *c, const struct attr_value *v)
     struct policy_verdict rule;
     struct strings labels = {0};
     int64_t expires;
-    if (!call_stakeholder(c, v[ADFQ].text) || !call_labels(c, &v[LBL], &labels))
+    if (!call_stakeholder(c, v[ADFQ].text, "registration.create") || !call_labels(c, &v[LBL], &labels))
         return;
     struct res *old = res_registration(m, c->who.admin, c->who.id);
     bool may = call_policy(c, POLICY_REGISTER, &labels, 0, "registration.create", &rule) &&
@@ -101,10 +104,10 @@ static void create(struct call *c, const struct attr_value *v)
     if (may && old != NULL && old->expires > mef_now(m))
         call_fail(c, ST_ALREADY_REGISTERED, "already-registered", NULL,
                   "this client is registered for this stakeholder");
-    else if (may && res_count(m) >= m->max_resources)
+    else if (may && !res_room(m, c->who.admin))
         call_fail(c, ST_TOO_MANY, "max-registrations", NULL, "the MEF holds as many registrations as it may");
     else if (may)
-        add(c, old, expires, &labels);
+        add(c, old, expires, &labels, &rule);
     strings_free(&labels);
 }
 
@@ -117,13 +120,17 @@ static void retrieve(struct call *c, struct res *r)
 static void update(struct call *c, struct res *r, const struct attr_value *v)
 {
     struct policy_verdict rule;
-    if (call_owner(c, r) && call_policy(c, POLICY_REGISTER, NULL, 0, "registration.update", &rule))
+    struct strings labels = {0};
+    bool relabelled = v[LBL].present || v[LBL].null;
+    if (call_owner(c, r) && call_labels(c, &v[LBL], &labels) &&
+        call_policy(c, POLICY_REGISTER, relabelled ? &labels : NULL, 0, "registration.update", &rule))
         call_update(c, r,
                     &(struct update){.name = MEF_SN_CLIENT_REG,
                                      .action = "registration.update",
                                      .et = &v[ET],
                                      .lbl = &v[LBL],
                                      .max_ms = policy_longest(&rule, c->m->max_registration_ms)});
+    strings_free(&labels);
 }
 
 /* Conformance: R-4 | TS-0003 8.3.5.2.6 | shown by: test_procedures.py:test_deregistration */
@@ -173,28 +180,13 @@ cJSON *mef_registration_get(struct mef *m, const char *admin, const char *id)
     return o;
 }
 
-struct listing {
-    const struct mef *m;
-    const char *admin;
-    struct page page;
-};
-
-static bool offer(void *user, const struct res *r)
-{
-    struct listing *l = user;
-    if (clientreg_find(l->m, l->admin, r->ri) != NULL)
-        page_offer(&l->page, r->ri);
-    return true;
-}
-
 cJSON *mef_registration_list(struct mef *m, const char *admin, const char *after, unsigned limit)
 {
-    struct listing l = {.m = m, .admin = admin};
-    cJSON *list = page_open(&l.page, after, limit) ? cJSON_CreateArray() : NULL;
-    if (list != NULL)
-        res_each(m, &(struct strings){0}, offer, &l);
-    for (size_t i = 0; i < l.page.n; i++)
-        cJSON_AddItemToArray(list, mef_registration_get(m, admin, l.page.v[i]));
-    page_close(&l.page);
+    cJSON *list = cJSON_CreateArray();
+    while (list != NULL && limit > 0 && (after = stakeholder_next(m, admin, SHARE_REGISTRATIONS, after)) != NULL) {
+        cJSON *one = mef_registration_get(m, admin, after); /* an expired one is none */
+        if (one != NULL && cJSON_AddItemToArray(list, one))
+            limit--;
+    }
     return list;
 }

@@ -37,8 +37,10 @@ bool command_is_report(int64_t status);
 
 #define COMMAND_MAX_TEXT 1024 /* bytes of a description in JSON */
 
-/* Is this a cmdDescription (TS-0003 12) that the MEF may issue: of a class other than NO_MORE_COMMANDS, its arguments
- * whole and of sense, its URIs at this MEF's own FQDN? False: r says why not. */
-MUST_USE bool command_check(const struct mef *m, const cJSON *in, enum command_class *class, struct mef_result *r);
-/* The class of a description that was checked once; COMMAND_NO_MORE: it is none. */
-enum command_class command_class_of(const cJSON *description);
+/* A cmdDescription (TS-0003 12) that the MEF may issue: of a class other than NO_MORE_COMMANDS, its arguments whole and
+ * of sense, its URIs at `fqdn`, which this MEF is for the client. Returns it as JSON text that the caller owns; NULL: r says
+ * why not. */
+MUST_USE char *command_read(const struct mef *m, const char *fqdn, const cJSON *in, struct mef_result *r);
+/* The class of a text that command_read() gave once; COMMAND_NO_MORE: it is none, or there is no
+ * memory to read it. */
+enum command_class command_class_of(const char *text);

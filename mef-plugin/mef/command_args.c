@@ -3,6 +3,7 @@
 #include "mef-plugin/mef/internal.h"
 
 #include <ctype.h>
+#include <stdlib.h>
 
 static bool bad(struct mef_result *r, const char *field, const char *detail)
 {
@@ -14,9 +15,10 @@ static bool in_range(const struct attr_value *v, int64_t max)
     return v->number >= 1 && v->number <= max;
 }
 
-/* A URI (RFC 3986) with this MEF as its authority, a port allowed. The client refuses any other (TS-0003 8.3.9). */
+/* A URI (RFC 3986) with this MEF, by the name `ours`, as its authority, a port allowed. The client refuses any other
+ * (TS-0003 8.3.9). */
 /* Conformance: C-9 | TS-0003 8.3.9 | shown by: test_commands.py:test_a_uri_names_the_mef */
-static bool is_ours(const struct mef *m, const char *uri)
+static bool is_ours(const char *ours, const char *uri)
 {
     char host[MEF_ID], fqdn[MEF_ID];
     size_t n = 0;
@@ -40,7 +42,7 @@ static bool is_ours(const struct mef *m, const char *uri)
     for (; *uri != '\0'; uri++)
         if (!isgraph((unsigned char)*uri))
             return false;
-    return mef_fqdn_parse(host, fqdn) && strcmp(fqdn, m->fqdn) == 0;
+    return mef_fqdn_parse(host, fqdn) && strcmp(fqdn, ours) == 0;
 }
 
 /* --- CERT_PROV ---------------------------------------------------------------------------------------------------- */
@@ -67,11 +69,11 @@ static bool is_subject(const struct mef *m, int64_t type, const char *text)
     return type == SUBJECT_CSE ? one : !one || first[1] == 'S';
 }
 
-static bool check_cert_prov(const struct mef *m, const struct attr_value *v, struct mef_result *r)
+static bool check_cert_prov(const struct mef *m, const char *fqdn, const struct attr_value *v, struct mef_result *r)
 {
     if (!in_range(&v[PROTOCOL], 2))
         return bad(r, MEF_LN_CERT_PROV_PROTOCOL, "1 (EST) or 2 (SCEP)");
-    if (!is_ours(m, v[URI].text))
+    if (!is_ours(fqdn, v[URI].text))
         return bad(r, MEF_LN_URI, "a URI at this MEF's own FQDN");
     if (!in_range(&v[SUBJECT_TYPE], SUBJECT_AE))
         return bad(r, MEF_LN_CERT_SUBJECT_TYPE, "1 (Node-ID), 2 (CSE-ID) or 3 (AE-ID)");
@@ -86,10 +88,11 @@ static const struct attr dev_cfg_args[] = {
 };
 
 /* "1:http://.." of OMA DM 1.3 to "4:.." of TR-069 (TS-0003 Table 12.2-1). */
-static bool check_dev_cfg(const struct mef *m, const struct attr_value *v, struct mef_result *r)
+static bool check_dev_cfg(const struct mef *m, const char *fqdn, const struct attr_value *v, struct mef_result *r)
 {
     const char *text = v[0].text;
-    return (text[0] >= '1' && text[0] <= '4' && text[1] == ':' && is_ours(m, text + 2)) ||
+    (void)m;
+    return (text[0] >= '1' && text[0] <= '4' && text[1] == ':' && is_ours(fqdn, text + 2)) ||
            bad(r, MEF_LN_DEVICE_CONFIG_URI, "1 to 4, a colon and a URI at this MEF's own FQDN");
 }
 
@@ -111,10 +114,10 @@ static bool is_profile_suid(int64_t suid)
     return suid >= 11 && suid <= 43 && suid % 10 >= 1 && suid % 10 <= 3;
 }
 
-static bool check_mo_node(const struct mef *m, const struct attr_value *v, struct mef_result *r)
+static bool check_mo_node(const struct mef *m, const char *fqdn, const struct attr_value *v, struct mef_result *r)
 {
     struct attr_value profile[1];
-    (void)m;
+    (void)m, (void)fqdn;
     for (const char *p = v[OBJECT_PATH].text; *p != '\0'; p++)
         if (!isgraph((unsigned char)*p))
             return bad(r, MEF_LN_OBJECT_PATH, "a path without blanks");
@@ -136,7 +139,7 @@ static const struct {
     const char *name; /* the one member of cmdArgs */
     const struct attr *args;
     size_t nargs;
-    bool (*check)(const struct mef *m, const struct attr_value *v, struct mef_result *r);
+    bool (*check)(const struct mef *m, const char *fqdn, const struct attr_value *v, struct mef_result *r);
 } classes[COMMAND_CLASSES] = {
     [COMMAND_CERT_PROV] = {MEF_LN_CERT_PROV_ARGS, ARGS(cert_prov_args), check_cert_prov},
     [COMMAND_DEV_CFG] = {MEF_LN_DEV_CFG_ARGS, ARGS(dev_cfg_args), check_dev_cfg},
@@ -151,27 +154,44 @@ static const struct attr members[MEMBERS] = {
                    MEF_MAX_ID}, /* when a node is the client: for whom */
 };
 
-bool command_check(const struct mef *m, const cJSON *in, enum command_class *class, struct mef_result *r)
+static bool check(const struct mef *m, const char *fqdn, const cJSON *in, struct mef_result *r)
 {
     struct attr_value v[MEMBERS], choice[1], args[MAX_ARGS];
     char id[MEF_ID];
     if (!attrs_read(members, MEMBERS, in, true, v, r))
         return false;
-    *class = (enum command_class)v[CLASS_ID].number;
-    if (*class == COMMAND_NO_MORE)
+    const int64_t class = v[CLASS_ID].number;
+    if (class == COMMAND_NO_MORE)
         return bad(r, MEF_LN_CMD_CLASS, "the MEF says NO_MORE_COMMANDS when there are none");
     if (v[TARGET_ID].present && mef_id(m, v[TARGET_ID].text, id) != ID_ENTITY)
         return bad(r, MEF_LN_TARGET_ID, "no AE-ID or CSE-ID");
-    const struct attr chosen = {classes[*class].name, ATTR_OBJECT, ATTR_MAN, ATTR_NP, 0};
+    const struct attr chosen = {classes[class].name, ATTR_OBJECT, ATTR_MAN, ATTR_NP, 0};
     return attrs_read(&chosen, 1, v[CMD_ARGS].array, true, choice, r) &&
-           attrs_read(classes[*class].args, classes[*class].nargs, choice[0].array, true, args, r) &&
-           classes[*class].check(m, args, r);
+           attrs_read(classes[class].args, classes[class].nargs, choice[0].array, true, args, r) &&
+           classes[class].check(m, fqdn, args, r);
 }
 
-enum command_class command_class_of(const cJSON *description)
+char *command_read(const struct mef *m, const char *fqdn, const cJSON *in, struct mef_result *r)
 {
+    if (!check(m, fqdn, in, r))
+        return NULL;
+    char *text = cJSON_PrintUnformatted(in);
+    if (text == NULL) {
+        mef_refuse(r, ST_UNAVAILABLE, "no-memory", NULL, NULL);
+    } else if (strlen(text) > COMMAND_MAX_TEXT) {
+        free(text);
+        text = NULL;
+        bad(r, NULL, "a description has up to 1024 bytes");
+    }
+    return text;
+}
+
+enum command_class command_class_of(const char *text)
+{
+    cJSON *description = cJSON_Parse(text);
     const cJSON *class = cJSON_GetObjectItemCaseSensitive(description, MEF_LN_CMD_CLASS);
-    return cJSON_IsNumber(class) && class->valueint > 0 && class->valueint < COMMAND_CLASSES
-               ? (enum command_class) class->valueint
-               : COMMAND_NO_MORE;
+    bool known = cJSON_IsNumber(class) && class->valueint > 0 && class->valueint < COMMAND_CLASSES;
+    enum command_class of = known ? (enum command_class) class->valueint : COMMAND_NO_MORE;
+    cJSON_Delete(description);
+    return of;
 }

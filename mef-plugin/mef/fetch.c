@@ -8,13 +8,14 @@
 
 #define KUC_TEXT 45 /* base64 of 32 bytes, and NUL */
 
-/* "<32 hex digits>@<this MEF's FQDN>/<21..25>" */
+/* "<32 hex digits>@<FQDN that this MEF has for the client>/<21..25>" */
 static bool read_path(struct call *c, const char *path, char ri[MEF_RELKEYID], unsigned *suid)
 {
     const char *at = strchr(path, '@'), *slash = strrchr(path, '/');
-    size_t n = strlen(c->m->fqdn);
+    const char *fqdn = authority_of(c->m->authorities, c->who.admin);
+    size_t n = strlen(fqdn);
     if (at == NULL || at - path != MEF_RELKEYID - 1 || slash == NULL || slash < at || (size_t)(slash - at) != n + 1 ||
-        strncasecmp(at + 1, c->m->fqdn, n) != 0)
+        strncasecmp(at + 1, fqdn, n) != 0)
         return call_fail(c, ST_NOT_FOUND, "not-found", NULL, "there is no such enrolment key");
     for (size_t i = 0; i < MEF_RELKEYID - 1; i++)
         ri[i] = path[i] >= 'A' && path[i] <= 'F' ? (char)(path[i] - 'A' + 'a') : path[i];
@@ -38,7 +39,6 @@ static struct res *find(struct call *c, const char *ri, unsigned suid)
         return NULL;
     }
     c->who = who;
-    c->seq = mef_settle(m, &r->seq);
     struct policy_verdict rule;
     if (r->suid == suid && mef_keyreg_allows(m, ri, &c->who))
         return call_policy(c, POLICY_RETRIEVE, NULL, 0, "key.fetch", &rule) ? r : NULL;
@@ -106,7 +106,6 @@ static bool fetch(struct call *c, const char *path)
 /* Conformance: D-1 | TS-0003 10.3.7 | shown by: test_derived.py:test_fetched_credentials */
 void call_fetch(struct call *c, const char *path)
 {
-    c->seq = store_last(c->m->d.store);
     if (fetch(c, path) || (c->rsp.pc = cJSON_CreateObject()) == NULL)
         return;
     cJSON_AddFalseToObject(c->rsp.pc, MEF_FETCH_STATUS);

@@ -108,6 +108,19 @@ enum id_kind mef_id(const struct mef *m, const char *id, char out[MEF_ID])
     return mef_fqdn_parse(id, out) ? ID_FQDN : ID_NONE;
 }
 
+bool mef_id_beginning(const char *text, char out[MEF_ID])
+{
+    size_t n = strlen(text), at = 2;
+    if (n <= at || n > MEF_MAX_ID || strncmp(text, "//", at) != 0)
+        return false;
+    memcpy(out, text, n + 1);
+    for (; isalnum((unsigned char)out[at]) || (out[at] != '\0' && strchr(".-", out[at]) != NULL); at++)
+        out[at] = (char)tolower((unsigned char)out[at]);
+    while (out[at] == '/')
+        at += 1 + segment(out + at + 1);
+    return strcmp(out + at, "*") == 0;
+}
+
 /* "//sp.example.com/cse": one segment. One that begins with 'S' is an AE-ID that the service provider assigned. */
 bool mef_id_is_cse(const char *id)
 {
@@ -152,4 +165,9 @@ bool mef_is_name(const char *name)
         if (!isalnum((unsigned char)name[i]) && strchr("._-", name[i]) == NULL)
             return false;
     return n > 0 && n <= MEF_MAX_NAME;
+}
+
+bool mef_name_key(const char *admin, const char *name, char key[MEF_KEY])
+{
+    return mef_is_name(name) && snprintf(key, MEF_KEY, "%s/%s", admin, name) < MEF_KEY;
 }

@@ -3,6 +3,7 @@
 #include "config/names.h"
 #include "mef-plugin/mef/answers.h"
 #include "mef-plugin/mef/attrs.h"
+#include "mef-plugin/mef/authority.h"
 #include "mef-plugin/mef/mef.h"
 #include "mef-plugin/mef/texts.h"
 
@@ -25,21 +26,24 @@ struct res_index;
 struct mef {
     struct mef_deps d;
     char *base;   /* path segment of the MEFBase */
-    char *fqdn;   /* lower case; also the source id of keys that the MEF itself publishes */
+    struct authorities *authorities; /* MEF-FQDNs; a stakeholder's is also the source id of keys published for it */
     char *sp_id;  /* "//sp.example.com" */
     char *cse_id; /* "/in-cse": completes AE-IDs that begin with 'C' */
     int64_t max_key_ms, max_registration_ms;
     size_t max_resources, max_client_keys, max_credentials, max_applications, max_policies, max_client_commands;
-    int64_t retry_s; /* a client without commands asks again after so long */
+    size_t share_percent; /* of what all stakeholders share, that one may have */
+    int64_t retry_s;      /* a client without commands asks again after so long */
     bool fetches;
     int64_t started;
     struct credential *credentials;   /* by name; of a PSK its KpmID */
     struct proof *proofs;             /* those of them that are proved by certificate, by SAN */
     struct application *applications; /* by "adminFQDN/name" */
-    struct rules *rules;              /* by adminFQDN */
+    struct stakeholder *stakeholders; /* by adminFQDN */
     struct res_index *resources;
     struct map64 *exported; /* sessions whose exporter output became a key */
     struct answers answers;
+    uint64_t known_seq; /* see mef_settle(); of credentials and members of applications */
+    uint64_t gone_seq;  /* ..of labels that were taken off, or went with what had them */
     uint64_t sweeper;               /* timer */
     uint8_t record[MEF_MAX_RECORD]; /* scratch for one encoded record */
 };
@@ -71,6 +75,8 @@ enum id_kind {
 };
 /* The kind of an id and its one stored spelling (absolute, FQDNs in lower case, EUI-64s as 16 lower-case digits). */
 enum id_kind mef_id(const struct mef *m, const char *id, char out[MEF_ID]);
+/* "//.." and '*' behind what many ids begin with, in their stored spelling; false: no id begins so. */
+MUST_USE bool mef_id_beginning(const char *text, char out[MEF_ID]);
 /* Of an id in its stored spelling. Is it a CSE's, and not an AE's? The domain name that stands for it (TS-0001 6.5.1.1;
  * docs/decisions.md, "Derived keys"), and the name that a certificate for its holder bears (TS-0003 8.1.2): an AE's its
  * AE-ID, a CSE's its public domain name, a MAF's its FQDN, a node's its Node-ID; false: it has none. */
@@ -80,6 +86,9 @@ MUST_USE bool mef_id_certified(enum id_kind kind, const char *id, char out[MEF_I
 
 /* Letters, digits, '.', '_' and '-': a name is also a path segment and a label. */
 bool mef_is_name(const char *name);
+/* What an application or rule is kept under: "adminFQDN/name". False: this is no name. */
+#define MEF_KEY (MEF_ID + MEF_MAX_NAME + 1)
+MUST_USE bool mef_name_key(const char *admin, const char *name, char key[MEF_KEY]);
 
 /* Visit a table's rows; false: it can not be read, or fn returned false. */
 MUST_USE bool mef_load(struct mef *m, enum store_table table, bool (*fn)(void *user, struct span key, struct span val));

@@ -207,7 +207,7 @@ static bool check_source(struct call *c)
     }
     if (res_keys_of(c->m, c->who.admin, c->who.id) >= c->m->max_client_keys)
         return call_fail(c, ST_TOO_MANY, "max-keys-per-client", NULL, "the source holds as many keys as it may");
-    return res_count(c->m) < c->m->max_resources ||
+    return res_room(c->m, c->who.admin) ||
            call_fail(c, ST_TOO_MANY, "max-registrations", NULL, "the MEF holds as many registrations as it may");
 }
 
@@ -223,7 +223,7 @@ static void create(struct call *c, const struct attr_value *v)
         call_fail(c, ST_BAD_REQUEST, "bad-value", MEF_SN_SUID, "a security usage of 21 to 25 is served");
         return;
     }
-    if (!call_stakeholder(c, v[ADFQ].text) || !check_source(c) ||
+    if (!call_stakeholder(c, v[ADFQ].text, "key.create") || !check_source(c) ||
         !call_policy(c, POLICY_DEPOSIT, NULL, 0, "key.create", &rule) ||
         !call_expiry(c, v[ET].number, policy_longest(&rule, m->max_key_ms), &expires) ||
         !read_targets(c, &v[TGIS], u, &rule, &targets))
@@ -320,11 +320,11 @@ static void release(struct call *c, struct res *r)
 }
 
 /* Where the device is that a key published by the MEF belongs to; 0: it belongs to none. */
-static eui64_t gateway_of(const struct mef *m, const struct res *r)
+static eui64_t gateway_of(const struct res *r)
 {
     size_t n = strlen(MEF_LABEL_GATEWAY);
     eui64_t eui;
-    for (size_t i = 0; strcmp(r->owner, m->fqdn) == 0 && i < r->labels.n; i++)
+    for (size_t i = 0; r->published && i < r->labels.n; i++)
         if (strncmp(r->labels.v[i], MEF_LABEL_GATEWAY, n) == 0 && eui64_parse(r->labels.v[i] + n, &eui))
             return eui;
     return 0;
@@ -338,7 +338,7 @@ static void retrieve(struct call *c, struct res *r)
 {
     struct policy_verdict rule;
     if (is_target(c->m, r, &c->who)) {
-        if (call_policy(c, POLICY_RETRIEVE, NULL, gateway_of(c->m, r), "key.retrieve", &rule))
+        if (call_policy(c, POLICY_RETRIEVE, NULL, gateway_of(r), "key.retrieve", &rule))
             release(c, r);
     } else if (strcmp(r->owner, c->who.id) == 0) {
         call_answer(c, ST_OK, MEF_SN_KEY_REG, source_json(c->m, r));
@@ -377,9 +377,9 @@ enum st mef_keyreg_add(struct mef *m, struct store_txn *t, const struct mef_keyr
         return ST_INTERNAL;
     if (in->nlabels > MEF_MAX_LABELS || in->ntargets > MEF_MAX_TARGETS)
         return ST_BAD_REQUEST;
-    if (res_count(m) >= m->max_resources)
+    if (!res_room(m, in->admin))
         return ST_TOO_MANY;
-    struct res *r = res_new(m, MEF_TY_KEY_REG, relkeyid, in->admin, m->fqdn);
+    struct res *r = res_new(m, MEF_TY_KEY_REG, relkeyid, in->admin, authority_of(m->authorities, in->admin));
     if (r == NULL)
         return ST_UNAVAILABLE;
     char *application = strdup(in->application == NULL ? "" : in->application);

@@ -1,6 +1,7 @@
 /* The Mmef reference point: who asks, for what, and the answer once it is durable (TS-0003 8.3). */
 #include "cse-shim/base/map64.h"
 #include "mef-plugin/mef/rules.h"
+#include "mef-plugin/mef/stakeholder.h"
 #include "mef-plugin/mef/when.h"
 
 #include <openssl/crypto.h>
@@ -9,8 +10,7 @@
 
 const struct conf_option mef_options[] = {
     {"mef", "base", CONF_STRING, "mef", 0, 0, "path segment of the MEFBase resource"},
-    /* Conformance: H-3 | TS-0003 10.2.1 | missing: a process has one MEF-FQDN; the name selects a certificate only */
-    {"mef", "fqdn", CONF_STRING, "!", 0, 0, "this MEF's FQDN, its MEF-ID; key identifiers end in @FQDN"},
+    {"mef", "fqdn", CONF_STRING, "!", 0, 0, "this MEF's (first) FQDN, its MEF-ID; key identifiers end in @FQDN"},
     {"mef", "sp-id", CONF_STRING, NULL, 0, 0,
      "M2M-SP-ID //FQDN that completes short ids; absent: // and the parent domain of fqdn"},
     {"mef", "cse-id", CONF_STRING, "/in-cse", 0, 0, "SP-relative CSE-ID that completes AE-IDs beginning with C"},
@@ -24,9 +24,14 @@ const struct conf_option mef_options[] = {
      "a client for which there is no command asks again after so many seconds"},
     {"mef", "max-credentials", CONF_INT, "1000000", 1, 100000000, "credentials of clients and gateways"},
     {"mef", "max-applications", CONF_INT, "100000", 1, 10000000, "applications"},
+    {"mef", "stakeholder-share", CONF_INT, "100", 1, 100,
+     "percent of max-registrations, max-credentials and max-applications that one stakeholder may have"},
     {"mef", "fetch-credentials", CONF_BOOL, "false", 0, 0,
      "serve /fetchCredentials/<KeID>/<usage>, too: keys derived from exported ones (TS-0003 8.3.2.1)"},
     {"mef", "max-policies", CONF_INT, "200", 1, 10000, "policy rules of one stakeholder"},
+    {"stakeholder.*", "admin-fqdn", CONF_STRING, "!", 0, 0, "adminFQDN of a stakeholder with a MEF-FQDN of its own"},
+    {"stakeholder.*", "mef-fqdn", CONF_STRING, "!", 0, 0,
+     "that FQDN, in place of [mef] fqdn; clients ask for it by server name (SNI)"},
     {NULL, NULL, CONF_STRING, NULL, 0, 0, NULL},
 };
 
@@ -34,19 +39,13 @@ static const struct res_type *const types[] = {&clientreg_type, &clientcmd_type,
 
 /* --- opening ------------------------------------------------------------------------------------------------------ */
 
-static char *lower_fqdn(const char *text)
-{
-    char out[MEF_ID];
-    return text != NULL && mef_fqdn_parse(text, out) ? strdup(out) : NULL;
-}
-
 /* "//example.com" as configured, or from "mef.example.com"; a parent that is no FQDN itself leaves the whole name. */
 static char *sp_id(const struct mef *m, const char *configured)
 {
     char host[MEF_ID], *out = NULL;
-    const char *name = configured;
+    const char *name = configured, *fqdn = authority_first(m->authorities);
     if (name == NULL)
-        name = strchr(m->fqdn, '.') + 1;
+        name = strchr(fqdn, '.') + 1;
     else if (strncmp(name, "//", 2) == 0)
         name += 2;
     else
@@ -54,7 +53,7 @@ static char *sp_id(const struct mef *m, const char *configured)
     if (!mef_fqdn_parse(name, host)) {
         if (configured != NULL)
             return NULL;
-        memcpy(host, m->fqdn, strlen(m->fqdn) + 1);
+        memcpy(host, fqdn, strlen(fqdn) + 1);
     }
     return asprintf(&out, "//%s", host) < 0 ? NULL : out;
 }
@@ -63,8 +62,6 @@ static char *sp_id(const struct mef *m, const char *configured)
 static const char *bad_option(struct mef *m)
 {
     char id[MEF_ID];
-    if (m->fqdn == NULL)
-        return "fqdn";
     if (m->sp_id == NULL)
         return "sp-id";
     if (m->base == NULL || m->base[0] == '\0' || strpbrk(m->base, "/%?#") != NULL)
@@ -79,8 +76,9 @@ static bool read_options(struct mef *m, char *err, size_t errlen)
 {
     const struct conf *c = m->d.conf;
     m->base = strdup(conf_str(c, "mef", "base"));
-    m->fqdn = lower_fqdn(conf_str(c, "mef", "fqdn"));
-    m->sp_id = m->fqdn == NULL ? NULL : sp_id(m, conf_str(c, "mef", "sp-id"));
+    if ((m->authorities = authorities_read(c, err, errlen)) == NULL)
+        return false;
+    m->sp_id = sp_id(m, conf_str(c, "mef", "sp-id"));
     m->cse_id = strdup(conf_str(c, "mef", "cse-id"));
     m->max_key_ms = conf_int(c, "mef", "max-key-lifetime") * 1000;
     m->max_registration_ms = conf_int(c, "mef", "max-registration-lifetime") * 1000;
@@ -90,6 +88,7 @@ static bool read_options(struct mef *m, char *err, size_t errlen)
     m->retry_s = conf_int(c, "mef", "retry-duration");
     m->max_credentials = (size_t)conf_int(c, "mef", "max-credentials");
     m->max_applications = (size_t)conf_int(c, "mef", "max-applications");
+    m->share_percent = (size_t)conf_int(c, "mef", "stakeholder-share");
     m->fetches = conf_bool(c, "mef", "fetch-credentials");
     m->max_policies = (size_t)conf_int(c, "mef", "max-policies");
     const char *bad = bad_option(m);
@@ -131,11 +130,11 @@ void mef_close(struct mef *m)
     resources_free(m);
     credentials_free(m);
     applications_free(m);
-    rules_free(m);
+    stakeholders_free(m);
     map64_free(m->exported);
     free(m->cse_id);
     free(m->sp_id);
-    free(m->fqdn);
+    authorities_free(m->authorities);
     free(m->base);
     OPENSSL_cleanse(m->record, sizeof m->record);
     free(m);
@@ -144,10 +143,6 @@ void mef_close(struct mef *m)
 const char *mef_base(const struct mef *m)
 {
     return m->base;
-}
-const char *mef_fqdn(const struct mef *m)
-{
-    return m->fqdn;
 }
 bool mef_fetches(const struct mef *m)
 {
@@ -302,7 +297,7 @@ static cJSON *base_json(const struct call *c)
     when_print_m2m(m->started, when);
     cJSON_AddStringToObject(o, M2M_SN_CREATION_TIME, when);
     cJSON_AddStringToObject(o, M2M_SN_LAST_MODIFIED, when);
-    cJSON_AddStringToObject(o, MEF_SN_FQDN, m->fqdn);
+    cJSON_AddStringToObject(o, MEF_SN_FQDN, authority_of(m->authorities, c->who.admin));
     /* The stakeholder whose credential this client holds: what it will register for. One who has several has to know
      * for which it acts: none may speak first. */
     if (!mef_has_several(c->m, &c->req->peer, c->who.id))
@@ -310,84 +305,14 @@ static cJSON *base_json(const struct call *c)
     return o;
 }
 
-struct found {
-    const struct call *c;
-    cJSON *list;
-    int left;
-    int64_t now;
-    bool published; /* look for what the MEF published itself, else for what clients deposited */
-    bool several;   /* stakeholders know this client */
-};
-
-static bool may_know(const struct found *f, const struct res *r)
-{
-    const struct call *c = f->c;
-    if (!f->several)
-        return res_visible(c->m, r, &c->who);
-    struct mef_principal who = mef_principal_of(c->m, &c->req->peer, r->admin, c->who.id);
-    return res_visible(c->m, r, &who);
-}
-
-static bool found_one(void *user, const struct res *r)
-{
-    struct found *f = user;
-    char uri[MEF_ID + MEF_RELKEYID];
-    bool published = strcmp(r->owner, f->c->m->fqdn) == 0;
-    if (published != f->published || r->expires <= f->now || !may_know(f, r))
-        return true;
-    snprintf(uri, sizeof uri, "%s/%s", f->c->m->base, r->ri);
-    cJSON_AddItemToArray(f->list, cJSON_CreateString(uri));
-    return --f->left > 0;
-}
-
-/* One parameter of a discovery; labels are collected. */
-static bool discovery_param(struct call *c, const struct cse_param *p, struct strings *labels, int *limit)
-{
-    if (strcmp(p->name, M2M_SN_FILTER_USAGE) == 0 && strcmp(p->value, "1") == 0)
-        return true;
-    if (strcmp(p->name, M2M_SN_RESULT_CONTENT) == 0 && (strcmp(p->value, "6") == 0 || strcmp(p->value, "1") == 0))
-        return true;
-    if (strcmp(p->name, M2M_SN_LABELS) == 0 && p->value[0] != '\0' && labels->n < MEF_MAX_LABELS)
-        return strings_add(labels, p->value) || call_fail(c, ST_UNAVAILABLE, "no-memory", NULL, NULL);
-    if (strcmp(p->name, M2M_SN_LIMIT) == 0) {
-        char *end;
-        long n = strtol(p->value, &end, 10);
-        if (end != p->value && *end == '\0' && n >= 1) {
-            *limit = n < *limit ? (int)n : *limit;
-            return true;
-        }
-    }
-    return call_fail(c, ST_BAD_REQUEST, "bad-parameter", p->name, "this parameter or value is not served");
-}
-
-static void discover(struct call *c)
-{
-    struct strings labels = {0};
-    struct found f = {.c = c, .left = MEF_MAX_FOUND, .now = mef_now(c->m)};
-    bool ok = true;
-    for (size_t i = 0; ok && i < c->req->nparams; i++)
-        ok = discovery_param(c, &c->req->params[i], &labels, &f.left);
-    if (ok) {
-        f.list = cJSON_CreateArray();
-        f.several = mef_has_several(c->m, &c->req->peer, c->who.id);
-        /* The MEF's own come first: every client may label a key of his with a device that is not his. */
-        f.published = true;
-        res_each(c->m, &labels, found_one, &f);
-        f.published = false;
-        if (f.left > 0)
-            res_each(c->m, &labels, found_one, &f);
-        call_answer(c, ST_OK, M2M_SN_URI_LIST, f.list);
-    }
-    strings_free(&labels);
-}
-
 static void handle_base(struct call *c)
 {
     const struct cse_param *p = c->req->params;
-    c->seq = store_last(c->m->d.store); /* a refusal, too, may show what a crash could take back */
+    /* What a read shows depends on who is known, and on what it finds; whether something may be made, on any change. */
+    c->seq = c->req->op == CSE_RETRIEVE ? mef_settle(c->m, &c->m->known_seq) : store_last(c->m->d.store);
     for (size_t i = 0; c->req->op == CSE_RETRIEVE && i < c->req->nparams; i++)
         if (strcmp(p[i].name, M2M_SN_FILTER_USAGE) == 0) {
-            discover(c);
+            call_discover(c);
             return;
         }
     if (c->req->op != CSE_CREATE && c->req->op != CSE_RETRIEVE)
@@ -425,7 +350,6 @@ static void handle_resource(struct call *c, const char *ri, const char *child)
     }
     /* The object of a stakeholder who does not know this client does not exist for it. */
     if (t == NULL || who.role == MEF_ROLE_NONE) {
-        c->seq = store_last(c->m->d.store);
         call_fail(c, ST_NOT_FOUND, "not-found", NULL, "there is no such resource");
         return;
     }
@@ -479,6 +403,8 @@ void mef_handle(struct mef *m, struct cse_request *req)
         else
             call_fail(&c, ST_NOT_FOUND, "not-found", NULL, "there is no such resource");
     }
+    if (st_map(c.rsp.status)->http >= 400) /* a refusal, too, may show what a crash could take back */
+        c.seq = store_last(m->d.store);
     if (c.nothing) {
         json_wipe(c.rsp.pc);
         c.rsp.pc = NULL;

@@ -19,7 +19,6 @@ extern const struct conf_option mef_options[];
 MUST_USE struct mef *mef_open(const struct mef_deps *d, char *err, size_t errlen); /* loads its tables */
 void mef_close(struct mef *m);
 const char *mef_base(const struct mef *m); /* the base path segment, default "mef" */
-const char *mef_fqdn(const struct mef *m);
 
 /* Handle a CSE_PRIMITIVE request at or below the base, or MEF_FETCH_PATH. Answers through ops->respond. */
 void mef_handle(struct mef *m, struct cse_request *req);
@@ -54,8 +53,8 @@ bool mef_has_several(struct mef *m, const struct cse_peer *peer, const char *id)
 bool mef_absolute(const struct mef *m, const char *id, char *out, size_t cap);
 /* Host name syntax (RFC 1123), at least one dot; written in lower case. out holds 256 characters. */
 bool mef_fqdn_parse(const char *text, char *out);
-/* Key of a PSK identity; 0: refuse. */
-size_t mef_psk(struct mef *m, const char *identity, uint8_t *key, size_t cap);
+/* Key of a PSK identity, for a client that asked for server_name (NULL, "": for none); 0: refuse. */
+size_t mef_psk(struct mef *m, const char *identity, const char *server_name, uint8_t *key, size_t cap);
 
 /* --- credentials (admin REST) ------------------------------------------------------------------------------------- */
 /* Each *_json function takes the request body and gives the response body; on failure it sets code/field/detail in rsp
@@ -100,6 +99,8 @@ void mef_policy_put(struct mef *m, struct store_txn *t, const char *admin, const
 void mef_policy_delete(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *name, struct mef_result *r);
 cJSON *mef_policy_get(struct mef *m, const char *admin, const char *name);
 cJSON *mef_policy_list(struct mef *m, const char *admin, const char *after, unsigned limit);
+/* What the rules would say, and which of them: nothing is done. */
+void mef_policy_evaluate(struct mef *m, const char *admin, const cJSON *in, struct mef_result *r);
 /* May this client take counters for a device at this gateway (0: at none), as far as the rules go? */
 bool mef_policy_ticket(struct mef *m, const struct mef_principal *p, const struct cse_peer *peer, eui64_t gateway);
 

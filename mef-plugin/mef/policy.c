@@ -1,8 +1,35 @@
 #include "mef-plugin/mef/policy.h"
 
+#include <arpa/inet.h>
+
 #define MINUTE_MS 60000
 #define DAYS 7
 #define EPOCH_DAY 3 /* 1970-01-01 was a Thursday */
+
+static const uint8_t v4_prefix[POLICY_V4_BITS / 8] = {[10] = 0xff, [11] = 0xff};
+
+bool policy_address(const char *host, uint8_t out[16])
+{
+    memcpy(out, v4_prefix, sizeof v4_prefix);
+    return inet_pton(AF_INET, host, out + sizeof v4_prefix) == 1 || inet_pton(AF_INET6, host, out) == 1;
+}
+
+bool policy_peer_address(const char *peer, uint8_t out[16])
+{
+    char host[INET6_ADDRSTRLEN];
+    bool v6 = peer[0] == '[';
+    size_t n = v6 ? strcspn(++peer, "]%") : strcspn(peer, ":");
+    if (n == 0 || n >= sizeof host)
+        return false;
+    memcpy(host, peer, n);
+    host[n] = '\0';
+    return policy_address(host, out);
+}
+
+bool policy_is_v4(const uint8_t address[16])
+{
+    return memcmp(address, v4_prefix, sizeof v4_prefix) == 0;
+}
 
 static bool id_fits(const struct strings *ids, const char *id)
 {
@@ -27,6 +54,8 @@ static bool in_network(const struct policy_network *n, const uint8_t address[16]
 {
     size_t whole = n->bits / 8u;
     unsigned rest = n->bits % 8u;
+    if (n->bits < POLICY_V4_BITS && policy_is_v4(address)) /* ::/0 is all of IPv6, and no more */
+        return false;
     return memcmp(n->prefix, address, whole) == 0 &&
            (rest == 0 || (n->prefix[whole] ^ address[whole]) >> (8 - rest) == 0);
 }
@@ -70,7 +99,10 @@ struct policy_verdict policy_decide(const struct policy_rule *first, const struc
 {
     for (const struct policy_rule *r = first; r != NULL; r = r->next)
         if (rule_fits(r, f))
-            return (struct policy_verdict){
-                .allow = !r->deny, .lifetime = r->lifetime, .targets = r->targets.n > 0 ? &r->targets : NULL};
+            return (struct policy_verdict){.allow = !r->deny,
+                                           .lifetime = r->lifetime,
+                                           .targets = r->targets.n > 0 ? &r->targets : NULL,
+                                           .commands = r->commands.n > 0 ? &r->commands : NULL,
+                                           .rule = r->name};
     return (struct policy_verdict){.allow = true};
 }

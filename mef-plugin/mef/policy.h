@@ -8,17 +8,24 @@ enum policy_what {
     POLICY_REGISTER, /* make or update a client registration */
     POLICY_DEPOSIT,  /* make or update a key registration */
     POLICY_RETRIEVE, /* be given a key, as its target */
-    POLICY_COMMAND,  /* be given a command or report on one, as its client */
+    POLICY_COMMAND,  /* be given a command or report on one, or be given its configuration, as the client */
     POLICY_TICKET,   /* take frame counters for a device */
     POLICY_WHATS
 };
 #define POLICY_MAX_PLACES 16 /* networks, and gateways, of one rule */
+#define POLICY_MAX_COMMANDS 16
 #define POLICY_DAY_MINUTES 1440
 
+#define POLICY_V4_BITS 96 /* of the prefix that makes an IPv4 address an IPv6 one (RFC 4291 2.5.5.2) */
 struct policy_network {
     uint8_t prefix[16]; /* IPv4 as ::ffff:a.b.c.d */
-    uint8_t bits;       /* 0 to 128 of it count */
+    uint8_t bits;       /* 0 to 128 of it count; with fewer than POLICY_V4_BITS it is of IPv6 and holds no IPv4 address */
 };
+/* A numeric address in that form; false: it is none. */
+bool policy_address(const char *host, uint8_t out[16]);
+/* ..of a peer, as the host writes it: "192.0.2.1:5684", "[2001:db8::1]:5684". Port and scope do not count. */
+bool policy_peer_address(const char *peer, uint8_t out[16]);
+bool policy_is_v4(const uint8_t address[16]);
 
 /* Every condition that is empty holds. */
 struct policy_rule {
@@ -37,6 +44,7 @@ struct policy_rule {
                              * midnight belongs to the day on which it begins */
     uint64_t lifetime;      /* longest life of what is registered, seconds; 0: the MEF's */
     struct strings targets; /* who a deposited key may be for; empty: anybody */
+    struct strings commands; /* cmdDescriptions in JSON: what a client is to do that registers */
 };
 
 struct policy_facts {
@@ -53,6 +61,8 @@ struct policy_verdict {
     bool allow;
     uint64_t lifetime;             /* as in the rule; 0: no rule says */
     const struct strings *targets; /* of the rule; NULL: anybody */
+    const struct strings *commands; /* of the rule; NULL: none */
+    const char *rule;               /* its name; NULL: no rule is about it */
 };
 
 /* The first rule that is about it and whose conditions hold decides; without one everything is allowed. */

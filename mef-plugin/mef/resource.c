@@ -1,39 +1,18 @@
 #include "mef-plugin/mef/resource.h"
 
+#include "mef-plugin/mef/stakeholder.h"
 #include "mef-plugin/mef/when.h"
 
 #include <stdlib.h>
-#include <utlist.h>
 
 enum { RECORD = 1, RECORD_EXPORTED = 2 }; /* version; the second has the end of the key's credential behind it */
 #define SWEEP_MS 30000
 #define SWEEP_BATCH 256 /* expired ones removed in one transaction */
 
-/* One label of one resource; a label's uses are a list, newest first. */
-struct label_use {
-    struct res *res;
-    struct label *label;
-    struct label_use *prev, *next;
-};
-
-struct label {
-    char *text;
-    struct label_use *uses;
-    UT_hash_handle hh;
-};
-
-struct source {
-    char *registrant;
-    size_t keys; /* key registrations */
-    UT_hash_handle hh;
-};
-
 struct res_index {
-    struct res *by_id, *by_registrant;
-    struct source *sources;
-    struct res *newest;
-    struct label *labels;
-    size_t count;
+    struct res *by_id;
+    struct sorted due;  /* what expires first is the first */
+    struct sorted read; /* from the store, and not indexed yet: the oldest is the first */
     uint64_t serial;
 };
 
@@ -114,150 +93,73 @@ static bool save(struct mef *m, struct store_txn *t, struct res *r)
 
 /* --- index -------------------------------------------------------------------------------------------------------- */
 
-static void unindex_labels(struct res_index *x, struct res *r)
+int res_order(const void *a, const void *b)
 {
-    for (size_t i = 0; r->uses != NULL && i < r->labels.n; i++) {
-        struct label_use *u = &r->uses[i];
-        struct label *l = u->label;
-        if (l == NULL)
-            continue;
-        DL_DELETE(l->uses, u);
-        if (l->uses == NULL) {
-            HASH_DEL(x->labels, l); /* NOLINT(clang-analyzer-*): uthash's macros */
-            free(l->text);
-            free(l);
-        }
-    }
-    free(r->uses);
-    r->uses = NULL;
+    const struct res *x = a, *y = b;
+    if (x->published != y->published)
+        return x->published ? -1 : 1;
+    return x->serial > y->serial ? -1 : x->serial < y->serial;
 }
 
-static struct label *label_get(struct res_index *x, const char *text)
+static int by_end(const void *a, const void *b)
 {
-    struct label *l = NULL;
-    HASH_FIND_STR(x->labels, text, l);
-    if (l != NULL)
-        return l;
-    l = calloc(1, sizeof *l);
-    if (l == NULL || (l->text = strdup(text)) == NULL) {
-        free(l);
-        return NULL;
-    }
-    HASH_ADD_KEYPTR(hh, x->labels, l->text, strlen(l->text), l);
-    if (HASH_ADDED(hh, l))
-        return l;
-    free(l->text);
-    free(l);
-    return NULL;
+    const struct res *x = a, *y = b;
+    return x->expires < y->expires ? -1 : x->expires > y->expires;
 }
 
-static bool index_labels(struct res_index *x, struct res *r)
+/* What is shelved later is not newer. */
+static bool put_on(struct stakeholder *s, enum by by, const char *name, struct res *r)
 {
-    if (r->labels.n == 0)
-        return true;
-    r->uses = calloc(r->labels.n, sizeof *r->uses);
-    if (r->uses == NULL)
+    return uses_put(&r->uses, &s->by[by], name, r, res_order);
+}
+
+/* On the shelves of all that it is looked for by. */
+static bool shelve(struct mef *m, struct res *r)
+{
+    struct stakeholder *s = stakeholder_get(m, r->admin);
+    bool key = r->ty == MEF_TY_KEY_REG;
+    bool ok = s != NULL && uses_open(&r->uses, r->labels.n + r->targets.n + 2) &&
+              put_on(s, key ? BY_SOURCE : BY_REGISTRANT, r->owner, r);
+    for (size_t i = 0; ok && i < r->labels.n; i++)
+        ok = put_on(s, BY_LABEL, r->labels.v[i], r);
+    for (size_t i = 0; ok && i < r->targets.n; i++)
+        ok = put_on(s, BY_TARGET, r->targets.v[i], r);
+    if (ok && key && r->application[0] != '\0')
+        ok = put_on(s, BY_APPLICATION, r->application, r);
+    if (!ok)
+        uses_close(&r->uses);
+    return ok;
+}
+
+static bool index_add(struct mef *m, struct res *r)
+{
+    struct res_index *x = m->resources;
+    r->published = r->ty == MEF_TY_KEY_REG && vault_kind_of(m->d.vault, r->key) == VAULT_NETWORK_KEY;
+    if (!shelve(m, r))
         return false;
-    for (size_t i = 0; i < r->labels.n; i++) {
-        struct label_use *u = &r->uses[i];
-        u->res = r;
-        u->label = label_get(x, r->labels.v[i]);
-        if (u->label == NULL) {
-            unindex_labels(x, r);
-            return false;
-        }
-        DL_PREPEND(u->label->uses, u);
-    }
-    return true;
-}
-
-static char *registrant_key(const char *admin, const char *owner)
-{
-    size_t n = strlen(admin) + strlen(owner) + 2;
-    char *key = malloc(n);
-    if (key != NULL) {
-        struct wr w = wr_of(key, n);
-        wr_spanb(&w, span_str(admin));
-        wr_u8(&w, ' ');
-        wr_bytes(&w, owner, strlen(owner) + 1);
-    }
-    return key;
-}
-
-static struct source *source_find(const struct res_index *x, const char *registrant)
-{
-    struct source *s = NULL;
-    HASH_FIND_STR(x->sources, registrant, s); /* NOLINT(clang-analyzer-*) */
-    return s;
-}
-
-static bool count_key(struct res_index *x, const char *registrant)
-{
-    struct source *s = source_find(x, registrant);
-    if (s == NULL) {
-        s = calloc(1, sizeof *s);
-        if (s == NULL || (s->registrant = strdup(registrant)) == NULL) {
-            free(s);
-            return false;
-        }
-        HASH_ADD_KEYPTR(hh, x->sources, s->registrant, strlen(s->registrant), s);
-        if (!HASH_ADDED(hh, s)) {
-            free(s->registrant);
-            free(s);
-            return false;
-        }
-    }
-    s->keys++;
-    return true;
-}
-
-static void discount_key(struct res_index *x, const char *registrant)
-{
-    struct source *s = source_find(x, registrant);
-    if (s == NULL || --s->keys > 0)
-        return;
-    HASH_DEL(x->sources, s); /* NOLINT(clang-analyzer-*) */
-    free(s->registrant);
-    free(s);
-}
-
-static bool index_add(struct res_index *x, struct res *r)
-{
-    if ((r->registrant = registrant_key(r->admin, r->owner)) == NULL || !index_labels(x, r))
-        return false;
-    if (r->ty == MEF_TY_KEY_REG && !count_key(x, r->registrant)) {
-        unindex_labels(x, r);
-        return false;
-    }
     HASH_ADD_STR(x->by_id, ri, r);
-    bool added = HASH_ADDED(hh, r);
-    if (added && r->ty == MEF_TY_CLIENT_REG) {
-        HASH_ADD_KEYPTR(hh_registrant, x->by_registrant, r->registrant, strlen(r->registrant), r);
-        added = HASH_ADDED(hh_registrant, r);
-        if (!added)
-            HASH_DEL(x->by_id, r); /* NOLINT(clang-analyzer-*) */
-    }
-    if (!added) {
-        if (r->ty == MEF_TY_KEY_REG)
-            discount_key(x, r->registrant);
-        unindex_labels(x, r);
+    if (!HASH_ADDED(hh, r)) {
+        uses_close(&r->uses);
         return false;
     }
-    DL_PREPEND(x->newest, r);
-    x->count++;
+    struct stakeholder *s = stakeholder_find(m, r->admin);
+    sorted_add(&x->due, &r->due, r);
+    if (r->ty == MEF_TY_CLIENT_REG)
+        sorted_add(&s->names[SHARE_REGISTRATIONS], &r->listed, r->ri);
+    s->has[SHARE_REGISTRATIONS]++;
     return true;
 }
 
-static void index_remove(struct res_index *x, struct res *r)
+static void index_remove(struct mef *m, struct res *r)
 {
-    unindex_labels(x, r);
-    HASH_DEL(x->by_id, r); /* NOLINT(clang-analyzer-*) */
+    struct res_index *x = m->resources;
+    struct stakeholder *s = stakeholder_find(m, r->admin);
+    uses_close(&r->uses);
+    HASH_DEL(x->by_id, r); /* NOLINT(clang-analyzer-*): uthash's macros */
+    sorted_remove(&x->due, &r->due);
     if (r->ty == MEF_TY_CLIENT_REG)
-        HASH_DELETE(hh_registrant, x->by_registrant, r);
-    else
-        discount_key(x, r->registrant);
-    DL_DELETE(x->newest, r);
-    x->count--;
+        sorted_remove(&s->names[SHARE_REGISTRATIONS], &r->listed);
+    s->has[SHARE_REGISTRATIONS]--;
 }
 
 /* --- life --------------------------------------------------------------------------------------------------------- */
@@ -289,36 +191,47 @@ void res_free(struct res *r)
     strings_free(&r->labels);
     strings_free(&r->targets);
     free(r->application);
-    free(r->registrant);
     free(r->owner);
     free(r->admin);
-    free(r->uses);
     free(r);
 }
 
 bool res_add(struct mef *m, struct store_txn *t, struct res *r)
 {
     r->serial = ++m->resources->serial;
-    if (!index_add(m->resources, r)) {
+    if (!index_add(m, r)) {
         res_free(r);
         return false;
     }
     if (!save(m, t, r)) {
-        index_remove(m->resources, r);
+        index_remove(m, r);
         res_free(r);
         return false;
     }
     return true;
 }
 
-bool res_changed(struct mef *m, struct store_txn *t, struct res *r, struct strings *labels)
+static void replace(struct strings *list, struct strings *with)
+{
+    if (with == NULL)
+        return;
+    strings_free(list);
+    *list = *with;
+    *with = (struct strings){0};
+}
+
+bool res_changed(struct mef *m, struct store_txn *t, struct res *r, const struct res_change *to)
 {
     r->modified = mef_now(m);
-    if (labels != NULL) {
-        unindex_labels(m->resources, r);
-        strings_free(&r->labels);
-        r->labels = *labels;
-        if (!index_labels(m->resources, r))
+    sorted_remove(&m->resources->due, &r->due);
+    r->expires = to->expires;
+    sorted_add(&m->resources->due, &r->due, r);
+    if (to->labels != NULL || to->targets != NULL) {
+        m->gone_seq = r->labels.n > 0 ? 0 : m->gone_seq;
+        uses_close(&r->uses);
+        replace(&r->labels, to->labels);
+        replace(&r->targets, to->targets);
+        if (!shelve(m, r))
             return false;
     }
     return save(m, t, r);
@@ -327,31 +240,27 @@ bool res_changed(struct mef *m, struct store_txn *t, struct res *r, struct strin
 void res_drop(struct mef *m, struct store_txn *t, struct res *r)
 {
     store_del(t, table_of(r), span_str(r->ri));
+    m->gone_seq = r->labels.n > 0 ? 0 : m->gone_seq;
     commands_drop(t, r);
     configuration_drop(t, r);
     /* A key that the MEF itself published belongs to the device it was made for. */
-    if (r->ty == MEF_TY_KEY_REG && strcmp(r->owner, m->fqdn) != 0)
+    if (r->ty == MEF_TY_KEY_REG && !r->published)
         vault_delete(m->d.vault, t, r->key);
-    index_remove(m->resources, r);
+    index_remove(m, r);
     res_free(r);
 }
 
 static void sweep(void *user)
 {
     struct mef *m = user;
-    struct res *r = NULL, *next = NULL;
     struct store_txn *t = NULL;
     unsigned n = 0;
     int64_t now = mef_now(m);
-    DL_FOREACH_SAFE(m->resources->newest, r, next)
-    {
-        if (r->expires > now)
-            continue;
-        if (t == NULL && (t = store_begin(m->d.store)) == NULL)
+    for (; n < SWEEP_BATCH; n++) {
+        struct res *r = sorted_first(&m->resources->due);
+        if (r == NULL || r->expires > now || (t == NULL && (t = store_begin(m->d.store)) == NULL))
             break;
         res_drop(m, t, r);
-        if (++n == SWEEP_BATCH)
-            break;
     }
     if (t != NULL)
         store_commit(t, mef_committed, m);
@@ -377,61 +286,19 @@ struct res *res_find(const struct mef *m, const char *ri)
 
 struct res *res_registration(const struct mef *m, const char *admin, const char *owner)
 {
-    struct res *r = NULL;
-    char *key = registrant_key(admin, owner);
-    if (key != NULL)
-        HASH_FIND(hh_registrant, m->resources->by_registrant, key, strlen(key), r); /* NOLINT(clang-analyzer-*) */
-    free(key);
-    return r;
+    const struct shelf *of = stakeholder_shelf(m, admin, BY_REGISTRANT, owner);
+    return of != NULL ? sorted_first(&of->all) : NULL;
 }
 
-size_t res_count(const struct mef *m)
+bool res_room(const struct mef *m, const char *admin)
 {
-    return m->resources->count;
+    return stakeholder_has_room(m, admin, SHARE_REGISTRATIONS, HASH_COUNT(m->resources->by_id), m->max_resources);
 }
 
 size_t res_keys_of(const struct mef *m, const char *admin, const char *owner)
 {
-    char *key = registrant_key(admin, owner);
-    const struct source *s = key != NULL ? source_find(m->resources, key) : NULL;
-    free(key);
-    return s != NULL ? s->keys : 0;
-}
-
-/* Several labels are alternatives (TS-0001 8.1.2, conditions with the same tag): merge their lists by age. */
-static void each_labelled(const struct mef *m, const struct strings *labels,
-                          bool (*fn)(void *user, const struct res *r), void *user)
-{
-    struct label_use *at[MEF_MAX_LABELS];
-    size_t n = 0;
-    for (size_t i = 0; i < labels->n && n < MEF_MAX_LABELS; i++) {
-        struct label *l = NULL;
-        HASH_FIND_STR(m->resources->labels, labels->v[i], l);
-        if (l != NULL)
-            at[n++] = l->uses;
-    }
-    for (;;) {
-        struct res *next = NULL;
-        for (size_t i = 0; i < n; i++)
-            if (at[i] != NULL && (next == NULL || at[i]->res->serial > next->serial))
-                next = at[i]->res;
-        if (next == NULL || !fn(user, next))
-            return;
-        for (size_t i = 0; i < n; i++)
-            if (at[i] != NULL && at[i]->res == next)
-                at[i] = at[i]->next;
-    }
-}
-
-void res_each(const struct mef *m, const struct strings *labels, bool (*fn)(void *user, const struct res *r),
-              void *user)
-{
-    if (labels->n > 0) {
-        each_labelled(m, labels, fn, user);
-        return;
-    }
-    for (const struct res *r = m->resources->newest; r != NULL && fn(user, r); r = r->next)
-        ;
+    const struct shelf *of = stakeholder_shelf(m, admin, BY_SOURCE, owner);
+    return of != NULL ? of->n : 0;
 }
 
 /* `name` is a literal: no copy of it is needed. */
@@ -463,66 +330,60 @@ cJSON *res_json(const struct mef *m, const struct res *r)
 
 /* --- loading ------------------------------------------------------------------------------------------------------ */
 
-struct loading {
-    struct res *all; /* linked by next */
-    size_t n;
-    int ty;
-    bool ok;
-};
-
-static bool load_row(void *user, struct span key, struct span val)
+static int by_serial(const void *a, const void *b)
 {
-    struct loading *l = user;
-    struct res *r = res_decode(l->ty, key, val);
-    if (r == NULL) {
-        l->ok = false;
-        return false;
-    }
-    r->next = l->all;
-    l->all = r;
-    l->n++;
-    return true;
+    const struct res *x = a, *y = b;
+    return x->serial < y->serial ? -1 : x->serial > y->serial;
 }
 
-static int by_serial(const struct res *a, const struct res *b)
+static bool load(struct mef *m, int ty, struct span key, struct span val)
 {
-    return a->serial < b->serial ? -1 : a->serial > b->serial;
+    struct res *r = res_decode(ty, key, val);
+    if (r != NULL)
+        sorted_add(&m->resources->read, &r->due, r);
+    return r != NULL;
+}
+
+static bool load_client(void *user, struct span key, struct span val)
+{
+    return load(user, MEF_TY_CLIENT_REG, key, val);
+}
+
+static bool load_key(void *user, struct span key, struct span val)
+{
+    return load(user, MEF_TY_KEY_REG, key, val);
 }
 
 bool resources_open(struct mef *m)
 {
-    struct loading l = {.ok = true};
     m->resources = calloc(1, sizeof *m->resources);
     if (m->resources == NULL)
         return false;
-    l.ty = MEF_TY_CLIENT_REG;
-    if (store_each(m->d.store, STORE_CLIENT_REG, load_row, &l) != ST_OK)
-        l.ok = false;
-    l.ty = MEF_TY_KEY_REG;
-    if (l.ok && store_each(m->d.store, STORE_KEY_REG, load_row, &l) != ST_OK)
-        l.ok = false;
-    LL_SORT(l.all, by_serial);
-    while (l.all != NULL) {
-        struct res *r = l.all;
-        l.all = r->next;
+    m->resources->due.compare = by_end;
+    m->resources->read.compare = by_serial;
+    bool ok = mef_load(m, STORE_CLIENT_REG, load_client) && mef_load(m, STORE_KEY_REG, load_key);
+    /* In the order in which they were made, they go to the ends of all shelves: that is the fastest. */
+    for (struct res *r; (r = sorted_first(&m->resources->read)) != NULL;) {
+        sorted_remove(&m->resources->read, &r->due);
         m->resources->serial = r->serial;
-        if (!l.ok || !index_add(m->resources, r)) {
+        if (!ok || !index_add(m, r)) {
             res_free(r);
-            l.ok = false;
+            ok = false;
         }
     }
     m->sweeper = m->d.ops->timer(m->d.host, SWEEP_MS, sweep, m);
-    return l.ok;
+    return ok;
 }
 
 void resources_free(struct mef *m)
 {
+    struct res *r, *next;
     if (m->resources == NULL)
         return;
     m->d.ops->timer_cancel(m->d.host, m->sweeper);
-    while (m->resources->newest != NULL) {
-        struct res *r = m->resources->newest;
-        index_remove(m->resources, r);
+    HASH_ITER(hh, m->resources->by_id, r, next)
+    {
+        index_remove(m, r);
         res_free(r);
     }
     free(m->resources);

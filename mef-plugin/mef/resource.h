@@ -1,9 +1,8 @@
-/* The registrations of mef/ in memory and in the store: found by id, by registrant, by label, in order of age; gone
- * when their expirationTime passes. */
+/* The registrations of mef/ in memory and in the store: found by id, and by what their stakeholder's shelves have
+ * (enum by); gone when their expirationTime passes. */
 #pragma once
-#include "mef-plugin/mef/internal.h"
+#include "mef-plugin/mef/shelf.h"
 
-struct label_use;
 struct commands;
 struct configuration;
 
@@ -11,7 +10,7 @@ struct res {
     int ty;                /* MEF_TY_CLIENT_REG or MEF_TY_KEY_REG */
     char ri[MEF_RELKEYID]; /* resourceID; of a symmKeyReg its RelativeKeyID */
     char *admin;           /* adminFQDN */
-    char *owner;           /* registrant, or source of the key (the MEF's FQDN: published by the gateway room) */
+    char *owner;           /* registrant, or source of the key (its MEF-FQDN at that time: see `published`) */
     int64_t created, modified, expires;
     uint64_t serial; /* order of creation */
     uint64_t seq;    /* see mef_settle() */
@@ -25,15 +24,15 @@ struct res {
     char *application;      /* its members may retrieve, too; "": none */
     struct strings targets; /* absolute ids */
     /* index */
-    char *registrant;        /* "adminFQDN owner" */
-    struct label_use *uses;  /* nlabels of them */
-    struct res *prev, *next; /* all, newest first */
-    UT_hash_handle hh, hh_registrant;
+    bool published; /* by the MEF itself, of a device. The owner does not tell: a MEF-FQDN of then may be none of today */
+    struct uses uses;
+    struct sorted_node due, listed;
+    UT_hash_handle hh;
 };
 
 MUST_USE bool resources_open(struct mef *m); /* loads */
 void resources_free(struct mef *m);
-size_t res_count(const struct mef *m);
+bool res_room(const struct mef *m, const char *admin); /* may this stakeholder have one more? */
 size_t res_keys_of(const struct mef *m, const char *admin, const char *owner); /* key registrations of one source */
 
 /* A fresh one, not yet indexed; texts are copied. NULL: out of memory. */
@@ -41,8 +40,12 @@ struct res *res_new(struct mef *m, int ty, const char *ri, const char *admin, co
 void res_free(struct res *r);
 /* Make it findable and put it into the transaction. On failure it is freed. */
 MUST_USE bool res_add(struct mef *m, struct store_txn *t, struct res *r);
-/* Write a changed one; new labels are taken over (NULL: unchanged). */
-MUST_USE bool res_changed(struct mef *m, struct store_txn *t, struct res *r, struct strings *labels);
+/* Write a changed one, with what is new of it; labels and targets are taken over (NULL: unchanged). */
+struct res_change {
+    int64_t expires;
+    struct strings *labels, *targets;
+};
+MUST_USE bool res_changed(struct mef *m, struct store_txn *t, struct res *r, const struct res_change *to);
 /* Remove and free it, with its commands and configuration, and with its key if that is ours. */
 void res_drop(struct mef *m, struct store_txn *t, struct res *r);
 
@@ -52,9 +55,9 @@ struct res *res_at(const struct mef *m, struct span ri);
 struct res *res_find(const struct mef *m, const char *ri);
 struct res *res_registration(const struct mef *m, const char *admin, const char *owner);
 
-/* Visit in order of age, newest first: all, or those with one of the labels (each once). fn returns false to stop. */
-void res_each(const struct mef *m, const struct strings *labels, bool (*fn)(void *user, const struct res *r),
-              void *user);
+/* The order of discovery: what the MEF published before what clients deposited, for every client may label a key of his
+ * with a device that is not his; else the newest first. */
+int res_order(const void *a, const void *b);
 
 /* The attributes that both types show: ty, ri, rn, pi, ct, lt, et, lbl, adfq, srci. NULL: out of memory. */
 MUST_USE cJSON *res_json(const struct mef *m, const struct res *r);
@@ -65,8 +68,6 @@ struct res *res_decode(int ty, struct span key, struct span val);
 MUST_USE bool commands_load(struct mef *m); /* after the registrations */
 void commands_free(struct commands *s);     /* NULL is fine */
 void commands_drop(struct store_txn *t, struct res *r);
-/* Those not done yet, of a client that can not ask for them any more. False: out of memory. */
-MUST_USE bool commands_withdraw(struct mef *m, struct store_txn *t, const char *admin, const char *owner);
 /* Strict decoder of a stored record; NULL: damaged. */
 struct commands *commands_decode(struct span val);
 

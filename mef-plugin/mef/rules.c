@@ -1,18 +1,11 @@
 #include "mef-plugin/mef/rules.h"
 
-#include <arpa/inet.h>
-#include <stdio.h>
+#include "mef-plugin/mef/command.h"
+#include "mef-plugin/mef/stakeholder.h"
+
 #include <stdlib.h>
 
-#define RECORD_VERSION 1
-#define MAX_KEY (MEF_ID + MEF_MAX_NAME + 1)
-
-struct rules { /* of one stakeholder */
-    char *admin;
-    struct policy_rule *first;
-    size_t n;
-    UT_hash_handle hh;
-};
+enum { RECORD = 1, RECORD_COMMANDS = 2 }; /* the second has commands behind the rest */
 
 void rule_free(struct policy_rule *r)
 {
@@ -21,6 +14,7 @@ void rule_free(struct policy_rule *r)
     strings_free(&r->ids);
     strings_free(&r->labels);
     strings_free(&r->targets);
+    strings_free(&r->commands);
     free(r->name);
     free(r);
 }
@@ -29,7 +23,7 @@ void rule_free(struct policy_rule *r)
 
 static void encode(struct wr *w, const struct policy_rule *r)
 {
-    wr_u8(w, RECORD_VERSION);
+    wr_u8(w, r->commands.n > 0 ? RECORD_COMMANDS : RECORD);
     wr_u8(w, r->deny);
     wr_u8(w, (uint8_t)r->what);
     wr_u8(w, r->days);
@@ -47,13 +41,15 @@ static void encode(struct wr *w, const struct policy_rule *r)
     wr_u8(w, (uint8_t)r->ngateways);
     for (size_t i = 0; i < r->ngateways; i++)
         wr_be64(w, r->gateways[i]);
+    if (r->commands.n > 0)
+        rec_strings(w, &r->commands);
 }
 
-static bool decode_what(struct rd *in, struct policy_rule *r)
+static bool decode_what(struct rd *in, uint8_t *version, struct policy_rule *r)
 {
-    uint8_t version, deny, what;
-    if (!rd_u8(in, &version) || version != RECORD_VERSION || !rd_u8(in, &deny) || deny > 1 || !rd_u8(in, &what) ||
-        what == 0 || what >> POLICY_WHATS != 0)
+    uint8_t deny, what;
+    if (!rd_u8(in, version) || *version < RECORD || *version > RECORD_COMMANDS || !rd_u8(in, &deny) || deny > 1 ||
+        !rd_u8(in, &what) || what == 0 || what >> POLICY_WHATS != 0)
         return false;
     r->deny = deny == 1;
     r->what = what;
@@ -85,13 +81,24 @@ static bool decode_places(struct rd *in, struct policy_rule *r)
     return true;
 }
 
+static bool decode_commands(struct rd *in, struct policy_rule *r)
+{
+    if (!rec_rd_strings(in, &r->commands) || r->commands.n == 0)
+        return false;
+    for (size_t i = 0; i < r->commands.n; i++)
+        if (command_class_of(r->commands.v[i]) == COMMAND_NO_MORE)
+            return false;
+    return true;
+}
+
 static struct policy_rule *decode(const char *name, struct span val)
 {
     struct policy_rule *r = calloc(1, sizeof *r);
     struct rd in = rd_of(val);
-    if (r == NULL || (r->name = strdup(name)) == NULL || !decode_what(&in, r) || !decode_time(&in, r) ||
+    uint8_t version;
+    if (r == NULL || (r->name = strdup(name)) == NULL || !decode_what(&in, &version, r) || !decode_time(&in, r) ||
         !rec_rd_strings(&in, &r->ids) || !rec_rd_strings(&in, &r->labels) || !rec_rd_strings(&in, &r->targets) ||
-        !decode_places(&in, r) || !rd_end(&in)) {
+        !decode_places(&in, r) || (version == RECORD_COMMANDS && !decode_commands(&in, r)) || !rd_end(&in)) {
         rule_free(r);
         return NULL;
     }
@@ -99,9 +106,9 @@ static struct policy_rule *decode(const char *name, struct span val)
 }
 
 /* "adminFQDN/name" into its parts. */
-static bool split(struct span key, char text[MAX_KEY], const char **name)
+static bool split(struct span key, char text[MEF_KEY], const char **name)
 {
-    if (key.n == 0 || key.n >= MAX_KEY || memchr(key.p, '\0', key.n) != NULL)
+    if (key.n == 0 || key.n >= MEF_KEY || memchr(key.p, '\0', key.n) != NULL)
         return false;
     memcpy(text, key.p, key.n);
     text[key.n] = '\0';
@@ -115,7 +122,7 @@ static bool split(struct span key, char text[MAX_KEY], const char **name)
 
 bool rule_decode(struct span key, struct span val)
 {
-    char admin[MAX_KEY];
+    char admin[MEF_KEY];
     const char *name;
     struct policy_rule *r = split(key, admin, &name) ? decode(name, val) : NULL;
     rule_free(r);
@@ -124,33 +131,10 @@ bool rule_decode(struct span key, struct span val)
 
 /* --- memory ------------------------------------------------------------------------------------------------------- */
 
-static struct rules *find_rules(const struct mef *m, const char *admin)
-{
-    struct rules *all = NULL;
-    HASH_FIND_STR(m->rules, admin, all);
-    return all;
-}
-
-/* Found or made; NULL: out of memory. */
-static struct rules *get_rules(struct mef *m, const char *admin)
-{
-    struct rules *all = find_rules(m, admin);
-    if (all != NULL || (all = calloc(1, sizeof *all)) == NULL)
-        return all;
-    if ((all->admin = strdup(admin)) != NULL) {
-        HASH_ADD_KEYPTR(hh, m->rules, all->admin, strlen(all->admin), all);
-        if (HASH_ADDED(hh, all))
-            return all;
-    }
-    free(all->admin);
-    free(all);
-    return NULL;
-}
-
 /* Where the rule of this name is, or would be. */
-static struct policy_rule **place(struct rules *all, const char *name)
+static struct policy_rule **place(struct stakeholder *s, const char *name)
 {
-    struct policy_rule **at = &all->first;
+    struct policy_rule **at = &s->rules;
     while (*at != NULL && strcmp((*at)->name, name) < 0)
         at = &(*at)->next;
     return at;
@@ -158,37 +142,37 @@ static struct policy_rule **place(struct rules *all, const char *name)
 
 static struct policy_rule *find_rule(const struct mef *m, const char *admin, const char *name)
 {
-    struct rules *all = find_rules(m, admin);
-    struct policy_rule *r = all != NULL ? *place(all, name) : NULL;
+    struct stakeholder *s = stakeholder_find(m, admin);
+    struct policy_rule *r = s != NULL ? *place(s, name) : NULL;
     return r != NULL && strcmp(r->name, name) == 0 ? r : NULL;
 }
 
 /* In its place, which the one before of this name leaves. Returns whether there was none. */
-static bool add(struct rules *all, struct policy_rule *r)
+static bool add(struct stakeholder *s, struct policy_rule *r)
 {
-    struct policy_rule **at = place(all, r->name), *old = *at;
+    struct policy_rule **at = place(s, r->name), *old = *at;
     bool same = old != NULL && strcmp(old->name, r->name) == 0;
     r->next = same ? old->next : old;
     *at = r;
     if (same)
         rule_free(old);
     else
-        all->n++;
+        s->nrules++;
     return !same;
 }
 
 static bool load_row(void *user, struct span key, struct span val)
 {
     struct mef *m = user;
-    char admin[MAX_KEY];
+    char admin[MEF_KEY];
     const char *name;
     struct policy_rule *r = split(key, admin, &name) ? decode(name, val) : NULL;
-    struct rules *all = r != NULL ? get_rules(m, admin) : NULL;
-    if (all == NULL) {
+    struct stakeholder *s = r != NULL ? stakeholder_get(m, admin) : NULL;
+    if (s == NULL) {
         rule_free(r);
         return false;
     }
-    add(all, r);
+    add(s, r);
     return true;
 }
 
@@ -197,63 +181,35 @@ bool rules_load(struct mef *m)
     return mef_load(m, STORE_POLICY, load_row);
 }
 
-void rules_free(struct mef *m)
-{
-    struct rules *all, *next;
-    HASH_ITER(hh, m->rules, all, next)
-    {
-        while (all->first != NULL) {
-            struct policy_rule *r = all->first;
-            all->first = r->next;
-            rule_free(r);
-        }
-        HASH_DEL(m->rules, all); /* NOLINT(clang-analyzer-*): uthash's macros */
-        free(all->admin);
-        free(all);
-    }
-}
-
 /* --- asked -------------------------------------------------------------------------------------------------------- */
 
-/* "192.0.2.1:5684" or "[2001:db8::1]:5684", as the host writes it. */
-static bool peer_address(const struct cse_peer *peer, uint8_t out[16])
+/* The facts have no labels: then it is those of the registration that there is. */
+static struct policy_verdict decide(const struct mef *m, const char *admin, struct policy_facts *f)
 {
-    char host[INET6_ADDRSTRLEN];
-    const char *text = peer->address != NULL ? peer->address : "";
-    bool v6 = text[0] == '[';
-    size_t n = v6 ? strcspn(++text, "]%") : strcspn(text, ":");
-    if (n == 0 || n >= sizeof host)
-        return false;
-    memcpy(host, text, n);
-    host[n] = '\0';
-    return rule_address(host, out);
+    const struct stakeholder *s = stakeholder_find(m, admin);
+    const struct res *reg = f->labels == NULL ? res_registration(m, admin, f->id) : NULL;
+    if (reg != NULL && reg->expires > mef_now(m))
+        f->labels = &reg->labels;
+    return policy_decide(s != NULL ? s->rules : NULL, f);
 }
 
-static struct policy_verdict decide(const struct mef *m, const struct mef_principal *p, const struct cse_peer *peer,
-                                    enum policy_what what, const struct strings *labels, eui64_t gateway)
+static struct policy_verdict ask(const struct mef *m, const struct mef_principal *p, const struct cse_peer *peer,
+                                 enum policy_what what, const struct strings *labels, eui64_t gateway)
 {
-    const struct rules *all = find_rules(m, p->admin);
-    if (all == NULL)
-        return (struct policy_verdict){.allow = true};
-    const struct res *reg = labels == NULL ? res_registration(m, p->admin, p->id) : NULL;
-    struct policy_facts f = {.what = what,
-                             .id = p->id,
-                             .labels = reg != NULL && reg->expires > mef_now(m) ? &reg->labels : labels,
-                             .gateway = gateway,
-                             .now = mef_now(m)};
-    f.has_address = peer_address(peer, f.address);
-    return policy_decide(all->first, &f);
+    struct policy_facts f = {.what = what, .id = p->id, .labels = labels, .gateway = gateway, .now = mef_now(m)};
+    f.has_address = peer->address != NULL && policy_peer_address(peer->address, f.address);
+    return decide(m, p->admin, &f);
 }
 
 bool mef_policy_ticket(struct mef *m, const struct mef_principal *p, const struct cse_peer *peer, eui64_t gateway)
 {
-    return decide(m, p, peer, POLICY_TICKET, NULL, gateway).allow;
+    return ask(m, p, peer, POLICY_TICKET, NULL, gateway).allow;
 }
 
 bool call_policy(struct call *c, enum policy_what what, const struct strings *labels, eui64_t gateway,
                  const char *action, struct policy_verdict *v)
 {
-    *v = decide(c->m, &c->who, &c->req->peer, what, labels, gateway);
+    *v = ask(c->m, &c->who, &c->req->peer, what, labels, gateway);
     if (v->allow)
         return true;
     call_refused(c, action, c->who.id, "policy");
@@ -271,45 +227,43 @@ int64_t policy_longest(const struct policy_verdict *v, int64_t max_ms)
 void mef_policy_put(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *name,
                     const cJSON *in, struct mef_result *r)
 {
-    char key[MAX_KEY];
-    if (!mef_is_name(name)) {
+    char key[MEF_KEY];
+    if (!mef_name_key(admin, name, key)) {
         mef_refuse(r, ST_BAD_REQUEST, "bad-value", "name", "1 to 64 letters, digits, '.', '_' and '-'");
         return;
     }
-    struct policy_rule *rule = rule_read(m, name, in, r);
+    struct policy_rule *rule = rule_read(m, admin, name, in, r);
     if (rule == NULL)
         return;
-    struct rules *all = get_rules(m, admin);
+    struct stakeholder *s = stakeholder_get(m, admin);
     struct wr w = wr_of(m->record, sizeof m->record);
     encode(&w, rule);
-    if (all == NULL || !wr_ok(&w) || (all->n >= m->max_policies && find_rule(m, admin, name) == NULL)) {
+    if (s == NULL || !wr_ok(&w) || (s->nrules >= m->max_policies && find_rule(m, admin, name) == NULL)) {
         rule_free(rule);
-        mef_refuse(r, all == NULL ? ST_UNAVAILABLE : ST_TOO_MANY, all == NULL ? "no-memory" : "max-policies", NULL,
+        mef_refuse(r, s == NULL ? ST_UNAVAILABLE : ST_TOO_MANY, s == NULL ? "no-memory" : "max-policies", NULL,
                    "there are as many rules as a stakeholder may have");
         return;
     }
-    snprintf(key, sizeof key, "%s/%s", admin, name);
     store_put(t, STORE_POLICY, span_str(key), wr_span(&w));
     mef_audit(m, t, admin, actor, "policy.put", name);
-    r->st = add(all, rule) ? ST_CREATED : ST_OK;
+    r->st = add(s, rule) ? ST_CREATED : ST_OK;
     r->body = rule_json(rule);
 }
 
 void mef_policy_delete(struct mef *m, struct store_txn *t, const char *admin, const char *actor, const char *name,
                        struct mef_result *r)
 {
-    char key[MAX_KEY];
+    char key[MEF_KEY];
     struct policy_rule *rule = find_rule(m, admin, name);
-    if (rule == NULL) {
+    if (rule == NULL || !mef_name_key(admin, name, key)) {
         mef_refuse(r, ST_NOT_FOUND, "not-found", NULL, "there is no such rule");
         return;
     }
-    struct rules *all = find_rules(m, admin);
-    snprintf(key, sizeof key, "%s/%s", admin, rule->name);
+    struct stakeholder *s = stakeholder_find(m, admin);
     store_del(t, STORE_POLICY, span_str(key));
     mef_audit(m, t, admin, actor, "policy.delete", rule->name);
-    *place(all, name) = rule->next;
-    all->n--;
+    *place(s, name) = rule->next;
+    s->nrules--;
     rule_free(rule);
     r->st = ST_DELETED;
 }
@@ -322,12 +276,23 @@ cJSON *mef_policy_get(struct mef *m, const char *admin, const char *name)
 
 cJSON *mef_policy_list(struct mef *m, const char *admin, const char *after, unsigned limit)
 {
-    const struct rules *all = find_rules(m, admin);
+    const struct stakeholder *s = stakeholder_find(m, admin);
     cJSON *list = cJSON_CreateArray();
-    for (const struct policy_rule *r = all != NULL ? all->first : NULL; r != NULL && limit > 0; r = r->next)
+    for (const struct policy_rule *r = s != NULL ? s->rules : NULL; r != NULL && limit > 0; r = r->next)
         if (strcmp(r->name, after) > 0) {
             cJSON_AddItemToArray(list, rule_json(r));
             limit--;
         }
     return list;
+}
+
+void mef_policy_evaluate(struct mef *m, const char *admin, const cJSON *in, struct mef_result *r)
+{
+    struct rule_question q;
+    if (question_read(m, in, &q, r)) {
+        struct policy_verdict v = decide(m, admin, &q.facts);
+        r->st = ST_OK;
+        r->body = verdict_json(&v);
+    }
+    strings_free(&q.labels);
 }

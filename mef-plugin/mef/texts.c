@@ -33,16 +33,6 @@ bool strings_add(struct strings *s, const char *text)
     return strings_has(s, text) || append(s, strdup(text));
 }
 
-bool strings_equal(const struct strings *a, const struct strings *b)
-{
-    if (a->n != b->n)
-        return false;
-    for (size_t i = 0; i < a->n; i++)
-        if (strcmp(a->v[i], b->v[i]) != 0)
-            return false;
-    return true;
-}
-
 void strings_free(struct strings *s)
 {
     for (size_t i = 0; i < s->n; i++)
@@ -57,35 +47,6 @@ cJSON *strings_json(const struct strings *s)
     for (size_t i = 0; a != NULL && i < s->n; i++)
         cJSON_AddItemToArray(a, cJSON_CreateString(s->v[i]));
     return a;
-}
-
-bool page_open(struct page *p, const char *after, size_t limit)
-{
-    *p = (struct page){.after = after, .limit = limit, .v = calloc(limit, sizeof *p->v)};
-    return p->v != NULL;
-}
-
-void page_offer(struct page *p, const char *text)
-{
-    if (strcmp(text, p->after) <= 0 || (p->n == p->limit && strcmp(text, p->v[p->n - 1]) >= 0))
-        return;
-    size_t low = 0, high = p->n; /* where it belongs; the last one makes room */
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (strcmp(p->v[middle], text) < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    if (p->n < p->limit)
-        p->n++;
-    memmove(p->v + low + 1, p->v + low, (p->n - 1 - low) * sizeof *p->v);
-    p->v[low] = text;
-}
-
-void page_close(struct page *p)
-{
-    free(p->v);
 }
 
 void rec_text(struct wr *w, const char *text)

@@ -13,19 +13,8 @@ struct strings {
 MUST_USE bool strings_add(struct strings *s, const char *text);
 bool strings_has(const struct strings *s, const char *text);
 const char *strings_find(const struct strings *s, const char *text); /* the list's own copy; NULL: it has none */
-bool strings_equal(const struct strings *a, const struct strings *b); /* same texts in the same order */
 void strings_free(struct strings *s);
 MUST_USE cJSON *strings_json(const struct strings *s); /* array; NULL: out of memory */
-
-/* The `limit` smallest of the texts handed to page_offer() that come behind `after`, in order: a page of a list. */
-struct page {
-    const char *after;
-    const char **v; /* borrowed */
-    size_t n, limit;
-};
-MUST_USE bool page_open(struct page *p, const char *after, size_t limit);
-void page_offer(struct page *p, const char *text);
-void page_close(struct page *p);
 
 /* Fields of a stored record: a text is its length in 16 bits, big endian, and its bytes. Readers give owned copies. */
 void rec_text(struct wr *w, const char *text);

@@ -11,6 +11,8 @@ struct store_op {
     struct span key, val; /* borrowed from the transaction */
 };
 
+struct store_scan;
+
 /* A transaction is one contiguous run of encoded operations, so that a small one costs a single allocation. */
 struct store_txn {
     struct store *store;
@@ -20,6 +22,7 @@ struct store_txn {
     void *user;
     enum st result;       /* ST_INTERNAL before it runs: out of memory or limits, not to be run */
     bool expects;         /* holds a STORE_OP_EXPECT */
+    const struct store_scan *scan; /* it reads, and writes nothing; NULL: it writes */
     size_t n, cap;
     uint8_t *ops;         /* `first`, or a heap block when that is outgrown */
     uint8_t first[400];

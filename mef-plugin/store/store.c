@@ -89,6 +89,18 @@ static size_t list_take(struct list *from, size_t max, struct list *out)
     return n;
 }
 
+/* How many of the queue are done at once: a reading alone, other transactions in one disk commit. */
+static size_t group_size(const struct list *queue)
+{
+    size_t n = 0;
+    const struct store_txn *t = queue->first;
+    if (t != NULL && t->scan != NULL)
+        return 1;
+    for (; t != NULL && t->scan == NULL && n < GROUP_MAX; t = t->next)
+        n++;
+    return n;
+}
+
 static void list_free(struct list *l)
 {
     for (struct store_txn *t = l->first, *next; t != NULL; t = next) {
@@ -114,18 +126,27 @@ static uint64_t rows_of(const struct list *group)
 
 static void posted(void *arg);
 
+/* A reading that fails is a matter of whoever reads. */
+static bool run_group(struct store *s, struct store_txn *first, char *why, size_t whylen)
+{
+    pthread_mutex_lock(&s->engine_lock);
+    bool ok = first->scan == NULL ? s->backend->run(s->engine, first, why, whylen)
+                                  : s->backend->scan(s->engine, first->scan, why, whylen);
+    pthread_mutex_unlock(&s->engine_lock);
+    if (first->scan != NULL && !ok)
+        first->result = ST_INTERNAL;
+    return ok || first->scan != NULL;
+}
+
 static void commit_group(struct store *s, struct list *group, size_t n)
 {
     char why[ERR_MAX] = "";
-    pthread_mutex_lock(&s->engine_lock);
-    bool ok = s->backend->run(s->engine, group->first, why, sizeof why);
-    pthread_mutex_unlock(&s->engine_lock);
-
+    bool ok = run_group(s, group->first, why, sizeof why), reading = group->first->scan != NULL;
     uint64_t rows = rows_of(group);
     pthread_mutex_lock(&s->lock);
     if (ok) {
-        s->stats.transactions += n;
-        s->stats.commits++;
+        s->stats.transactions += reading ? 0 : n;
+        s->stats.commits += !reading;
         s->stats.rows += rows;
         s->pending -= n;
         list_append(&s->done, group);
@@ -152,7 +173,7 @@ static void *committer_main(void *arg)
         pthread_mutex_lock(&s->lock);
         while (s->queue.first == NULL && !s->stop)
             pthread_cond_wait(&s->work, &s->lock);
-        size_t n = list_take(&s->queue, GROUP_MAX, &group);
+        size_t n = list_take(&s->queue, group_size(&s->queue), &group);
         pthread_mutex_unlock(&s->lock);
         if (n > 0)
             commit_group(s, &group, n);
@@ -258,6 +279,28 @@ void store_after(struct store *s, uint64_t seq, store_done fn, void *user)
     *w = (struct waiter){.seq = seq, .fn = fn, .user = user};
     *s->waiting_end = w;
     s->waiting_end = &w->next;
+}
+
+/* A transaction that reads. */
+struct reading {
+    struct store_txn txn;
+    struct store_scan scan;
+    uint8_t after[];
+};
+
+void store_read(struct store *s, enum store_table table, struct span after, bool descending, size_t limit,
+                bool (*fn)(void *, struct span, struct span), store_done done, void *user)
+{
+    struct reading *r = calloc(1, sizeof *r + after.n);
+    if (r == NULL) {
+        done(user, ST_INTERNAL);
+        return;
+    }
+    *r = (struct reading){.txn = {.store = s, .result = ST_OK, .scan = &r->scan, .ops = r->txn.first},
+                          .scan = {table, span_of(r->after, after.n), descending, limit, fn, user}};
+    if (after.n > 0)
+        memcpy(r->after, after.p, after.n);
+    store_commit(&r->txn, done, user);
 }
 
 uint64_t store_last(const struct store *s) { return s->last; }

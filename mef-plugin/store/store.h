@@ -1,12 +1,13 @@
 /* Durable store: tables of (key, value) blobs, written in transactions that are grouped into one disk commit.
  *
- * Reads happen at start (store_each) into the rooms' memory; afterwards rooms change their memory at once, put the same
- * change into a transaction, and answer their peer when store_commit's callback says it is durable. Transactions
- * become durable in the order committed. A failed commit is fatal to the process (cse_host_ops.fatal): memory is then
- * rebuilt from the store at the next start, so what was never acknowledged is absent or complete.
+ * Reads happen at start (store_each) into the rooms' memory; afterwards (but for store_read) rooms change their memory
+ * at once, put the same change into a transaction, and answer their peer when store_commit's callback says it is
+ * durable. Transactions become durable in the order committed. A failed commit is fatal to the process
+ * (cse_host_ops.fatal): memory is then rebuilt from the store at the next start, so what was never acknowledged is
+ * absent or complete.
  * Values that hold key material are sealed by vault/ before they come here.
  *
- * Threads: all calls from the loop thread; callbacks come on the loop thread through `post`. */
+ * Threads: all calls from the loop thread; callbacks come on the loop thread through `post`, but for store_read's fn. */
 #pragma once
 #include "cse-shim/base/bytes.h"
 #include "cse-shim/base/status.h"
@@ -57,8 +58,7 @@ void store_close(struct store *s);
  * read. */
 MUST_USE enum st store_each(struct store *s, enum store_table table, bool (*fn)(void *user, struct span key, struct span val),
                             void *user);
-/* Read rows on demand, after everything committed so far: at most `limit` rows with key > after (or, when `descending`,
- * key < after; after.n == 0 begins at the end). For audit pages and stored responses, not for the hot path: it blocks. */
+/* The same for at most `limit` rows with key > after (or, when `descending`, key < after; after.n == 0: from the end). */
 MUST_USE enum st store_page(struct store *s, enum store_table table, struct span after, bool descending, size_t limit,
                             bool (*fn)(void *user, struct span key, struct span val), void *user);
 
@@ -75,6 +75,11 @@ void store_expect(struct store_txn *t, enum store_table table, struct span key, 
 void store_abort(struct store_txn *t);
 
 typedef void (*store_done)(void *user, enum st st); /* ST_OK: durable; ST_CONFLICT: an expectation failed */
+/* Read such a page while the loop goes on: it takes its turn among the transactions, after everything committed so far,
+ * and nothing that comes later is in it. fn runs on the committer's thread, to which what it uses belongs until done is
+ * called: ST_OK, or ST_INTERNAL: could not read. Without memory done is called at once. */
+void store_read(struct store *s, enum store_table table, struct span after, bool descending, size_t limit,
+                bool (*fn)(void *user, struct span key, struct span val), store_done done, void *user);
 /* Hand over the transaction (consumed); done (may be NULL) is called once, in order. Returns its sequence number. An
  * out-of-memory during store_put surfaces here as ST_INTERNAL through done. */
 uint64_t store_commit(struct store_txn *t, store_done done, void *user);

@@ -135,3 +135,10 @@ bool mac_of(struct mac *m, const char *label, struct span text, uint8_t out[32])
     EVP_MAC_CTX_free(c);
     return ok;
 }
+
+enum vault_kind seal_kind(struct span row)
+{
+    struct rd r = rd_of(row);
+    uint8_t version, kind;
+    return rd_u8(&r, &version) && rd_u8(&r, &kind) ? (enum vault_kind)kind : VAULT_NO_KEY;
+}

@@ -20,6 +20,8 @@ MUST_USE bool seal_wrap(struct seal *s, vault_id id, enum vault_kind kind, const
 /* Open a row. Returns the key's length; 0, and nothing in `key`, if the row is malformed or was not sealed under this
  * KEK for this id. The caller wipes `key`. */
 size_t seal_unwrap(struct seal *s, vault_id id, struct span row, enum vault_kind *kind, uint8_t key[SEAL_KEY_MAX]);
+/* What the row says it is, unchecked; VAULT_NO_KEY: the row is empty. */
+enum vault_kind seal_kind(struct span row);
 
 struct mac;
 MUST_USE struct mac *mac_new(const uint8_t secret[32]); /* NULL: out of memory, or OpenSSL lacks HMAC-SHA-256 */

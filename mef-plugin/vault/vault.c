@@ -65,6 +65,11 @@ void vault_delete(struct vault *v, struct store_txn *t, vault_id id)
 
 bool vault_has(const struct vault *v, vault_id id) { return keytable_get(v->keys, id).n > 0; }
 
+enum vault_kind vault_kind_of(const struct vault *v, vault_id id)
+{
+    return seal_kind(keytable_get(v->keys, id));
+}
+
 bool vault_same(struct vault *v, vault_id a, vault_id b)
 {
     struct key ka, kb;

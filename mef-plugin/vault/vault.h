@@ -62,6 +62,7 @@ MUST_USE enum st vault_import_label(struct vault *v, struct store_txn *t, const 
 void vault_delete(struct vault *v, struct store_txn *t, vault_id id);
 bool vault_same(struct vault *v, vault_id a, vault_id b); /* same bytes? constant time */
 bool vault_has(const struct vault *v, vault_id id);
+enum vault_kind vault_kind_of(const struct vault *v, vault_id id);
 
 /* --- keys made of keys (TS-0003 10.3; what its text leaves open: docs/decisions.md) -------------------------------- */
 enum vault_derived {

@@ -37,16 +37,18 @@ TARGETS = {
     "key retrieval": Target(1.0),
     "key retrieval, many sessions": Target(1.25),
     "handshake, retrieval, close": Target(1.5),
+    "PSK round": Target(1.5),
+    "certificate round": Target(1.5),
     "enrolment rate": Target(0.4, at_least=True),
     "memory": Target(1.0),
     "look-up": Target(1.25),
     "joins: EgRequest in mefd": Target(1.0),
     "joins: first key": Target(1.0),
 }
-FULL = dict(repetitions=5, seconds=2, sessions=10000, cycles=2000, enrolments=10000, codes=(1000, 100000, 1000000), frames=10000,
-            puts=500, joins=(256, 8, 10, 3))
-QUICK = dict(repetitions=2, seconds=0.5, sessions=1000, cycles=300, enrolments=2000, codes=(1000, 5000, 20000), frames=5000,
-             puts=50, joins=(32, 4, 3, 1))
+FULL = dict(repetitions=5, seconds=2, sessions=10000, cycles=2000, rounds=2000, enrolments=10000, codes=(1000, 100000, 1000000),
+            frames=10000, puts=500, joins=(256, 8, 10, 3))
+QUICK = dict(repetitions=2, seconds=0.5, sessions=1000, cycles=300, rounds=300, enrolments=2000, codes=(1000, 5000, 20000),
+             frames=5000, puts=50, joins=(32, 4, 3, 1))
 
 
 def summary(samples: list) -> dict:

@@ -33,8 +33,9 @@ static void on_request(void *user, struct cep_exchange *ex, const struct cep_mes
     cep_respond(ex, &(struct cep_message){.code = CEP_CODE(2, 5), .payload = span_str("Nov 21 10:47:21")}, false);
 }
 
-static void on_psk(void *user, uint64_t session, const char *identity)
+static void on_psk(void *user, uint64_t session, const char *identity, const char *server_name)
 {
+    (void)server_name;
     (void)identity;
     cep_psk(*(struct cep_endpoint **)user, session, (const uint8_t *)KEY, 16);
 }

@@ -2,16 +2,20 @@
  * the server's alone. Credentials come by standard input, one a line: IDENTITY HEXKEY [GATEWAY].
  *   bench_load get PORT PID SESSIONS SECONDS PATH [AE-ID]   over live sessions, 32 requests in flight
  *   bench_load cycle PORT PID COUNT [PATH [AE-ID]]          handshake, one GET (without PATH: none), close; 32 at a time
+ *   bench_load round PORT PID COUNT                         round.h, 32 at a time; the last credential is the target's
+ *   bench_load shake PORT PID MS                            handshake, close, MS ms of rest, until killed; prints of
+ *                                                           each when it began and ended (CLOCK_MONOTONIC, s)
  *   bench_load enrol PORT PID COUNT FIRST-EUI64             EgRequests of COUNT devices from all gateways, 64 in flight */
 #include "tests/bench/load.h"
 
 #include "mef-plugin/egp/egp.h"
 #include "tests/bench/population.h"
+#include "tests/bench/round.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { GETS_AT_ONCE = 32, CYCLES_AT_ONCE = 32, ENROLMENTS_AT_ONCE = 64 };
+enum { GETS_AT_ONCE = 32, CYCLES_AT_ONCE = 32, ENROLMENTS_AT_ONCE = 64, TARGET_SESSIONS = 8 };
 
 struct cycle;
 
@@ -21,6 +25,7 @@ struct bench {
     struct load_options options;
     uint64_t first; /* device, a number of population.h */
     struct cycle *cycles;
+    struct cep_session *target[TARGET_SESSIONS]; /* of rounds; else none */
     uint8_t body[EGP_MAX_MESSAGE], format[4];
 };
 
@@ -68,8 +73,12 @@ struct cycle {
     struct bench *bench;
     struct cep_session *session;
     uint64_t serial;
+    struct round round;
     bool over;
 };
+
+static bool is_round(const struct cycle *c) { return c->bench->target[0] != NULL; }
+static size_t slot(const struct cycle *c) { return (size_t)(c - c->bench->cycles); }
 
 static void cycle_end(struct cycle *c, bool ok)
 {
@@ -79,16 +88,36 @@ static void cycle_end(struct cycle *c, bool ok)
     c->over = true;
 }
 
+static void on_cycle_answer(void *user, enum st st, const struct cep_message *rsp);
+
+/* The next request; false: it cannot be sent. */
+static bool cycle_ask(struct cycle *c)
+{
+    struct bench *b = c->bench;
+    struct cep_session *s = c->session;
+    struct cep_message req;
+    if (!is_round(c))
+        load_get(&b->options, b->path, b->from, &req);
+    else if (round_request(&c->round, &b->options, &req))
+        s = b->target[slot(c) % TARGET_SESSIONS];
+    return cep_request(s, &req, false, false, on_cycle_answer, c) != 0;
+}
+
 static void on_cycle_answer(void *user, enum st st, const struct cep_message *rsp)
 {
-    cycle_end(user, st == ST_OK && is_content(rsp));
+    struct cycle *c = user;
+    bool ok = st == ST_OK && (is_round(c) ? round_took(&c->round, rsp) : is_content(rsp));
+    if (!ok || !is_round(c) || round_over(&c->round))
+        cycle_end(c, ok);
+    else if (!cycle_ask(c))
+        cycle_end(c, false);
 }
 
 /* Without a path the handshake is all there is to do. */
 static void on_cycle_opened(void *user, const struct cep_peer *peer)
 {
     struct bench *b = user;
-    for (size_t i = 0; i < CYCLES_AT_ONCE && b->path == NULL; i++)
+    for (size_t i = 0; i < CYCLES_AT_ONCE && b->path == NULL && b->target[0] == NULL; i++)
         if (b->cycles[i].serial == peer->serial)
             cycle_end(&b->cycles[i], true);
 }
@@ -96,16 +125,14 @@ static void on_cycle_opened(void *user, const struct cep_peer *peer)
 static bool cycle_start(struct cycle *c)
 {
     struct bench *b = c->bench;
-    struct cep_message req;
     c->over = false;
-    c->session = load_dial(&b->load, b->load.asked++);
+    c->session = load_dial(&b->load, slot(c));
     if (c->session == NULL)
         return false;
+    b->load.asked++;
     c->serial = cep_session_serial(c->session);
-    if (b->path == NULL)
-        return true;
-    load_get(&b->options, b->path, b->from, &req);
-    return cep_request(c->session, &req, false, false, on_cycle_answer, c) != 0;
+    round_begin(&c->round, slot(c), CYCLES_AT_ONCE);
+    return (b->path == NULL && !is_round(c)) || cycle_ask(c);
 }
 
 /* Until `count` cycles are over, and the server has taken notice of the last one. */
@@ -133,7 +160,18 @@ static bool cycles_run(struct bench *b, uint64_t count)
     return true;
 }
 
-static int cycle(struct bench *b, uint64_t count)
+static bool open_targets(struct bench *b)
+{
+    struct load *l = &b->load;
+    for (size_t i = 0; i < TARGET_SESSIONS; i++)
+        if ((b->target[i] = load_dial(l, CYCLES_AT_ONCE)) == NULL)
+            return false;
+    for (double end = load_now() + 30; l->opened < TARGET_SESSIONS && load_now() < end;)
+        sd_event_run(l->loop, 10000);
+    return l->opened == TARGET_SESSIONS;
+}
+
+static int cycle(struct bench *b, uint64_t count, bool rounds)
 {
     struct load *l = &b->load;
     struct cycle cycles[CYCLES_AT_ONCE] = {0};
@@ -141,12 +179,35 @@ static int cycle(struct bench *b, uint64_t count)
     for (size_t i = 0; i < CYCLES_AT_ONCE; i++)
         cycles[i].bench = b;
     l->on_opened = on_cycle_opened;
-    if (!load_open(l, 0) || !cycles_run(b, count / 10 + 1))
+    if (!load_open(l, 0) || (rounds && (l->ncreds != CYCLES_AT_ONCE + 1 || !open_targets(b))) ||
+        !cycles_run(b, count / 10 + 1))
         return 1;
     double kib = load_resident(l->pid), cpu = load_cpu(l->pid), from = load_now();
     if (!cycles_run(b, count))
         return 1;
     return report(l, (double)count, load_now() - from, load_cpu(l->pid) - cpu, load_resident(l->pid) - kib);
+}
+
+/* --- shake -------------------------------------------------------------------------------------------------------- */
+
+static int shake(struct bench *b, double rest)
+{
+    struct load *l = &b->load;
+    if (!load_open(l, 0))
+        return 1;
+    for (size_t n = 1; l->opened == n - 1; n++) {
+        double from = load_now();
+        struct cep_session *s = load_dial(l, 0);
+        while (s != NULL && l->opened < n && l->closed < n)
+            sd_event_run(l->loop, 10000);
+        if (l->opened < n)
+            return 1;
+        printf("%.6f %.6f\n", from, load_now());
+        fflush(stdout);
+        cep_session_close(s);
+        load_run(l, load_now() + rest);
+    }
+    return 1;
 }
 
 /* --- enrol -------------------------------------------------------------------------------------------------------- */
@@ -208,7 +269,11 @@ int main(int argc, char **argv)
     } else if (strcmp(mode, "cycle") == 0) {
         b.path = argv[5];
         b.from = argc > 6 ? argv[6] : NULL;
-        code = cycle(&b, strtoull(argv[4], NULL, 10));
+        code = cycle(&b, strtoull(argv[4], NULL, 10), false);
+    } else if (strcmp(mode, "round") == 0) {
+        code = cycle(&b, strtoull(argv[4], NULL, 10), true);
+    } else if (strcmp(mode, "shake") == 0) {
+        code = shake(&b, atof(argv[4]) / 1e3);
     } else if (strcmp(mode, "enrol") == 0 && argc == 6) {
         b.first = strtoull(argv[5], NULL, 10);
         code = enrol(&b, strtoull(argv[4], NULL, 10));

@@ -1,6 +1,7 @@
-/* Statements that sql_record wrote down, run again in bare SQLite: those of the store's transactions that expect something
- * (each begins with the SELECT of what it expects), 64 transactions to a commit, with the store's settings. Prints one JSON object.
- * Usage: bench_replay DATABASE RECORD          the database is changed: give it a copy of what was there before */
+/* Statements that sql_record wrote down, run again in bare SQLite with the store's settings. Prints one JSON object.
+ * Usage: bench_replay DATABASE RECORD [commits]          the database is changed: give it a copy of what was there before
+ * Those of the store's transactions that expect something (each begins with the SELECT of what it expects), 64 of them to a
+ * commit; with "commits" all of them, in the commits that the store made, and these are counted. */
 #include "cse-shim/base/hex.h"
 
 #include <sqlite3.h>
@@ -23,6 +24,7 @@ struct replay {
     unsigned nkinds;
     struct op *ops;
     size_t nops, room, transactions;
+    bool commits; /* a transaction is what the store committed at once */
 };
 
 static void must(bool ok, const char *what)
@@ -102,14 +104,14 @@ static void read_record(struct replay *r, const char *path)
     must(f != NULL, path);
     while (fgets(line, sizeof line, f) != NULL) {
         line[strcspn(line, "\n")] = '\0';
-        bool begins = strncmp(line, "SELECT v FROM", 13) == 0;
+        bool begins = r->commits ? strcmp(line, "BEGIN IMMEDIATE") == 0 : strncmp(line, "SELECT v FROM", 13) == 0;
         if (inside && (begins || strcmp(line, "COMMIT") == 0)) {
             *op_new(r) = (struct op){.kind = KINDS_MAX};
             r->transactions++;
             inside = false;
         }
         inside |= begins;
-        if (inside)
+        if (inside && !(r->commits && begins))
             read_statement(r, line);
     }
     fclose(f);
@@ -139,7 +141,7 @@ static void run_all(struct replay *r)
     for (size_t i = 0; i < r->nops; i++) {
         if (r->ops[i].kind != KINDS_MAX)
             run_op(r, &r->ops[i]);
-        else if (++done % PER_COMMIT == 0)
+        else if (++done % (r->commits ? 1 : PER_COMMIT) == 0)
             run_sql(r, "COMMIT; BEGIN IMMEDIATE");
     }
     run_sql(r, "COMMIT");
@@ -148,7 +150,8 @@ static void run_all(struct replay *r)
 int main(int argc, char **argv)
 {
     struct replay r = {0};
-    must(argc == 3, "usage: bench_replay DATABASE RECORD");
+    must(argc == 3 || argc == 4, "usage: bench_replay DATABASE RECORD [commits]");
+    r.commits = argc == 4;
     read_record(&r, argv[2]);
     must(sqlite3_open_v2(argv[1], &r.db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) == SQLITE_OK, argv[1]);
     run_sql(&r, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"

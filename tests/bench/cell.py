@@ -57,6 +57,9 @@ class Station(Radio):
         self.queue.append(frame)
         return None
 
+    def catch_up(self):
+        """The cell hands over no acknowledgement but that which is awaited."""
+
     def slept(self):
         """Nothing is lost: what came meanwhile the cell has acknowledged for it."""
 

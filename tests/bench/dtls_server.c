@@ -1,6 +1,7 @@
-/* The least DTLS server that OpenSSL allows: a stateless cookie, a hash of peers, PSK, an answer of its own for each
- * datagram, and nothing else. What mefd's handshakes are measured against.
- *   dtls_server HEXKEY     on a free port of 127.0.0.1, printed; until killed
+/* The least DTLS server that OpenSSL allows: a stateless cookie, a hash of peers, PSK or certificates of both sides, an answer
+ * of its own for each datagram, and nothing else. What mefd's handshakes are measured against.
+ *   dtls_server HEXKEY                       on a free port of 127.0.0.1, printed; until killed
+ *   dtls_server CERTIFICATE KEY ANCHORS      the same; PEM files
  * One UDP socket serves all peers; OpenSSL sees a pair of memory BIOs. No retransmission timers, no limits, no clean-up of
  * peers that fall silent: what a server needs beside this is what the measured ratio is about. */
 #include "cse-shim/base/bytes.h"
@@ -145,26 +146,45 @@ static void greet(struct peer **slot, const uint8_t *datagram, size_t n)
         (void)BIO_reset(p->in);
 }
 
-static bool set_up(const char *hexkey)
+static bool set_up_cookies(void)
 {
-    static const char suite[] = "PSK-AES128-CCM8:@SECLEVEL=0"; /* what mefd picks */
     char digest[] = "SHA256";
     uint8_t secret[32];
     const OSSL_PARAM params[] = {OSSL_PARAM_construct_utf8_string("digest", digest, 0), OSSL_PARAM_construct_end()};
     EVP_MAC *hmac = EVP_MAC_fetch(NULL, "HMAC", NULL);
+    return hmac != NULL && RAND_bytes(secret, sizeof secret) == 1 && (server.mac = EVP_MAC_CTX_new(hmac)) != NULL &&
+           EVP_MAC_init(server.mac, secret, sizeof secret, params) == 1;
+}
+
+/* The suites are what mefd picks. */
+static bool set_up_psk(const char *hexkey)
+{
     server.keylen = strlen(hexkey) / 2;
+    SSL_CTX_set_psk_server_callback(server.ctx, psk);
+    return server.keylen <= sizeof server.key && hex_decode(hexkey, strlen(hexkey), server.key, server.keylen) &&
+           SSL_CTX_set_cipher_list(server.ctx, "PSK-AES128-CCM8:@SECLEVEL=0") == 1;
+}
+
+static bool set_up_certificates(char **files)
+{
+    SSL_CTX_set_verify(server.ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+    return SSL_CTX_set_cipher_list(server.ctx, "ECDHE-ECDSA-AES128-CCM8:@SECLEVEL=0") == 1 &&
+           SSL_CTX_use_certificate_chain_file(server.ctx, files[0]) == 1 &&
+           SSL_CTX_use_PrivateKey_file(server.ctx, files[1], SSL_FILETYPE_PEM) == 1 &&
+           SSL_CTX_load_verify_locations(server.ctx, files[2], NULL) == 1;
+}
+
+static bool set_up(int n, char **how)
+{
     server.ctx = SSL_CTX_new(DTLS_server_method());
-    if (server.keylen > sizeof server.key || !hex_decode(hexkey, strlen(hexkey), server.key, server.keylen) ||
-        server.ctx == NULL || !SSL_CTX_set_cipher_list(server.ctx, suite) || hmac == NULL ||
-        RAND_bytes(secret, sizeof secret) != 1 || (server.mac = EVP_MAC_CTX_new(hmac)) == NULL ||
-        EVP_MAC_init(server.mac, secret, sizeof secret, params) != 1)
+    if (server.ctx == NULL || (n != 1 && n != 3) || !(n == 1 ? set_up_psk(how[0]) : set_up_certificates(how)) ||
+        !set_up_cookies())
         return false;
     SSL_CTX_set_min_proto_version(server.ctx, DTLS1_2_VERSION);
     SSL_CTX_set_options(server.ctx, SSL_OP_NO_TICKET | SSL_OP_NO_QUERY_MTU | SSL_OP_COOKIE_EXCHANGE);
     SSL_CTX_set_session_cache_mode(server.ctx, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_cookie_generate_cb(server.ctx, cookie_make);
     SSL_CTX_set_cookie_verify_cb(server.ctx, cookie_verify);
-    SSL_CTX_set_psk_server_callback(server.ctx, psk);
     server.fresh = peer_new();
     return true;
 }
@@ -175,7 +195,7 @@ int main(int argc, char **argv)
     socklen_t len = sizeof addr;
     uint8_t datagram[2048];
     server.fd = socket(AF_INET, SOCK_DGRAM, 0);
-    if (argc != 2 || !set_up(argv[1]) || bind(server.fd, (struct sockaddr *)&addr, len) < 0 ||
+    if (!set_up(argc - 1, argv + 1) || bind(server.fd, (struct sockaddr *)&addr, len) < 0 ||
         getsockname(server.fd, (struct sockaddr *)&addr, &len) < 0)
         return 1;
     printf("%u\n", ntohs(addr.sin_port));

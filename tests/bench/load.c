@@ -8,7 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { OPT_URI_PATH = 11, OPT_ACCEPT = 17, OPT_RVI = 271, OPT_FR = 279, OPT_RQI = 283, FORMAT_JSON = 50 };
+enum { OPT_URI_PATH = 11, OPT_FORMAT = 12, OPT_ACCEPT = 17, OPT_TY = 267, OPT_RVI = 271, OPT_FR = 279, OPT_RQI = 283 };
+enum { FORMAT_JSON = 50 };
 enum { DIALS_AT_ONCE = 32 };
 
 double load_now(void)
@@ -40,17 +41,38 @@ double load_resident(pid_t pid)
     return (double)pages * (double)sysconf(_SC_PAGESIZE) / 1024;
 }
 
+static bool read_certificate(const char *line, struct load_credential *c)
+{
+    char certificate[256], key[256], anchors[256], err[256];
+    if (sscanf(line, "certificate %255s %255s %255s", certificate, key, anchors) != 3)
+        return false;
+    const struct cep_certificate one = {.certificate = certificate, .private_key = key};
+    const struct cep_certs_files files = {.list = &one, .n = 1, .trust_anchors = anchors};
+    c->certs = cep_certs_load(&files, err, sizeof err);
+    if (c->certs == NULL)
+        fprintf(stderr, "%s\n", err);
+    return c->certs != NULL;
+}
+
+static bool read_psk(const char *line, struct load_credential *c)
+{
+    char hex[129];
+    if (sscanf(line, "%159s %128s %16s", c->identity, hex, c->gateway) < 2)
+        return false;
+    c->keylen = strlen(hex) / 2;
+    return hex_decode(hex, strlen(hex), c->key, c->keylen);
+}
+
 bool load_credentials(struct load *l)
 {
-    struct load_credential c = {0};
-    char line[400], hex[129];
+    char line[800];
     while (fgets(line, sizeof line, stdin) != NULL) {
-        int n = sscanf(line, "%159s %128s %16s", c.identity, hex, c.gateway);
-        c.keylen = strlen(hex) / 2;
-        struct load_credential *more = realloc(l->creds, (l->ncreds + 1) * sizeof c);
-        if (more == NULL || n < 2 || !hex_decode(hex, strlen(hex), c.key, c.keylen))
+        struct load_credential c = {0}, *more = realloc(l->creds, (l->ncreds + 1) * sizeof c);
+        if (more == NULL)
             return false;
         l->creds = more;
+        if (!(strncmp(line, "certificate ", 12) == 0 ? read_certificate : read_psk)(line, &c))
+            return false;
         l->creds[l->ncreds++] = c;
     }
     return l->ncreds > 0;
@@ -58,7 +80,7 @@ bool load_credentials(struct load *l)
 
 static void add(struct load_options *o, uint16_t num, struct span val) { o->opts[o->n++] = (struct cep_option){num, val}; }
 
-void load_get(struct load_options *o, const char *path, const char *from, struct cep_message *req)
+static void add_path(struct load_options *o, const char *path)
 {
     o->n = 0;
     while (*path != '\0' && o->n < 8) {
@@ -66,12 +88,31 @@ void load_get(struct load_options *o, const char *path, const char *from, struct
         add(o, OPT_URI_PATH, span_of(path, n));
         path += n + (path[n] == '/');
     }
+}
+
+void load_primitive(struct load_options *o, uint8_t method, const char *path, const char *from, const char *body,
+                    uint32_t ty, struct cep_message *req)
+{
+    add_path(o, path);
+    if (body != NULL)
+        o->opts[o->n++] = cep_option_make_uint(OPT_FORMAT, FORMAT_JSON, o->number[0]);
+    o->opts[o->n++] = cep_option_make_uint(OPT_ACCEPT, FORMAT_JSON, o->number[1]);
+    if (method == CEP_POST)
+        o->opts[o->n++] = cep_option_make_uint(OPT_TY, ty, o->number[2]);
+    add(o, OPT_RVI, span_str("5"));
+    add(o, OPT_FR, span_str(from));
+    add(o, OPT_RQI, span_str("1234"));
+    *req = (struct cep_message){.code = method, .opts = o->opts, .nopts = o->n};
+    req->payload = body != NULL ? span_str(body) : span_of(NULL, 0);
+}
+
+void load_get(struct load_options *o, const char *path, const char *from, struct cep_message *req)
+{
     if (from != NULL) {
-        o->opts[o->n++] = cep_option_make_uint(OPT_ACCEPT, FORMAT_JSON, o->number[0]);
-        add(o, OPT_RVI, span_str("5"));
-        add(o, OPT_FR, span_str(from));
-        add(o, OPT_RQI, span_str("1234"));
+        load_primitive(o, CEP_GET, path, from, NULL, 0, req);
+        return;
     }
+    add_path(o, path);
     *req = (struct cep_message){.code = CEP_GET, .opts = o->opts, .nopts = o->n};
 }
 
@@ -95,8 +136,11 @@ static void on_closed(void *user, uint64_t serial)
 struct cep_session *load_dial(struct load *l, size_t i)
 {
     const struct load_credential *c = &l->creds[i % l->ncreds];
+    const char *host = l->host != NULL ? l->host : "127.0.0.1";
     int err;
-    return cep_connect(l->ep, l->host != NULL ? l->host : "127.0.0.1", l->port, c->identity, span_of(c->key, c->keylen), &err);
+    if (c->certs != NULL)
+        return cep_connect_certificate(l->ep, host, l->port, c->certs, NULL, &err);
+    return cep_connect(l->ep, host, l->port, c->identity, span_of(c->key, c->keylen), &err);
 }
 
 static bool dial_all(struct load *l)
@@ -129,6 +173,8 @@ void load_close(struct load *l)
     cep_endpoint_free(l->ep);
     sd_event_unref(l->loop);
     free(l->sessions);
+    for (size_t i = 0; i < l->ncreds; i++)
+        cep_certs_unref(l->creds[i].certs);
     free(l->creds);
 }
 

@@ -5,16 +5,17 @@
 
 #include <sys/types.h>
 
-struct load_credential { /* a line of standard input: IDENTITY HEXKEY [GATEWAY] */
+struct load_credential { /* a line of standard input: IDENTITY HEXKEY [GATEWAY], or "certificate" and three PEM files */
     char identity[160], gateway[17];
     uint8_t key[64];
     size_t keylen;
+    struct cep_certs *certs; /* of the client, its key, and whom it trusts; NULL: PSK */
 };
 
 struct load_options { /* room for the options of one request */
     struct cep_option opts[16];
     size_t n;
-    uint8_t number[2][4];
+    uint8_t number[3][4];
 };
 
 struct load {
@@ -43,6 +44,9 @@ double load_resident(pid_t pid);  /* KiB */
 bool load_credentials(struct load *l);
 /* GET of `path`: with `from`, a oneM2M primitive as an AE sends it. */
 void load_get(struct load_options *o, const char *path, const char *from, struct cep_message *req);
+/* A primitive by any method. body: JSON, NULL: none; ty: of what a POST creates. */
+void load_primitive(struct load_options *o, uint8_t method, const char *path, const char *from, const char *body,
+                    uint32_t ty, struct cep_message *req);
 
 /* Make the endpoint and open `sessions` of them. l: zeroed but for credentials, host, port, pid and functions. */
 bool load_open(struct load *l, size_t sessions);

@@ -14,10 +14,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "e2e"))
 from joins import KEY_TIME_MS, OWN_TIME_MS, measure, put_codes  # noqa: E402
-from stack import AE_ID, FQDN, Stack, free_port, http_status, install_code, random_eui64  # noqa: E402
+from pki import Authority  # noqa: E402
+from stack import AE_ID, FQDN, Stack, free_port, http_status, install_code, random_eui64, set_option  # noqa: E402
 
 KEY = "30313233343536373839616263646566"  # of servers that are measured against
 GATEWAYS = 16
+CLIENTS = 33  # of rounds; the last one is their target
 RSS_LIMIT_KIB = 32 * 1024
 SESSION_LIMIT_KIB = 48
 
@@ -30,6 +32,7 @@ class Plan:
     seconds: float      # of requests, a run
     sessions: int       # the many
     cycles: int
+    rounds: int
     enrolments: int
     codes: tuple        # few, some (memory, start), many
     frames: int
@@ -255,16 +258,24 @@ def stop_mefd(s: Stack):
     s.mefd = None
 
 
-def enrol_once(plan: Plan, s: Stack, gateways: list, **environment) -> dict:
+def load_once(plan: Plan, s: Stack, credentials: list, *load, **environment) -> dict:
+    """mefd is started for it, and ended."""
     os.environ.update(environment)
     try:
         s.start_mefd()
     finally:
         for name in environment:
             del os.environ[name]
-    result = Server(plan, s.coaps, s.mefd.pid, gateways).load("enrol", plan.enrolments, 0)
+    result = Server(plan, s.coaps, s.mefd.pid, credentials).load(*load)
     stop_mefd(s)
     return result
+
+
+def load_recorded(plan: Plan, s: Stack, credentials: list, *load) -> Path:
+    """What mefd told SQLite meanwhile."""
+    record = s.folder / "record.sql"
+    load_once(plan, s, credentials, *load, LD_PRELOAD=str(plan.build / "tests/bench/sql_record.so"), SQL_RECORD=str(record))
+    return record
 
 
 def enrolment(plan: Plan, r: Results):
@@ -274,11 +285,11 @@ def enrolment(plan: Plan, r: Results):
         stop_mefd(s)
         with codes(plan, s) as c:
             c.ask(f"fill {plan.enrolments}")
-        database, record = Database(s), s.folder / "record.sql"
-        enrol_once(plan, s, gateways, LD_PRELOAD=str(plan.build / "tests/bench/sql_record.so"), SQL_RECORD=str(record))
+        database, how = Database(s), ("enrol", plan.enrolments, 0)
+        record = load_recorded(plan, s, gateways, *how)
         for _ in range(plan.repetitions):
             database.restore()
-            ours = enrol_once(plan, s, gateways)
+            ours = load_once(plan, s, gateways, *how)
             bare = run_json([plan.build / "tests/bench/bench_replay", database.restore(s.folder / "bare.db"), record])
             r.add("EgRequest to durable EgResponse", ours["cpu_us"])
             r.add("bare: its statements in SQLite", bare["cpu_us"])
@@ -286,6 +297,55 @@ def enrolment(plan: Plan, r: Results):
             r.add("bare: its statements, a second", bare["per_second"])
             r.ratio("enrolment rate", ours["per_second"] / bare["per_second"])
             r.ratio("enrolment processor time", ours["cpu_us"] / bare["cpu_us"])
+
+
+# --- rounds of MEF clients ----------------------------------------------------------------------------------------------
+
+
+def make_clients(s: Stack, kind: str) -> tuple:
+    """(Their credentials for the load generator, arguments of the bare server, its one credential.)"""
+    names = [f"//example.org/in-cse/C{i}" for i in range(CLIENTS)]
+    made = [s.must("POST", "/v1/credentials", {"for": name, "kind": kind}) for name in names]
+    if kind == "psk":
+        return [(c["kpmId"], c["kpm"]) for c in made], [KEY], [("bench", KEY)]
+    ca = Authority(s.folder, "clients")
+    server = ca.issue("server", dns=[FQDN], ips=["127.0.0.1"], server=True)
+    for key, file in (("certificate", server.cert), ("private-key", server.key), ("trust-anchors", ca.file)):
+        set_option(s.mefd_conf, "coap", key, str(file))
+    pairs = [ca.issue(f"client{i}", uris=[name]) for i, name in enumerate(names)]
+    clients = [("certificate", str(p.cert), str(p.key), str(ca.file)) for p in pairs]
+    return clients, [server.cert, server.key, ca.file], clients
+
+
+def rounds(plan: Plan, r: Results, kind: str):
+    name = {"psk": "PSK", "certificate": "certificate"}[kind]
+    with stack(plan) as s:
+        s.start_mefd()
+        clients, bare_arguments, bare_clients = make_clients(s, kind)
+        stop_mefd(s)
+        database, how = Database(s), ("round", plan.rounds)
+        record = load_recorded(plan, s, clients, *how)
+        recorded = record.read_text().count('DELETE FROM "client_reg"')  # one a round
+        with started([plan.build / "tests/bench/dtls_server", *bare_arguments]) as bare:
+            for _ in range(plan.repetitions):
+                database.restore()
+                ours = load_once(plan, s, clients, *how)
+                shaken = Server(plan, *bare, bare_clients).load("cycle", plan.rounds)
+                replayed = run_json([plan.build / "tests/bench/bench_replay", database.restore(s.folder / "bare.db"), record, "commits"])
+                commits = replayed["cpu_us"] * replayed["n"] / recorded
+                r.add(f"{name} round", ours["cpu_us"])
+                r.add(f"{name} rounds a second", ours["per_second"])
+                r.add(f"bare: handshake by {name}, close", shaken["cpu_us"])
+                r.add(f"bare: commits of a {name} round", commits)
+                r.ratio(f"{name} round", ours["cpu_us"] / (shaken["cpu_us"] + commits))
+
+
+def round_psk(plan: Plan, r: Results):
+    rounds(plan, r, "psk")
+
+
+def round_cert(plan: Plan, r: Results):
+    rounds(plan, r, "certificate")
 
 
 # --- many install codes -----------------------------------------------------------------------------------------------------
@@ -342,4 +402,5 @@ def joins(plan: Plan, r: Results):
     r.ratio("joins: first key", best.key_ms / KEY_TIME_MS)
 
 
-SUBJECTS = {"forge": forge, "dtls": dtls, "enrolment": enrolment, "codes": install_codes, "joins": joins}
+SUBJECTS = {"forge": forge, "dtls": dtls, "round-psk": round_psk, "round-cert": round_cert, "enrolment": enrolment,
+            "codes": install_codes, "joins": joins}

@@ -128,7 +128,7 @@ STEPS = {  # the folder of a test: the step of scripts/test that runs it, and ho
     "tests/interop": ("unit-asan", in_meson),
     "tests/unit": ("unit-asan", in_meson),
 }
-REAL = re.compile(r"test_\w+\.py|\w+_rows\.py|test_host\.c")  # they speak to programs, and call nothing of the product's
+REAL = re.compile(r"test_\w+\.py|\w+_rows\.py|test_host_\w+\.c")  # they speak to programs, and call nothing of the product's
 
 
 def folder(test: str) -> str:

@@ -353,8 +353,20 @@ def policies(w: Walk):
     w.ask("GET", path + "a.b", want=404, token=w.tokens["rival"])
     for query, status in (("", 200), ("?limit=1&after=a", 200), ("?before=1", 400)):
         w.ask("GET", "/v1/policies" + query, want=status)
+    order = {"cmdClassID": 2, "cmdArgs": {"devCfgCmdArgs": {"deviceConfigURI": f"3:coaps://{FQDN}/dm"}}}
+    able = {"effect": "allow", "what": ["register"], "ids": ["C-nobody"]}
+    for more, status in (({"commands": [order]}, 201), ({"commands": [order, {**order, "targetID": "C1"}]}, 200), ({"commands": []}, 400),
+                         ({"commands": [{}]}, 400), ({"commands": [order] * 17}, 400), ({"commands": [order], "what": ["ticket"]}, 400),
+                         ({"commands": [order], "effect": "deny"}, 400)):
+        w.ask("PUT", path + "b", {**able, **more}, status)
+    w.ask("GET", path + "b", want=200)
+    for more, status in (({}, 200), ({"id": "C-nobody", "address": "2001:db8::1", "gateway": w.stack.gateway_eui, "labels": ["x"]}, 200),
+                         ({"at": "2026-11-28T02:00:00Z"}, 200), ({"what": "fly"}, 400), ({"id": "no id"}, 400), ({"address": "here"}, 400),
+                         ({"at": "now"}, 400), ({"zap": 1}, 400)):
+        w.ask("POST", "/v1/verdicts", {"what": "register", "id": "C-demo", **more}, status)
     w.ask("DELETE", path + "a.b", want=204)
     w.ask("DELETE", path + "a.b", want=404)
+    w.ask("DELETE", path + "b", want=204)
 
 
 def credentials(w: Walk):

@@ -176,7 +176,7 @@ def uncbor(data: bytes):
 def _item(data: bytes):
     major, info, at = data[0] >> 5, data[0] & 31, 1
     if major == 7:
-        return {20: False, 21: True}[info], data[1:]
+        return {20: False, 21: True, 22: None}[info], data[1:]
     size = {24: 1, 25: 2, 26: 4, 27: 8}.get(info, 0)
     n = int.from_bytes(data[at:at + size], "big") if size else info
     data = data[at + size:]
@@ -186,11 +186,13 @@ def _item(data: bytes):
         return -1 - n, data
     if major == 2:
         return data[:n], data[n:]
+    if major == 3:
+        return data[:n].decode(), data[n:]
     items = []
-    for _ in range(n):
+    for _ in range(n * (major - 3)):  # a map has two for each member
         item, data = _item(data)
         items.append(item)
-    return items, data
+    return (dict(zip(items[::2], items[1::2])) if major == 5 else items), data
 
 
 HELLO, EG_REQUEST, EG_RESPONSE = 0, 1, 2

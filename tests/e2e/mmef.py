@@ -9,7 +9,7 @@ import subprocess
 import time
 from dataclasses import dataclass, field
 
-from coapclient import (ACCEPT, BLOCK1, BLOCK2, CBOR, CONTENT_FORMAT, DELETE, GET, JSON, POST, PUT, RQI, TY, URI_QUERY, CoapClient,
+from coapclient import (ACCEPT, BLOCK1, BLOCK2, CBOR, CONTENT_FORMAT, DELETE, GET, JSON, OCTETS, POST, PUT, RQI, TY, URI_QUERY, CoapClient,
                         HandshakeRefused, cbor, uint)
 
 LOCATION_PATH, BLOCK = 8, 512  # of both sides: 2^(5 + 4)
@@ -17,6 +17,7 @@ TY_CLIENT_REG, TY_CLIENT_CMD, TY_KEY_REG, TY_CLIENT_CFG = 60002, 60003, 60004, 6
 SUITES = {("coaps", "psk"): "PSK-AES128-CCM8:@SECLEVEL=0", ("coaps", "certificate"): "ECDHE-ECDSA-AES128-CCM8:@SECLEVEL=0",
           ("https", "psk"): "PSK-AES128-CBC-SHA256", ("https", "certificate"): "ECDHE-ECDSA-AES128-SHA256"}
 MEDIA = {JSON: "application/vnd.onem2m-res+json", CBOR: "application/vnd.onem2m-res+cbor"}
+EG_MEDIA = {JSON: "application/json", CBOR: "application/cbor", OCTETS: "application/octet-stream"}  # no primitives
 
 
 @dataclass
@@ -111,10 +112,11 @@ class Https:
     def ask(self, method: str, path: str, origin, ty, query: tuple, body: bytes, form: int, accept) -> Answer:
         rqi = secrets.token_hex(4)
         fields = {"X-M2M-RI": rqi, "X-M2M-RVI": "3", **({"X-M2M-Origin": origin} if origin else {})}
+        media = EG_MEDIA if path.startswith("mef/eg/") else MEDIA
         if body:
-            fields["Content-Type"] = MEDIA.get(form, "application/xml") + (f"; ty={ty}" if ty is not None else "")
+            fields["Content-Type"] = media.get(form, "application/xml") + (f"; ty={ty}" if ty is not None else "")
         if accept is not None:
-            fields["Accept"] = MEDIA.get(accept, "application/xml")
+            fields["Accept"] = media.get(accept, "application/xml")
         status, got, content = self.said(method, f"/{path}" + ("?" + "&".join(query) if query else ""), fields, body)
         return Answer(int(got.get("x-m2m-rsc", 0)), status, content, got.get("content-location", "").lstrip("/"),
                       got.get("x-m2m-ri", ""), got)

@@ -53,16 +53,22 @@ class Authority:
         return (x509.CertificateBuilder().subject_name(subject).issuer_name(_name(issuer)).public_key(key.public_key())
                 .serial_number(x509.random_serial_number()).not_valid_before(_now() - HOUR).not_valid_after(_now() + life))
 
-    def issue(self, name: str, uris=(), dns=(), ips=(), others=(), life: datetime.timedelta = HOUR, server: bool = False) -> Pair:
-        """`others`: (OID, DER) of otherNames."""
+    def issue(self, name: str, uris=(), dns=(), ips=(), others=(), life: datetime.timedelta = HOUR, server: bool = False,
+              signs: bool | None = True) -> Pair:
+        """`others`: (OID, DER) of otherNames. `signs`: whether its keyUsage has digitalSignature; None: it has no keyUsage."""
         key = ec.generate_private_key(ec.SECP256R1())
         names = ([x509.UniformResourceIdentifier(u) for u in uris] + [x509.DNSName(d) for d in dns] +
                  [x509.IPAddress(ipaddress.ip_address(i)) for i in ips] +
                  [x509.OtherName(x509.ObjectIdentifier(oid), der) for oid, der in others])
         usage = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
-        cert = (self._builder(_name(name), key, life, self.name)
-                .add_extension(x509.SubjectAlternativeName(names), critical=False)
-                .add_extension(x509.ExtendedKeyUsage([usage]), critical=False).sign(self.key, hashes.SHA256()))
+        builder = (self._builder(_name(name), key, life, self.name)
+                   .add_extension(x509.SubjectAlternativeName(names), critical=False)
+                   .add_extension(x509.ExtendedKeyUsage([usage]), critical=False))
+        if signs is not None:
+            builder = builder.add_extension(x509.KeyUsage(
+                digital_signature=signs, key_agreement=not signs, content_commitment=False, key_encipherment=False, data_encipherment=False,
+                key_cert_sign=False, crl_sign=False, encipher_only=False, decipher_only=False), critical=True)
+        cert = builder.sign(self.key, hashes.SHA256())
         return Pair(self.folder, name, cert, key, self.pem if self.root is not None else b"")
 
     def revoke(self, *serials: int, life: datetime.timedelta = HOUR) -> bytes:

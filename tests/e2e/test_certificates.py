@@ -153,6 +153,17 @@ class Certificates(common.StackTest):
         self.assertEqual(self.curl(self.ca.issue("wild", dns=["*.example.org"]))[0], 0)
         self.assertEqual(self.curl(self.server)[0], 0)  # made for a server
 
+    def test_key_usage(self):
+        """It has to allow signatures, if the certificate has one."""
+        for signs, good in ((True, True), (None, True), (False, False)):
+            with self.subTest(signs=signs):
+                pair = self.ca.issue(f"usage-{signs}", uris=[AE_ID], signs=signs)
+                for through in (lambda: self.curl(pair)[0] == 200, lambda: self.mefkey(pair, "find", random_eui64())[0] == 4):
+                    before = len(self.stack.mefd.log.read_text())
+                    self.assertEqual(through(), good)
+                    refused = self.said("certificate.refused", before, 5 if not good else 0)
+                    self.assertEqual(refused, not good)
+
     def test_https_by_psk_beside_certificates(self):
         """A client with a PSK is not asked for a certificate, in TLS 1.2 and 1.3."""
         s = self.stack

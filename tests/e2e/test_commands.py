@@ -1,11 +1,12 @@
 """Commands of the MEF to its clients (TS-0003 8.3.4.6, 8.3.9), over both bindings and with both kinds of credential."""
+import time
 import unittest
 
 import common
 from coapclient import CBOR, JSON
 from mmef import TY_CLIENT_CFG, TY_CLIENT_CMD, TY_CLIENT_REG
 from stack import ADMIN, set_option
-from test_procedures import SECOND, Clients
+from test_procedures import KV, SECOND, Clients
 
 ISSUED, REISSUED, OK = 10, 11, 20
 NO_MORE = {"cmdClassID": 0, "cmdArgs": {"noMoreCmdArgs": {"retryDuration": "PT7S"}}}
@@ -240,20 +241,43 @@ class Commands(Clients):
         self.told(c.ask("GET", uri), 2000, one, DEV_CFG, ISSUED)
 
     def test_commands_end_with_the_credential(self):
-        """The last one of the client: nobody could ask for them."""
+        """With the last one of the client that has not expired its registration is gone: nobody could ask for them, and who
+        proves to be it later may be another. The other stakeholder's word on it counts for nothing, its keys stay."""
         c, uri = self.commanded()
         one, = self.order(uri, DEV_CFG)
-        credentials = [r for r in self.stack.rest("GET", "/v1/credentials?limit=1000")[1] if r["for"] == c.id]
-        status, spare = self.stack.rest("POST", "/v1/credentials", {"for": c.id, "kind": "psk"})
-        self.assertEqual(status, 201)
-        self.assertEqual(self.stack.rest("DELETE", f"/v1/credentials/{spare['id']}")[0], 204)
+        key = self.said(c.deposit([c.id], kv=KV), 2001).location
+        credentials = [r for r in self.stack.must("GET", "/v1/credentials?limit=1000") if r["for"] == c.id]
+        brief = {"for": c.id, "kind": "psk", "expiresAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 2))}
+        self.stack.must("POST", "/v1/credentials", brief)
+        self.stack.rest("POST", "/v1/credentials", {"for": c.id, "kind": "psk"}, self.second)
+        spare = self.stack.must("POST", "/v1/credentials", {"for": c.id, "kind": "psk"})
+        self.stack.must("DELETE", f"/v1/credentials/{spare['id']}")
         self.told(c.ask("GET", uri), 2000, one, DEV_CFG, ISSUED)
+        time.sleep(2.1)
         for credential in credentials:
-            self.assertEqual(self.stack.rest("DELETE", f"/v1/credentials/{credential['id']}")[0], 204)
-        self.assertEqual(self.orders(uri), (200, []))
+            self.stack.must("DELETE", f"/v1/credentials/{credential['id']}")
+        self.said(c.ask("GET", uri), 4107)
+        self.assertEqual(self.orders(uri)[0], 404)
+        self.assertIn(("operator:admin", "registration.delete", uri.split("/")[1]),
+                      [(e["actor"], e["action"], e["object"]) for e in self.stack.must("GET", "/v1/audit?limit=50")])
         again = self.opened(c.id, self.proof(self.way[1], c.id, ADMIN))
-        after = self.told(again.ask("GET", uri), 2000, None, NO_MORE, ISSUED)
-        self.assertGreater(int(after), int(one))
+        self.said(again.ask("GET", uri), 4004)
+        self.said(again.ask("GET", key), 2000)
+        self.told(again.ask("GET", self.said(again.register(), 2001).pc["ch"][0]["val"]), 2000, None, NO_MORE, ISSUED)
+
+    def test_commands_outlive_a_credential_that_expires(self):
+        """The next one for this client goes on with its registration."""
+        c, uri = self.commanded(expires=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3)))
+        one, two = self.order(uri, DEV_CFG, MO_NODE)
+        self.told(c.ask("GET", uri), 2000, one, DEV_CFG, ISSUED)
+        time.sleep(3.1)
+        self.said(self.report(c, uri, one, OK), 4107)
+        self.assertEqual([r["state"] for r in self.orders(uri)[1]], ["issued", "waiting"])
+        body = {"for": c.id, "kind": "psk"}  # a certificate's name is bound once: by the one that has expired
+        made = self.stack.must("POST", "/v1/credentials", body)
+        again = self.opened(c.id, ("-psk_identity", made["kpmId"], "-psk", made["kpm"]), way=(self.way[0], "psk"))
+        self.told(again.ask("GET", uri), 2000, one, DEV_CFG, REISSUED)
+        self.told(self.report(again, uri, one, OK), 2004, two, MO_NODE, ISSUED)
 
     # --- configuration ------------------------------------------------------------------------------------------------
 

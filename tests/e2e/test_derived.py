@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "vectors"))
 import onem2m  # noqa: E402
 
 HARDWARE = "1.3.6.1.5.5.7.8.4"  # id-on-hardwareModuleName (RFC 4108 5)
+USER_NAME = "1.3.6.1.4.1.311.20.2.3"
 
 
 class Derived(Clients):
@@ -120,6 +121,8 @@ class ByCertificate:
         who = "//example.org/in-cse/C" + serial.hex()
         self.proof("certificate", who, ADMIN, san="hwm:1.3.6.1:" + serial.hex())
         self.said(self.opened(who, self.shown(self.ca.issue("hw", others=[(HARDWARE, der)]))).register(), 2001)
+        among = [(USER_NAME, b"\x0c\x03a@b"), (HARDWARE, der)]  # other kinds of name say nothing here
+        self.said(self.opened(who, self.shown(self.ca.issue("hw-among", others=among))).register(), 4117)
         oid, number = der[2:7], der[7:]
         long = b"\x04\x41" + b"s" * 65
         for other in [("1.3.6.1.5.5.7.8.5", der), (HARDWARE, b"\x05\0"), (HARDWARE, number)] + [

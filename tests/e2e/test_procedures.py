@@ -8,7 +8,7 @@ import time
 import unittest
 
 import common
-from coapclient import CBOR, JSON, HandshakeRefused
+from coapclient import CBOR, GET, JSON, RQI, RVI, HandshakeRefused
 from mmef import SUITES, TY_CLIENT_CMD, TY_CLIENT_REG, TY_KEY_REG, Client, keying_material
 from pki import HOUR, Authority
 from stack import ADMIN, set_option, write_private
@@ -17,6 +17,7 @@ SECOND = "second.example.com"
 KEY = bytes(range(16))
 KV = base64.b64encode(KEY).decode()
 XML = 41
+CRITICAL = 2049  # an option of nobody's; as its number is odd, who does not know it must not go on (RFC 7252 5.4.1)
 
 
 def soon(seconds: int) -> str:
@@ -196,6 +197,16 @@ class Procedures(Clients):
             self.said(source.update(made, "sec:skr", **wrong), 4000)
         self.said(two.update(made, "sec:skr", tgis=[one.id]), 4103)
 
+    def test_discovery_is_newest_first(self):
+        """Each once, also when labels came later."""
+        c, a, b = self.client(registered=True), secrets.token_hex(6), secrets.token_hex(6)
+        old = self.said(c.deposit([c.id], kv=KV, lbl=[a]), 2001)
+        new = self.said(c.deposit([c.id], kv=KV, lbl=[a, b]), 2001)
+        self.said(c.update(old, "sec:skr", lbl=[a]), 2004)
+        for query in (["lbl=" + a], ["lbl=" + a, "lbl=" + b]):
+            self.assertEqual(c.found(*query), [new.location, old.location])
+        self.assertEqual(c.found("lbl=" + a, "lim=1"), [new.location])
+
     def test_delete_of_a_key(self):
         source, target = self.client(registered=True), self.client()
         made = self.said(source.deposit([target.id], kv=KV), 2001)
@@ -268,6 +279,22 @@ class Procedures(Clients):
                 self.said(answer, rsc)
                 self.assertEqual(answer.code, coap if self.way[0] == "coaps" else http)
                 self.assertNotEqual(answer.rqi, "")
+
+    def test_what_is_repeated(self):
+        """Request identifier and release version, also in a refusal; what is not known does no harm, unless it is critical."""
+        c, rqi = self.client(), "né " + secrets.token_hex(4)
+        for path in ("mef", "mef/nothing"):
+            if self.way[0] == "coaps":
+                a = c.session.client.request(GET, path, origin=c.id, rqi=rqi)
+                self.assertEqual((a.options[RQI], a.options[RVI]), ([rqi.encode()], [b"3"]))
+                bad = c.session.client.request(GET, path, [(CRITICAL, b"x")], origin=c.id, rqi=rqi)
+                self.assertEqual(bad.dotted, "4.02")
+                good = c.session.client.request(GET, path, [(CRITICAL + 1, b"x")], origin=c.id, rqi=rqi)
+                self.assertEqual((good.dotted, good.payload), (a.dotted, a.payload))
+            else:
+                fields = {"X-M2M-Origin": c.id, "X-M2M-RI": rqi[3:], "X-M2M-RVI": "3", "X-Nobodys": "x"}
+                _, got, _ = c.session.said("GET", "/" + path, fields, b"")
+                self.assertEqual((got["x-m2m-ri"], got["x-m2m-rvi"]), (rqi[3:], "3"))
 
     def test_formats(self):
         c = self.client(registered=True)

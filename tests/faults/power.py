@@ -1,9 +1,17 @@
-"""A power cut after kill -9: writes that were not synced yet are taken back (what powercut.c kept)."""
+"""The disk below mefd, by powercut.c: a power cut after kill -9, which takes back what was not synced yet; syncs that fail, or
+are slow."""
 import os
 import struct
 from pathlib import Path
 
 HEAD = struct.Struct("=QQQ")
+
+
+def launcher(build: Path) -> list:
+    """What stands before mefd in its command line."""
+    asan = os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"
+    return ["/usr/bin/env", "--ignore-signal=XFSZ",    # a full disk is an error of write(), not a signal
+            f"ASAN_OPTIONS={asan}", f"LD_PRELOAD={build / 'tests/faults/powercut.so'}"]
 
 
 def _records(undo: Path) -> list:
@@ -41,3 +49,14 @@ def clear(folder: Path):
 
 def fail_syncs(folder: Path):
     (folder / "fail-sync").touch()
+
+
+def slow_syncs(folder: Path, seconds: float):
+    (folder / "slow-sync").write_text(str(round(seconds * 1e3)))
+
+
+def slowed(folder: Path) -> list:
+    """When each slow sync began and ended, on the clock of time.monotonic()."""
+    file = folder / "syncs"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [tuple(map(float, line.split())) for line in lines]

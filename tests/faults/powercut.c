@@ -1,6 +1,7 @@
 /* Preloaded into mefd: what a power cut would take back can be taken back after kill -9, which alone leaves the kernel's
  * cache as it is. Before each write to a file of the database, the bytes that it overwrites go to FILE.undo; a sync of FILE
- * empties that. power.py undoes some of the newest writes. While there is a file "fail-sync" beside it, syncs fail (EIO).
+ * empties that. power.py undoes some of the newest writes. While there is a file "fail-sync" beside it, syncs fail (EIO);
+ * while there is a "slow-sync", they take as many milliseconds as it says, and "syncs" has when each began and ended.
  *
  * A record: offset, size of the file before, number of bytes saved (64 bits each, as in memory), the bytes. */
 #include <dlfcn.h>
@@ -10,9 +11,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
@@ -68,11 +71,35 @@ ssize_t pwrite64(int fd, const void *buf, size_t n, off64_t at)
     return next(fd, buf, n, at);
 }
 
+/* Open a file beside the database; below 0: there is none. */
+static int open_beside(const char *path, const char *name, int flags)
+{
+    char file[PATH_MAX + 16];
+    snprintf(file, sizeof file, "%.*s/%s", (int)(strrchr(path, '/') - path), path, name);
+    return open(file, O_CLOEXEC | flags, 0600);
+}
+
 static bool syncs_fail(const char *path)
 {
-    char fail[PATH_MAX + 16];
-    snprintf(fail, sizeof fail, "%.*s/fail-sync", (int)(strrchr(path, '/') - path), path);
-    return access(fail, F_OK) == 0;
+    int fail = open_beside(path, "fail-sync", O_RDONLY);
+    return fail >= 0 && close(fail) == 0;
+}
+
+static void linger(const char *path)
+{
+    char ms[8] = "";
+    struct timespec from, to;
+    int slow = open_beside(path, "slow-sync", O_RDONLY);
+    if (slow < 0)
+        return;
+    (void)!read(slow, ms, sizeof ms - 1);
+    close(slow);
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    usleep((useconds_t)atoi(ms) * 1000);
+    clock_gettime(CLOCK_MONOTONIC, &to);
+    int syncs = open_beside(path, "syncs", O_WRONLY | O_CREAT | O_APPEND);
+    dprintf(syncs, "%lld.%09ld %lld.%09ld\n", (long long)from.tv_sec, from.tv_nsec, (long long)to.tv_sec, to.tv_nsec);
+    close(syncs);
 }
 
 /* What the call did is on disk, and what was written before it. */
@@ -91,6 +118,7 @@ int fdatasync(int fd)
     *(void **)&next = dlsym(RTLD_NEXT, "fdatasync");
     if (!database_file(fd, path))
         return next(fd);
+    linger(path);
     if (syncs_fail(path)) {
         errno = EIO;
         return -1;

@@ -1,6 +1,5 @@
 """One stack, its load and its faults: who is hit, how it comes back, and what has to hold then."""
 import contextlib
-import os
 import random
 import resource
 import secrets
@@ -33,9 +32,7 @@ class World:
         self.gate, self.ending, self.generation, self.failure = threading.Event(), False, 0, None
         self.figures, self.longest, self.faults = Counter(), {}, 0
         self.stack = s = Stack(build, folder)
-        asan = os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"
-        s.launcher = ["/usr/bin/env", "--ignore-signal=XFSZ",    # a full disk is an error of write(), not a signal
-                      f"ASAN_OPTIONS={asan}", f"LD_PRELOAD={build / 'tests/faults/powercut.so'}"]
+        s.launcher = power.launcher(build)
         s.ipe_options = "ack-timeout = 100\nkeepalive = 1\n"     # a session whose mefd is gone shows in half a second
         s.zbgwd_options = f"state-file = {s.folder / 'zbgwd.state'}\n"
         self.direct_gateway, self.other_ae = "00124b" + secrets.token_hex(5), OTHER_AE

@@ -46,7 +46,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     cJSON *pc = cJSON_ParseWithLength((const char *)end + 1, size - (size_t)(end + 1 - data));
     struct cse_request req = {.mount = CSE_SERVICE, .op = (enum cse_op)(1 + data[0] % 4), .ty = -1, .path = line, .params = params,
                               .nparams = n, .content_format = 50, .accept = CSE_NO_FORMAT, .pc = pc,
-                              .authorization = "Bearer 0123456789abcdef", .peer = {1, CSE_CRED_NONE, "", "[::1]:1"}};
+                              .authorization = "Bearer 0123456789abcdef", .peer = {1, CSE_CRED_NONE, "", "[::1]:1", ""}};
     host_forget(&world.host);
     admin_handle(world.admin, &req);
     wait_answer(&world);

@@ -19,8 +19,9 @@ struct world {
     struct cep_exchange *held;
 };
 
-static void on_psk(void *user, uint64_t session, const char *identity)
+static void on_psk(void *user, uint64_t session, const char *identity, const char *server_name)
 {
+    (void)server_name;
     static const uint8_t key[16] = {7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7};
     cep_psk(((struct world *)user)->ep, session, key, identity[0] == 0 ? 0 : sizeof key);
 }

@@ -47,7 +47,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         .mount = CSE_PRIMITIVE, .op = (enum cse_op)(1 + data[0] % 5), .ty = types[data[1] % 7], .path = paths[data[2] % 6],
         .from = from[data[3] % 4], .params = nparams == 0 || (data[3] & 0x80) ? params : params + 1,
         .nparams = nparams == 0 ? 0 : data[3] & 0x80 ? 2 : 1, .content_format = 50, .accept = CSE_NO_FORMAT, .pc = pc,
-        .peer = {1 + data[3] % 8, CSE_CRED_PSK, credential, "[::1]:1"}};
+        .peer = {1 + data[3] % 8, CSE_CRED_PSK, credential, "[::1]:1", ""}};
     host_forget(&world.host);
     mef_handle(world.mef, &req);
     wait_answer(&world);

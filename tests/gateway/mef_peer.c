@@ -35,8 +35,9 @@ static void on_request(void *user, struct cep_exchange *ex, const struct cep_mes
     printf("req %u %s\n", id, hex);
 }
 
-static void on_psk(void *user, uint64_t session, const char *identity)
+static void on_psk(void *user, uint64_t session, const char *identity, const char *server_name)
 {
+    (void)server_name;
     const struct peer *p = user;
     cep_psk(p->ep, session, p->key, strcmp(identity, p->identity) == 0 ? p->key_n : 0);
 }

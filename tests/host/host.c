@@ -87,7 +87,7 @@ static void story(struct cse_host *h, const struct tiny_plugin *t)
     const char *const ids[] = {SOURCE, TARGET};
     struct cse_peer peers[2];
     for (size_t i = 0; i < 2; i++) { /* operator: a credential; then each AE registers on its session */
-        peers[i] = (struct cse_peer){i + 1, CSE_CRED_PSK, credential(h, t, ids[i], &c[i]), NULL};
+        peers[i] = (struct cse_peer){i + 1, CSE_CRED_PSK, credential(h, t, ids[i], &c[i]), NULL, NULL};
         struct cse_request reg = {.op = CSE_CREATE, .path = "mef", .ty = MEF_TY_CLIENT_REG, .from = ids[i], .peer = peers[i]};
         cJSON_Delete(ask(h, t, &reg, "{\"sec:mecr\":{" COMMON "}}", ST_CREATED));
     }

@@ -103,8 +103,10 @@ class Relay:
 
 
 class Engine:
-    def __init__(self, world, host: str):
-        self.world, self.host, self.sessions, self.mid = world, host, {}, 0x1000
+    """`kind`: of the credentials that clients show, psk or certificate."""
+
+    def __init__(self, world, host: str, kind: str = "psk"):
+        self.world, self.host, self.kind, self.sessions, self.mid = world, host, kind, {}, 0x1000
         self.primitives = {}
         self.tls = ssl.create_default_context(cafile=str(world.stack.ca))
         self.tls.check_hostname = False
@@ -132,9 +134,16 @@ class Engine:
 
     def session(self, who: str) -> CoapClient:
         if who not in self.sessions:
-            credential = self.world.credentials[who]
-            self.sessions[who] = CoapClient(self.world.stack.coaps, credential["kpmId"], credential["kpm"], host=self.host)
+            self.sessions[who] = CoapClient(self.world.stack.coaps, host=self.host, proof=self.proof(who, "coaps"))
         return self.sessions[who]
+
+    def proof(self, who: str, binding: str) -> tuple:
+        """What openssl needs to be them, with the suite that is mandated."""
+        c, cipher = self.world.credentials[who], ("-cipher", SUITES[binding, self.kind])
+        if self.kind == "psk":
+            return "-psk_identity", c["kpmId"], "-psk", c["kpm"], *cipher
+        pair = self.world.certificates[who]
+        return "-cert", str(pair.cert), "-key", str(pair.key), *cipher
 
     def next_mid(self) -> int:
         self.mid = self.mid + 1 & 0xFFFF
@@ -229,9 +238,7 @@ class Engine:
         """By HTTPS, over a connection that is kept."""
         try:
             if who not in self.primitives:
-                c = self.world.credentials[who]
-                proof = ("-psk_identity", c["kpmId"], "-psk", c["kpm"], "-cipher", SUITES["https", "psk"])
-                self.primitives[who] = Https(self.world.stack.https, proof, self.host)
+                self.primitives[who] = Https(self.world.stack.https, self.proof(who, "https"), self.host)
             origin = self.world.origins[who].decode()
             a = self.primitives[who].ask(p.method, p.path, origin, p.ty, p.query, p.body, p.form, None)
         except (EOFError, TimeoutError, HandshakeRefused) as e:

@@ -6,7 +6,9 @@ from coap_rows import BASE, CLIENT_CMD, CLIENT_REG, FAR, KEY_REG, PAST
 from coapclient import CBOR, DELETE, FR, GET, POST, PUT, RQI, RVI, TY, URI_QUERY, uint
 from engine import Primitive, Row, coap
 
-RESOURCES = ("MEFBase: ", "mecr: ", "mecc: ", "skr: ")  # what the names of their rows begin with
+# What the names of their rows begin with; these go by certificate as well as by pre-shared key.
+RESOURCES = ("MEFBase: ", "mecr: ", "mecc: ", "mecf: ", "skr: ", "fetch: ")
+QUERIES = ("rcn=0", "rcn=2", "rcn=3", "rcn=4", "rcn=7", "rcn=9", "rcn=-1", "rcn=", "rcn", "rcn=1x", "atrl=et", "lvl=1", "=1", "zz=1")
 KEY = "AAECAwQFBgcICQoLDA0ODw=="
 CODES = {2004: ("2.04", 200), 4000: ("4.00", 400), 4004: ("4.04", 404), 4005: ("4.05", 405), 4015: ("4.15", 415), 4103: ("4.03", 403),
          4108: ("4.03", 403), 4117: ("4.03", 403), 5001: ("5.01", 501)}
@@ -28,20 +30,28 @@ def update(path, body):
 
 def fetches(w):
     """/fetchCredentials/<KeID>/<security usage> (TS-0003 8.3.2.1)."""
-    def ask(path, code=GET, *options, body=b"", fr=w.origin):
-        return coap(code, "fetchCredentials" + path, [(FR, fr), (RQI, b"1"), (RVI, b"3"), *options], body)
+    def ask(path, method="GET", body=b"", **more):
+        return Primitive(method, "fetchCredentials" + path, body, **more)
     nothing, here = "0" * 32, "@mef.example.org/24"
     for number, path in enumerate(("", "/x", f"/{nothing}", f"/{nothing}/24", f"/{nothing[1:]}{here}", f"/{nothing}0{here}", f"/{nothing}{here}",
                  f"/{nothing}{here}/24", f"/{nothing}@/24", f"/{nothing}@mef.example.com/24", f"/{nothing}@mef.example.org", f"/@{here}",
                  f"/{'g' * 32}{here}", f"/{w.key}/24", f"/{w.key}{here}", f"/{w.own}{here}", "/" + "/".join("@" * 20), f"/{here}{here}")):
-        yield Row(f"fetch of {path[:12]} ({number})", "coap:ae", ask(path), "4.04 4004")
-    for usage in ("", "0", "2", "20", "26", "024", "24x", "-24", "24 ", "9" * 40):
-        yield Row(f"fetch for usage {usage[:9]!r}", "coap:ae", ask(f"/{w.own}@mef.example.org/{usage}"), "4.00 4000")
-    for code, name in ((PUT, "update"), (DELETE, "delete"), (POST, "notification")):
-        yield Row(f"fetch by {name}", "coap:ae", ask(f"/{w.own}{here}", code, body=b"" if code == DELETE else b"{}"), "4.05 4005")
-    yield Row("fetch with a parameter", "coap:ae", ask(f"/{w.own}{here}", GET, (URI_QUERY, b"rcn=1")), "4.00 4000")
-    yield Row("fetch in another's name", "coap:other", ask(f"/{w.own}{here}"), "4.03 4106")
-    yield Row("fetch by a gateway", "coap:gw", ask(f"/{w.own}{here}", fr=f"gateway:{w.gateway}".encode()), "4.04 4004")
+        yield from both(w, f"fetch: of {path[:12]} ({number})", 4004, ask(path))
+    for usage in ("0", "2", "20", "26", "024", "24x", "-24", "24;", "9" * 40):
+        yield from both(w, f"fetch: for usage {usage[:9]!r}", 4000, ask(f"/{w.own}@mef.example.org/{usage}"))
+    for method, name, body in (("PUT", "update", b"{}"), ("DELETE", "delete", b""), ("POST", "notification", b"{}")):
+        yield from both(w, f"fetch: by {name}", 4005, ask(f"/{w.own}{here}", method, body))
+    for q in QUERIES:
+        yield from both(w, f"fetch: with {q}", 4000, ask(f"/{w.own}{here}", query=(q,)))
+    for name in MALFORMED:
+        yield from both(w, f"fetch: update with JSON, {name}", 4000, ask(f"/{w.own}{here}", "PUT", JSON_FORMS[name]))
+
+    def raw(path, fr):
+        return coap(GET, "fetchCredentials" + path, [(FR, fr), (RQI, b"1"), (RVI, b"3")])
+    yield Row("fetch in another's name", "coap:other", raw(f"/{w.own}{here}", w.origin), "4.03 4106")
+    yield Row("fetch by a gateway", "coap:gw", raw(f"/{w.own}{here}", f"gateway:{w.gateway}".encode()), "4.04 4004")
+    for usage in ("24 ", ""):  # neither can be said in HTTP
+        yield Row(f"fetch for usage {usage!r}", "coap:ae", raw(f"/{w.own}@mef.example.org/{usage}", w.origin), "4.00 4000")
 
 
 def parameters(w):
@@ -94,7 +104,7 @@ def base(w):
         "retrieve of an id too long": (4004, Primitive("GET", "mef/" + "a" * 200)),
         "retrieve of an id too deep": (4004, Primitive("GET", f"mef/{w.own}/{w.own}")),
         "discovery by 40 labels": (4000, Primitive("GET", query=("fu=1", *["lbl=a"] * 40)))}
-    for q in ("rcn=0", "rcn=2", "rcn=3", "rcn=4", "rcn=7", "rcn=9", "rcn=-1", "rcn=", "rcn", "rcn=1x", "atrl=et", "lvl=1", "=1", "zz=1"):
+    for q in QUERIES:
         asked[f"query {q}"] = 4000, Primitive("GET", query=(q,))
     for q in ("fu=2", "fu=", "lim=0", "lim=-1", "lim=x", "lim=99999999999999999999x", "lbl=", "cra=20200101T000000", "ty=23", "rcn=3"):
         asked[f"discovery with {q}"] = 4000, Primitive("GET", query=(q,) if q[:2] == "fu" else ("fu=1", q))
@@ -134,6 +144,10 @@ JSON_FORMS = {
     "open arrays": b"[" * 1000,
     "an array of 400 nulls": b"[" + b"null," * 199 + b"null]",
 }
+
+
+# What no resource's content can be, whatever its attributes are.
+MALFORMED = [name for name in JSON_FORMS if name not in ("empty object", "array", "an array of 400 nulls")]
 
 
 def forms(w):
@@ -253,12 +267,6 @@ def commands(w):
     yield from both(w, "mecc: create below it", 4108, create({"sec:mecc": good}, CLIENT_CMD, path))
     yield from both(w, "mecc: create at the base", 4108, create({"sec:mecc": good}, CLIENT_CMD))
     yield from both(w, "mecc: delete", 4005, Primitive("DELETE", path))
-    cfg = path[:-3] + "cfg"
-    yield from both(w, "mecf: retrieve of none", 4004, Primitive("GET", cfg))
-    yield from both(w, "mecf: update", 4005, update(cfg, {"sec:mecf": {"ccfg": {}}}))
-    yield from both(w, "mecf: delete", 4005, Primitive("DELETE", cfg))
-    yield from both(w, "mecf: create", 4005, create({"sec:mecf": {"ccfg": {}}}, 60005, path[:-4]))
-    yield from both(w, "mecf: retrieve of another's", 4103, Primitive("GET", cfg), "other")
     for cmi in ("0", "2", "01", " 1", "1x", "x", "99999999999999999999"):
         yield from both(w, f"mecc: of another id {cmi}", 2004, update(path, {"sec:mecc": {"cmi": cmi, "cmst": 20}}))
     for name, primitive in {"retrieve": Primitive("GET", path), "update": update(path, {"sec:mecc": good}),
@@ -269,6 +277,30 @@ def commands(w):
         yield from both(w, f"mecc: not at {nothing}", 4004, Primitive("GET", nothing))
 
 
+def configurations(w):
+    """A client's configuration is the operator's to make: the client reads it, and nothing else."""
+    cfg, good = f"mef/{w.registration}/cfg", {"sec:mecf": {"ccfg": {"fqdn": "mef.example.org", "adminFQDN": w.admin}}}
+    for name, body in {"its own": good, "nothing": {"sec:mecf": {}}, "no root": {}, "wrong root": {"sec:mecr": {}}, "no prefix": {"mecf": {}},
+                       "a root that is an array": {"sec:mecf": []}, "null": {"sec:mecf": {"ccfg": None}}, "et": {"sec:mecf": {"et": FAR}}}.items():
+        yield from both(w, f"mecf: update with {name}", 4005, update(cfg, body))
+    for name in MALFORMED:
+        yield from both(w, f"mecf: update with JSON, {name}", 4000, update(cfg, JSON_FORMS[name]))
+    for q in QUERIES:
+        yield from both(w, f"mecf: retrieve with {q}", 4000, Primitive("GET", cfg, query=(q,)))
+    yield from both(w, "mecf: update without content", 4000, Primitive("PUT", cfg))
+    yield from both(w, "mecf: delete", 4005, Primitive("DELETE", cfg))
+    yield from both(w, "mecf: delete with content", 4000, Primitive("DELETE", cfg, b"{}"))
+    yield from both(w, "mecf: create", 4005, create(good, 60005, cfg[:-4]))
+    yield from both(w, "mecf: create at the base", 4108, create(good, 60005))
+    yield from both(w, "mecf: create below it", 4108, create(good, 60005, cfg))
+    yield from both(w, "mecf: retrieve of none", 4004, Primitive("GET", f"mef/{w.bare}/cfg"), "bare")
+    for name, primitive in {"retrieve": Primitive("GET", cfg), "update": update(cfg, good), "delete": Primitive("DELETE", cfg)}.items():
+        yield from both(w, f"mecf: {name} of another's", 4103, primitive, "other")
+    for nothing in (f"mef/{w.registration}/cf", f"mef/{w.registration}/cfg/x", f"mef/{w.registration}/CFG", f"mef/{w.registration}cfg",
+                    f"mef/{w.own}/cfg", f"mef/{'0' * 32}/cfg", "mef/cfg"):
+        yield from both(w, f"mecf: not at {nothing}", 4004, Primitive("GET", nothing))
+
+
 def rows(w):
-    for table in (parameters, fetches, base, forms, registrations, commands, keys):
+    for table in (parameters, fetches, base, forms, registrations, commands, configurations, keys):
         yield from table(w)

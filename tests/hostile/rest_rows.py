@@ -4,6 +4,9 @@ import ssl
 
 from engine import Row
 from http_rows import http
+from mmef_rows import JSON_FORMS, MALFORMED
+
+RESOURCES = ("install code: ", "gateway: ", "application: ", "policy: ", "credential: ", "command: ", "configuration: ")
 
 EUI = "00124b00000000ff"
 CODE = "83FED3407A939723A5C639B26916D505C3B5"
@@ -75,7 +78,7 @@ ROUTES = {"install-codes": "GET POST", "install-codes/{eui}": "GET PUT DELETE", 
           "gateways/{gateway}": "GET PUT DELETE", "devices": "GET",
           "devices/{eui}": "GET", "devices/{eui}/revoke": "POST", "applications": "GET",
           "applications/room": "GET PUT DELETE", "credentials": "GET POST",
-          "policies": "GET", "policies/x": "GET PUT DELETE",
+          "policies": "GET", "policies/x": "GET PUT DELETE", "verdicts": "POST",
           "credentials/{kpm}": "GET DELETE", "registrations": "GET", "registrations/{ri}": "GET",
           "registrations/{ri}/commands": "GET POST", "registrations/{ri}/commands/1": "DELETE",
           "registrations/{ri}/configuration": "GET PUT DELETE", "audit": "GET", "events": "GET"}
@@ -175,6 +178,13 @@ def codes(w):
 def objects(w):
     def row(name, path, body, expect, method="PUT"):
         return Row(name, "https", ask(w, method, f"/v1/{path}", body), expect)
+    yield from gateways(row, w)
+    yield from applications(row)
+    yield from policies(row)
+    yield from credentials(row)
+
+
+def gateways(row, w):
     gw, identity = f"gateways/{EUI}", w.credentials["gw"]["kpmId"]
     yield row("gateway: no identity", gw, {}, "400 missing identity")
     for value in (1, "", None, [], "x" * 1000):
@@ -192,6 +202,8 @@ def objects(w):
     yield row("gateway: EUI-64 of zero", "gateways/" + "0" * 16, {"identity": identity}, "400 bad-value eui64")
     yield row("gateway: delete of none", gw, None, "404 not-found", "DELETE")
 
+
+def applications(row):
     for name, body, expect in (("no members", {}, "missing members"),
                                ("members text", {"members": "C1"}, "bad-value members"),
                                ("member number", {"members": [1]}, "bad-value members"),
@@ -209,7 +221,8 @@ def objects(w):
         yield row(f"application of name {name[:8]}", f"applications/{name}", {"members": []}, "400 bad-value name")
     yield row("application: delete of none", "applications/none", None, "404 not-found", "DELETE")
 
-    yield from policies(row)
+
+def credentials(row):
     for name, body, expect in (("empty", {}, "400 missing for"), ("no kind", {"for": "C1"}, "400 missing kind"),
                                ("kind unknown", {"for": "C1", "kind": "x"}, "400 bad-value kind"),
                                ("certificate of a gateway without a name", {"for": "gateway:1", "kind": "certificate"},
@@ -259,13 +272,27 @@ def policies(row):
                           ["x" * 250 + "/8"], ["::/99999999999999999999"], ["::/0"] * 17),
              "gateways": ([], ["1"], [1], ["00124b00aabbccdg"], ["00124b00aabbccdd"] * 17),
              "days": ([], ["Mon"], ["monday"], [1], ["mon"] * 8), "lifetime": (0, -1, 1.5, 1e300, "1", None),
-             "targets": ([], ["node:1"], ["gateway:x"], ["a b"], ["C1"] * 65)}
+             "commands": ([], [DEV_CFG], DEV_CFG, [1], "x", [{}] * 17), "targets": ([], ["node:1"], ["gateway:x"], ["a b"], ["C1"] * 65)}
     for member, values in wrong.items():
         for value in values:
             yield row(f"policy: {member} {str(value)[:24]!r}", "policies/x", {**good, member: value}, f"400 bad-value {member}")
     for time in ("24:00", "12:60", "1:00", "01:0", "0100", "-1:00", "+1:00", "01:00:00", "01-00", " 1:00", "", 60):
         yield row(f"policy: from {time!r}", "policies/x", {**good, "from": time, "to": "00:00"}, "400 bad-value from")
         yield row(f"policy: to {time!r}", "policies/x", {**good, "from": "00:00", "to": time}, "400 bad-value to")
+    able = {"effect": "allow", "what": ["register"]}
+    for name, order, expect in (("NO_MORE_COMMANDS", {**DEV_CFG, "cmdClassID": 0}, "bad-value cmdClassID"), ("empty", {}, "missing cmdClassID"),
+                                ("arguments of another class", {**DEV_CFG, "cmdClassID": 3}, "unknown-member devCfgCmdArgs"),
+                                ("unknown member", {**DEV_CFG, "zap": 1}, "unknown-member zap")):
+        yield row(f"policy: command, {name}", "policies/x", {**able, "commands": [DEV_CFG, order]}, f"400 {expect}")
+    yield row("policy: a window without length", "policies/x", {**good, "from": "08:00", "to": "08:00"}, "400 bad-value to")
+    asked = {"what": "ticket", "id": "C1"}
+    for member, values in {"what": (1, "fly", "", "x" * 1000), "id": ("", "a b", 1, "x" * 256), "address": ("", "1", "127.0.0.1:1", "[::1]", "::g", 2, "1" * 99),
+                           "gateway": ("", "1", 2, "00124b00aabbccdg"), "at": ("", "noon", 1, "1969-12-31T23:59:59Z"), "labels": ("x", [1], ["x"] * 17)}.items():
+        for value in values:
+            yield row(f"verdict: {member} {str(value)[:24]!r}", "verdicts", {**asked, member: value}, f"400 bad-value {member}", "POST")
+    for body, expect in (({}, "missing what"), ({"what": "ticket"}, "missing id"), ({**asked, "zap": 1}, "unknown-member zap"), ([], "bad-type"),
+                         (None, "bad-type")):
+        yield row(f"verdict: {expect} of {body}", "verdicts", body, f"400 {expect}", "POST")
     for body, expect in (({}, "missing effect"), ({"effect": "deny"}, "missing what"), ({**good, "from": "01:00"}, "missing to"),
                          ({**good, "to": "01:00"}, "missing from"), ({**good, "zap": 1}, "unknown-member zap"),
                          ({**good, "name": "x"}, "unknown-member name")):
@@ -326,10 +353,10 @@ def commands(w):
                                  *((f"{port} {n}", {port: n}, f"400 bad-value {port}") for port in ("httpPort", "coapPort", "websocketPort")
                                    for n in (0, -1, 65536, 1.5, "443")), ("unknown member", {"zap": 1}, "400 unknown-member zap")):
         body = {} if change is None else {**cfg, **change}
-        yield row(f"configuration, {name}", body, expect, "PUT", f"registrations/{w.registration}/configuration")
-    yield row("configuration of no registration", cfg, "404 not-found", "PUT", f"registrations/{w.own}/configuration")
-    yield row("configuration that is none", None, "404 not-found", "GET", f"registrations/{w.registration}/configuration")
-    yield row("delete of no configuration", None, "404 not-found", "DELETE", f"registrations/{w.registration}/configuration")
+        yield Row(f"configuration: {name}", "https", ask(w, "PUT", f"/v1/registrations/{w.registration}/configuration", body), expect)
+    for name, method, ri, body in (("of no registration", "PUT", w.own, cfg), ("that is none", "GET", w.bare, None),
+                                   ("delete of none", "DELETE", w.bare, None)):
+        yield Row(f"configuration: {name}", "https", ask(w, method, f"/v1/registrations/{ri}/configuration", body), "404 not-found")
     yield row("no body", None, "400 body-missing")
     yield row("for no registration", DEV_CFG, "404 not-found", at=f"registrations/{'0' * 32}/commands")
     yield row("for a key", DEV_CFG, "404 not-found", at=f"registrations/{w.own}/commands")
@@ -338,6 +365,17 @@ def commands(w):
     yield row("delete of a long id", None, "404 no-such-path", "DELETE", f"{path}/{'1' * 40}")
 
 
+def forms(w):
+    """What is no JSON, or no object."""
+    for name, method, path in (("gateway", "PUT", f"gateways/{EUI}"), ("application", "PUT", "applications/x"),
+                               ("credential", "POST", "credentials"),
+                               ("configuration", "PUT", f"registrations/{w.registration}/configuration")):
+        for form in MALFORMED:
+            yield Row(f"{name}: JSON, {form}", "https", ask(w, method, f"/v1/{path}", JSON_FORMS[form]), "400")
+        for form in ("array", "an array of 400 nulls"):
+            yield Row(f"{name}: JSON, {form}", "https", ask(w, method, f"/v1/{path}", JSON_FORMS[form]), "400 bad-type")
+
+
 def rows(w):
-    for table in (operators, routes, queries, codes, objects, commands):
+    for table in (operators, routes, queries, codes, objects, commands, forms):
         yield from table(w)

@@ -5,6 +5,7 @@ The rows are data (*_rows.py), engine.py says what came back. After every fifty 
 store, dumped after a clean stop, must hold what it held before: no row changed, no counter moved, and nothing new in the
 audit trail but refusals."""
 import contextlib
+import itertools
 import os
 import re
 import shutil
@@ -25,10 +26,11 @@ import mmef_rows  # noqa: E402
 import rest_rows  # noqa: E402
 from coapclient import CONTENT_FORMAT, FR, JSON, POST, RQI, RVI, TY, CoapClient, eg_request, uint  # noqa: E402
 from engine import Engine  # noqa: E402
+from pki import Authority  # noqa: E402
 from stack import ADMIN, AE_ID, Stack, install_code, ipv6, random_eui64, set_option, write_private  # noqa: E402
 
-OTHER_AE = "//example.org/in-cse/Cother"
-MALFORMED = 50  # requests for each resource by each binding
+OTHER_AE, BARE_AE = "//example.org/in-cse/Cother", "//example.org/in-cse/Cbare"
+MALFORMED = 50  # requests for each resource by each binding and each kind of credential
 ROOMS = (coap_rows, mmef_rows, rest_rows, http_rows, eg_rows, dtls_rows)
 
 
@@ -37,7 +39,7 @@ class World:
 
     admin, origin, other_origin = ADMIN, AE_ID.encode(), OTHER_AE.encode()
     primitive = [(FR, AE_ID.encode()), (RQI, b"1"), (RVI, b"3")]
-    origins = {"ae": AE_ID.encode(), "other": OTHER_AE.encode()}
+    origins = {"ae": AE_ID.encode(), "other": OTHER_AE.encode(), "bare": BARE_AE.encode()}
 
     def __init__(self, build: Path, folder: Path):
         s = self.stack = Stack(build, folder)
@@ -50,6 +52,11 @@ class World:
             for key, value in (("file", file), ("admin-fqdn", admin), ("role", role)):
                 set_option(s.mefd_conf, f"token.{name}", key, str(value))
         set_option(s.mefd_conf, "mef", "fetch-credentials", "yes")
+        ca = Authority(folder, "clients")
+        server = ca.issue("server", dns=["mef.example.org"], ips=["127.0.0.1"], server=True)
+        for section, key, file in (("coap", "certificate", server.cert), ("coap", "private-key", server.key),
+                                   ("coap", "trust-anchors", ca.file), ("https", "trust-anchors", ca.file)):
+            set_option(s.mefd_conf, section, key, str(file))
         s.start_mefd()
         s.make_credentials()
         self.gateway, self.gateway2 = s.gateway_eui, random_eui64()
@@ -58,7 +65,11 @@ class World:
         s.must("PUT", "/v1/applications/room", {"members": ["C-room"]})
         self.credentials = {"ae": s.ae, "gw": s.gw_credential, "gw2": gw2,
                             "other": s.must("POST", "/v1/credentials", {"for": OTHER_AE, "kind": "psk"}),
+                            "bare": s.must("POST", "/v1/credentials", {"for": BARE_AE, "kind": "psk"}),
                             "node": s.must("POST", "/v1/credentials", {"for": "node:1", "kind": "psk", "actsFor": [OTHER_AE]})}
+        self.certificates = {who: ca.issue(who, uris=[name.decode()]) for who, name in self.origins.items()}
+        for name in self.origins.values():
+            s.must("POST", "/v1/credentials", {"for": name.decode(), "kind": "certificate"})
         s.start_gateway()
         self._enrol()
         self._deposit()
@@ -77,7 +88,7 @@ class World:
         assert self.key, "the AE finds no key"
 
     def _deposit(self):
-        """A registration and a key of the AE's own."""
+        """A registration with a configuration, a key of the AE's own; and another's registration without one."""
         client = CoapClient(self.stack.coaps, self.stack.ae["kpmId"], self.stack.ae["kpm"])
         form = (CONTENT_FORMAT, uint(JSON))
         client.request(POST, "mef", [(TY, uint(60002)), form],
@@ -90,6 +101,12 @@ class World:
                               origin=AE_ID)
         client.request(1, f"mef/{self.registration}/cmd", origin=AE_ID)  # its command 1: NO_MORE_COMMANDS
         self.own = re.search(rb'"ri":"([0-9a-f]+)"', made.payload)[1].decode()
+        client.close()
+        self.stack.must("PUT", f"/v1/registrations/{self.registration}/configuration", {"fqdn": "mef.example.org", "adminFQDN": ADMIN})
+        client = CoapClient(self.stack.coaps, self.credentials["bare"]["kpmId"], self.credentials["bare"]["kpm"])
+        made = client.request(POST, "mef", [(TY, uint(60002)), form], b'{"sec:mecr":{"et":"20500101T000000","adfq":"%s"}}' % ADMIN.encode(),
+                              origin=BARE_AE)
+        self.bare = re.search(rb'"ri":"([0-9a-f]+)"', made.payload)[1].decode()
         client.close()
 
     def eg_request(self) -> bytes:
@@ -133,6 +150,16 @@ def changes(before: dict, after: dict) -> list:
             if table != "audit" or (table, key) in before or audit_texts(after[table, key])[4] == "ok"]
 
 
+def enough_of(tables: dict):
+    """(resource with binding, whether there are rows enough): of each resource on each binding, by each kind of credential."""
+    for kind, table in tables.items():
+        for resource, binding in itertools.product(mmef_rows.RESOURCES, ("coap:", "primitive:")):
+            n = sum(row.name.startswith(resource) and row.transport.startswith(binding) for row in table)
+            yield f"{resource}by {binding} by {kind}", n >= MALFORMED
+    for resource in rest_rows.RESOURCES:
+        yield f"{resource}of the REST", sum(row.name.startswith(resource) for row in tables["psk"]) >= MALFORMED
+
+
 def main() -> int:
     if len(sys.argv) < 2:
         print(__doc__, file=sys.stderr)
@@ -154,22 +181,22 @@ def main() -> int:
         rows = [row for room in ROOMS for row in room.rows(world)]
         names = Counter(row.name for row in rows)
         check(max(names.values()) == 1, f"a name twice: {names.most_common(3)}")
-        for resource in mmef_rows.RESOURCES:
-            for binding in ("coap:", "primitive:"):
-                n = sum(row.name.startswith(resource) and row.transport.startswith(binding) for row in rows)
-                check(n >= MALFORMED, f"{n} malformed requests for {resource} by {binding}, not {MALFORMED}")
-        for host in ("127.0.0.1", "::1") if ipv6() else ("127.0.0.1",):
-            began, engine = time.monotonic(), Engine(world, host)
-            for number, row in enumerate(row for row in rows if wanted.search(row.name)):
+        tables = {"psk": rows, "certificate": [row for row in rows if row.name.startswith(mmef_rows.RESOURCES)]}
+        for resource, enough in enough_of(tables):
+            check(enough, f"fewer than {MALFORMED} malformed requests for {resource}")
+        for host, kind in itertools.product(("127.0.0.1", "::1") if ipv6() else ("127.0.0.1",), tables):
+            began, engine = time.monotonic(), Engine(world, host, kind)
+            for number, row in enumerate(row for row in tables[kind] if wanted.search(row.name)):
                 said = engine.answer(row)
-                check(said == row.expect, f"{host} {row.transport:<10} {row.name}: {said}, not {row.expect}")
+                where = f"{host} {row.transport:<10} {row.name}" + (", by certificate" if kind == "certificate" else "")
+                check(said == row.expect, f"{where}: {said}, not {row.expect}")
                 if said == row.expect:
-                    print(f"ok      {host} {row.transport:<10} {row.name}", flush=True)
+                    print(f"ok      {where}", flush=True)
                 if number % 50 == 49:
                     check(all(p.running() for p in (stack.mefd, stack.ipe, stack.gateway)),
                           f"a process ended before {row.name}")
             engine.close()
-            print(f"{len(rows)} rows over {host} in {time.monotonic() - began:.1f} s")
+            print(f"{len(tables[kind])} rows over {host} by {kind} in {time.monotonic() - began:.1f} s")
         stack.stop()
         differ = changes(before, database(stack.etc / "mef.db"))
         check(not differ, f"the store changed: {differ}")

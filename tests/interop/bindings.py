@@ -4,14 +4,12 @@ import pathlib
 import socket
 import ssl
 import subprocess
+import sys
 import tempfile
 import time
 
-
-def free_port(kind=socket.SOCK_STREAM):
-    with socket.socket(socket.AF_INET, kind) as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
+from stack import free_port  # noqa: E402
 
 
 class Mefd:
@@ -21,7 +19,7 @@ class Mefd:
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="test-bindings-"))
         subprocess.run([os.environ["MEFCTL"], "init", "--fqdn", "mef.test.example", "--dir", str(self.dir)], check=True,
                        stdout=subprocess.DEVNULL)
-        self.port, status = free_port(), free_port()
+        self.port, status = free_port(socket.SOCK_STREAM), free_port(socket.SOCK_STREAM)
         self.status = status
         listen = f"listen = 127.0.0.1:{self.port}, [::1]:{self.port}\n{https}"
         if plugin is None:

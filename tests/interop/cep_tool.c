@@ -79,8 +79,9 @@ static void on_observe_end(void *user, uint64_t id)
     fprintf(stderr, "observation ended\n");
 }
 
-static void on_psk(void *user, uint64_t session, const char *identity)
+static void on_psk(void *user, uint64_t session, const char *identity, const char *server_name)
 {
+    (void)server_name;
     const struct tool *t = user;
     bool known = t->key != NULL && strcmp(identity, t->identity) == 0;
     cep_psk(t->ep, session, (const uint8_t *)t->key, known ? strlen(t->key) : 0);

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""An AE in one file, written from docs/mmef-example.md alone: register, find, get, over CoAP in DTLS-PSK.
+"""An AE in one file, written from docs/mmef-example.md alone: register, find, get, over CoAP in DTLS by pre-shared key; as a
+module also by certificate, and any other request.
 
 Shares no code with the product: its own encoder, and `openssl s_client` for DTLS. That program takes the pre-shared key
 as an argument, where other users of the machine can see it: for tests only.
@@ -21,7 +22,7 @@ import sys
 import time
 
 CON, NON, ACK, RST = range(4)
-GET, POST = 1, 2
+GET, POST, PUT, DELETE = 1, 2, 3, 4
 LOCATION_PATH, URI_PATH, CONTENT_FORMAT, URI_QUERY, ACCEPT, BLOCK2 = 8, 11, 12, 15, 17, 23
 TY, RVI, FR, RQI, RSC = 267, 271, 279, 283, 307
 JSON = 50
@@ -91,22 +92,38 @@ class Message:
     def option(self, number):
         return next((v for n, v in self.options if n == number), None)
 
+    @property
+    def rsc(self):
+        return int.from_bytes(self.option(RSC) or b"", "big")
+
+    @property
+    def location(self):
+        return "/".join(v.decode() for n, v in self.options if n == LOCATION_PATH)
+
     def __str__(self):
-        rsc = self.option(RSC)
         return "%d.%02d, response status code %s%s" % (
-            self.code >> 5, self.code & 31, int.from_bytes(rsc, "big") if rsc is not None else "-",
+            self.code >> 5, self.code & 31, self.rsc or "-",
             ", " + self.payload.decode("utf-8", "replace") if self.code >> 5 != 2 and self.payload else "")
 
 
 # --- the session ---------------------------------------------------------------------------------------------------------
 
+def by_key(identity, key_hex):
+    """What openssl shows for a pre-shared key.."""
+    return "-psk_identity", identity, "-psk", key_hex, "-cipher", "PSK-AES128-CCM8@SECLEVEL=0"
+
+
+def by_certificate(cert, key):
+    """..and for a certificate; both with the suite that is mandated."""
+    return "-cert", str(cert), "-key", str(key), "-cipher", "ECDHE-ECDSA-AES128-CCM8@SECLEVEL=0"
+
+
 class Session:
-    def __init__(self, host, port, identity, key_hex, timeout):
+    def __init__(self, host, port, proof, timeout):
         self.timeout, self.mid, self.waiting = timeout, secrets.randbelow(65536), b""
         where = "[%s]:%s" % (host, port) if ":" in host else "%s:%s" % (host, port)
         self.child = subprocess.Popen(
-            ["openssl", "s_client", "-dtls1_2", "-quiet", "-connect", where, "-psk_identity", identity, "-psk", key_hex,
-             "-cipher", "PSK-AES128-CCM8@SECLEVEL=0"],
+            ["openssl", "s_client", "-dtls1_2", "-quiet", "-connect", where, *proof],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0)
 
     def close(self):
@@ -167,29 +184,31 @@ class Client:
     def __init__(self, session, origin, base):
         self.session, self.origin, self.base, self.serial = session, origin, base, 0
 
-    def options(self, path, queries=(), ty=None):
+    def options(self, path, queries=(), ty=None, content=False):
         """What every primitive carries, in no order: the encoder sorts."""
         self.serial += 1
         o = [(URI_PATH, p.encode()) for p in path.split("/")] + [(URI_QUERY, q.encode()) for q in queries]
         o += [(ACCEPT, uint(JSON)), (RVI, b"3"), (FR, self.origin.encode()), (RQI, b"%d" % self.serial)]
-        return o + ([(TY, uint(ty)), (CONTENT_FORMAT, uint(JSON))] if ty is not None else [])
+        o += [(TY, uint(ty))] if ty is not None else []
+        return o + ([(CONTENT_FORMAT, uint(JSON))] if ty is not None or content else [])
+
+    def call(self, method, path, queries=(), ty=None, body=None):
+        """The answer, as it came (its first block), and its whole payload."""
+        payload = b"" if body is None else json.dumps(body, separators=(",", ":")).encode()
+        options = self.options(path, queries, ty, body is not None)
+        first = m = self.session.request(method, options, payload)
+        whole, block = m.payload, 0
+        while int.from_bytes(m.option(BLOCK2) or b"", "big") & 8:  # RFC 7959: the M bit
+            block += 1
+            m = self.session.request(method, options + [(BLOCK2, uint(block << 4 | m.option(BLOCK2)[-1] & 7))])
+            whole += m.payload
+        return first, whole
 
     def ask(self, method, wanted, path, queries=(), ty=None, body=None):
-        payload = b"" if body is None else json.dumps(body, separators=(",", ":")).encode()
-        options = self.options(path, queries, ty)
-        m, whole, block = self.session.request(method, options, payload), b"", 0
-        while True:
-            rsc = int.from_bytes(m.option(RSC) or b"", "big")
-            if m.code >> 5 != 2 or rsc not in wanted:
-                if rsc in wanted:
-                    return None
-                raise Refused("%s: %s" % (path, m))
-            whole += m.payload
-            more = int.from_bytes(m.option(BLOCK2) or b"", "big")
-            if not more & 8:  # RFC 7959: the M bit
-                return json.loads(whole) if whole else None
-            block += 1
-            m = self.session.request(method, options + [(BLOCK2, uint(block << 4 | more & 7))])
+        m, whole = self.call(method, path, queries, ty, body)
+        if m.rsc not in wanted:
+            raise Refused("%s: %s" % (path, m))
+        return json.loads(whole) if whole and m.code >> 5 == 2 else None
 
     def register(self, admin, days=30):
         """4117: registered already, which is as good."""
@@ -223,7 +242,7 @@ def main():
     p.add_argument("--timeout", type=float, default=15)
     a = p.parse_args()
     key = (sys.stdin.read() if a.key == "-" else open(a.key, encoding="ascii").read()).strip()
-    session = Session(a.host, a.port, a.identity, key, a.timeout)
+    session = Session(a.host, a.port, by_key(a.identity, key), a.timeout)
     try:
         client = Client(session, a.origin, a.base)
         client.register(a.admin)

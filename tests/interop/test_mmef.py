@@ -17,18 +17,13 @@ import time
 import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
 import mmef_client as mmef  # noqa: E402
+from stack import free_port  # noqa: E402
 
 MEFD, PLUGIN = [os.path.abspath(p) for p in sys.argv[1:3]] if len(sys.argv) > 2 else (None, None)
 EUI64, GATEWAY, CODE = "00124b0001020304", "00124b00aabbccdd", "83FE D340 7A93 9723 A5C6 39B2 6916 D505 C3B5"
 KEY = bytes(range(16))
-
-
-def free_port(kind):
-    with socket.socket(socket.AF_INET, kind) as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def private(path, data):
@@ -94,7 +89,7 @@ role = admin
         return int(code), json.loads(text) if text else None, location
 
     def session(self, credential):
-        return mmef.Session("127.0.0.1", str(self.coap), credential["kpmId"], credential["kpm"], 20)
+        return mmef.Session("127.0.0.1", str(self.coap), mmef.by_key(credential["kpmId"], credential["kpm"]), 20)
 
 
 class Mmef(unittest.TestCase):
@@ -153,9 +148,8 @@ class Mmef(unittest.TestCase):
         session.timeout, session.mid, session.waiting = 20, 1, b""
         with open(path, "wb") as log:
             session.child = subprocess.Popen(
-                ["openssl", "s_client", "-dtls1_2", "-connect", f"127.0.0.1:{self.mefd.coap}", "-psk_identity", credential["kpmId"], "-psk",
-                 credential["kpm"], "-cipher", "PSK-AES128-CCM8@SECLEVEL=0", "-keymatexport", "EXPORTER-oneM2M-Bootstrap",
-                 "-keymatexportlen", "48"], stdin=subprocess.PIPE, stdout=log, stderr=subprocess.DEVNULL, bufsize=0)
+                ["openssl", "s_client", "-dtls1_2", "-connect", f"127.0.0.1:{self.mefd.coap}", *mmef.by_key(credential["kpmId"], credential["kpm"]),
+                 "-keymatexport", "EXPORTER-oneM2M-Bootstrap", "-keymatexportlen", "48"], stdin=subprocess.PIPE, stdout=log, stderr=subprocess.DEVNULL, bufsize=0)
         for _ in range(100):
             found = re.search(rb"Keying material: ([0-9A-F]{96})", pathlib.Path(path).read_bytes())
             if found:
@@ -206,7 +200,7 @@ class Mmef(unittest.TestCase):
             key = self.deposit(first, tgis=["C-first"], kv="AAECAwQFBgcICQoLDA0ODw==")["ri"]
             for client, rsc, arguments in (
                     (second, 4103, (mmef.GET, (2000,), "mef/" + key)), (second, 4004, (mmef.GET, (2000,), "mef/00")),
-                    (second, 4005, (4, (2002,), "mef")), (second, 4103, (4, (2002,), "mef/" + key))):
+                    (second, 4005, (mmef.DELETE, (2002,), "mef")), (second, 4103, (mmef.DELETE, (2002,), "mef/" + key))):
                 with self.assertRaisesRegex(mmef.Refused, "response status code %d" % rsc):
                     client.ask(*arguments)
             with self.assertRaisesRegex(mmef.Refused, "response status code 4000"):

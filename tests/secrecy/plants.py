@@ -92,9 +92,9 @@ class Planter:
             stack.must("PUT", path, {**binding, "name": piece.decode()})
             stack.must("GET", path)
 
-    def labels(self) -> list:
-        """By CoAP: labels of a key are answered, and are in mefd's memory."""
-        plant = self.plant("label", "capture:answers.coap", "memory:mefd", text_only=True)
+    def labels(self, name: str, *places: str) -> list:
+        """By Mmef: labels of a key are answered, and are in mefd's memory."""
+        plant = self.plant(name, *places, text_only=True)
         return [piece.decode() for piece in plant.pieces.values()]
 
     def files(self, stack):
@@ -117,7 +117,7 @@ class Planter:
                 db.close()
 
     def answers(self, captures):
-        for kind in ("rest", "coap", "status", "events"):
+        for kind in ("rest", "coap", "mmef", "status", "events"):
             plant = self.plant(f"answers-{kind}", f"capture:answers.{kind}")
             with open(captures / f"answers.{kind}", "ab") as out:
                 out.write(plant.blob() + b"\n")

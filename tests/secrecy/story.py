@@ -17,6 +17,7 @@ from coapclient import ACCEPT, BLOCK2, CBOR, CONTENT_FORMAT, DELETE, GET, JSON, 
 from household import Household
 from needles import Secret
 from plants import Planter
+from provisioning import Provisioning
 from search import Search
 from visitor import Visitor, cbor_map
 from stack import ADMIN, AE_ID, StackError, http_get, write_private
@@ -37,7 +38,7 @@ class Story:
         self.control = False  # a core of a program that does not mind was seen
         self.revealed = Revealed(work / "secrets.fifo")
         self.stack = TappedStack(build, work / "system", work / "captures")
-        self.devices, self.household = {}, Household(self)
+        self.devices, self.household, self.provisioning = {}, Household(self), Provisioning(self)
 
     # --- secrets -----------------------------------------------------------------------------------------------------
 
@@ -121,6 +122,7 @@ class Story:
         self.planter.environment()
         os.environ |= {"MEF_TEST_SECRETS": str(self.work / "secrets.fifo"), "SSLKEYLOGFILE": str(self.work / "tls.keys")}
         s.init({("eg", "allow-short-install-codes"): "yes", ("daemon", "log-level"): self.rng.choice(("debug", "info"))})
+        self.provisioning.prepare()
         s.start_mefd()
         s.make_credentials()
         s.start_gateway()
@@ -134,15 +136,15 @@ class Story:
         self.secret("kek", (s.etc / "kek").read_bytes(), "memory:mefd", "file:mef/kek", wanted=("memory:mefd", "file:mef/kek"))
         self.secret("admin-token", s.token().encode(), "file:mef/admin.token", "file:authorization",
                     wanted=("file:mef/admin.token",))
-        self.secret("tls-private-key", self._tls_key(), "memory:mefd", "file:mef/server.key", wanted=("memory:mefd",))
+        self.secret("tls-private-key", self.private_value(s.etc / "server.key"), "memory:mefd", "file:mef/server.key", wanted=("memory:mefd",))
         self.secret("kpm-of-the-gateway", bytes.fromhex(s.gw_credential["kpm"]), "file:gateway.psk", wanted=("file:gateway.psk",))
         self.secret("kpm-of-the-ae", bytes.fromhex(s.ae["kpm"]), "file:*.psk", "memory:mefkey-*")
         self.secret("kpm-of-the-depositor", self.kpm)
         self.planter.names(s)
 
-    def _tls_key(self) -> bytes:
-        done = subprocess.run(["openssl", "pkey", "-in", self.stack.etc / "server.key", "-noout", "-text"], check=True,
-                              capture_output=True, text=True)
+    @staticmethod
+    def private_value(key: Path) -> bytes:
+        done = subprocess.run(["openssl", "pkey", "-in", key, "-noout", "-text"], check=True, capture_output=True, text=True)
         digits = done.stdout.partition("priv:")[2].partition("pub:")[0]
         return bytes.fromhex("".join(c for c in digits if c in "0123456789abcdef"))[-32:]
 
@@ -271,17 +273,21 @@ class Story:
         return client.request(GET, f"mef/{key_id}", [(ACCEPT, uint(JSON)), (BLOCK2, uint(number << 4 | size))], origin=AE_ID)
 
     def _told(self, title: str, answer, key: bytes | None = None):
-        """Write an answer down; the key may stand in it once, where the protocol puts it."""
         if answer is None:
             raise StackError(f"{title}: no answer")
-        payload = answer.payload
-        if key is not None:
-            for form in (base64.b64encode(key), key):
-                payload = payload.replace(form, b"(as it should be)", 1)
-            if payload == answer.payload:
-                raise StackError(f"{title}: {answer.dotted} {answer.rsc} holds no key")
         options = b" ".join(v for values in answer.options.values() for v in values)
-        self.stack.answer("coap", title, (payload + b" " + options).decode("latin-1"))
+        self.told("coap", f"{title}: {answer.dotted} {answer.rsc}", answer.payload, options, *(() if key is None else (key,)))
+
+    def told(self, kind: str, title: str, body: bytes, beside: bytes, *keys: bytes):
+        """Write an answer down, and what came beside its body; each key may stand there once, where the protocol puts it."""
+        for key in keys:
+            without = body
+            for form in (base64.b64encode(key), key):
+                without = without.replace(form, b"(as it should be)", 1)
+            if without == body:
+                raise StackError(f"{title} holds no key")
+            body = without
+        self.stack.answer(kind, title, (body + b" " + beside).decode("latin-1"))
 
     def _deposit(self):
         """Keys of an AE's own making: one that it sends, one that both ends take from the session."""
@@ -290,7 +296,7 @@ class Story:
         body = {"et": "20991231T000000", "adfq": ADMIN, "srci": DEPOSITOR}
         self._told("register", client.request(POST, "mef", [*options, (TY, uint(60002))], json.dumps(
             {"sec:mecr": {"et": body["et"], "adfq": ADMIN}}).encode(), origin=DEPOSITOR))
-        self.deposits, labels = [], self.planter.labels()
+        self.deposits, labels = [], self.planter.labels("label", "capture:answers.coap", "memory:mefd")
         for n in range(4):
             more = {"lbl": labels[n::4]}  # an answer is to fit in one block
             if n > 0:
@@ -360,6 +366,7 @@ class Story:
 
     def restart(self):
         self.stack.restart_mefd()
+        self.provisioning.over()
         self.stack.wait_gateway()
 
     def withdraw(self):
@@ -371,6 +378,7 @@ class Story:
         client.close()
         self.visitor.close()
         self.planter.forget("label", "memory:mefd")
+        self.provisioning.withdraw()
         self.household.move_out()
         s.must("POST", f"/v1/devices/{self.eui}/revoke", {})
         for p in (self.joiner, self.follow):
@@ -404,7 +412,7 @@ class Story:
         s = self.stack
         kpm = bytes.fromhex
         for name, key, told in (("gateway", kpm(s.gw_credential["kpm"]), ()), ("ae", kpm(s.ae["kpm"]), ("network-key",)),
-                                ("depositor", self.kpm, ("deposited-key",))):
+                                ("depositor", self.kpm, ("deposited-key",)), *self.provisioning.opened()):
             records = taps.opened_dtls(s.captures / "dtls.pcap", key, self.work / "tshark")
             if len(records) < 8:
                 raise StackError(f"tshark opens {len(records)} DTLS records of the {name}")
@@ -437,8 +445,8 @@ class Story:
 
     def run(self):
         try:
-            for act in (self.begin, self.register, self.join, self.retrieve, self.command, self.household.move_in, self.rejoin,
-                        self.lose_key, self.restart, self.withdraw):
+            for act in (self.begin, self.register, self.join, self.retrieve, self.command, self.provisioning.provide, self.household.move_in,
+                        self.rejoin, self.lose_key, self.restart, self.withdraw):
                 act()
                 self.moment(act.__name__)
             self.end()

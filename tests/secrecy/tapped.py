@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-for room in ("e2e", "sim"):
+for room in ("e2e", "sim", "vectors"):
     sys.path.insert(0, str(HERE.parent / room))
 
 import taps  # noqa: E402

@@ -14,14 +14,13 @@ import struct
 import sys
 import time
 
-from radio import BROADCAST, DATA_REQUEST, FRAME_BEACON, FRAME_COMMAND, FRAME_DATA, Radio
+from radio import BROADCAST, DATA_REQUEST, FRAME_BEACON, FRAME_COMMAND, FRAME_DATA, POLL_FRAME_WAIT, Radio
 from tclk import FIRST_REVISION, NODE_DESC_REQ, NODE_DESC_RSP, LinkKeyExchange
 from zbcodec import (APS_COMMAND, ZCL_TYPES, FrameError, build_aps_data, eui_bytes, eui_text, link_key_of, open_secured,
                      open_transport_key, parse_aps_data, parse_aux, parse_nwk, seal_nwk, zcl_report)
 
 SCAN_TIME = 0.16            # aBaseSuperframeDuration * (2^3 + 1)
 RESPONSE_WAIT = 0.4915      # macResponseWaitTime
-POLL_FRAME_WAIT = 0.1       # macMaxFrameTotalWaitTime, stretched for a simulated medium
 POLL_INTERVAL = 0.25        # of a sleepy device
 MAX_REJOINS = 10            # without an answer: then it is on its own
 NWK_BROADCAST_RX_ON = 0xFFFD
@@ -70,17 +69,22 @@ class Joiner:
     # --- MAC ---------------------------------------------------------------------------------------------------------
 
     def scan(self):
-        """Active scan; returns (pan, parent) of the first open network that fits, or None."""
+        """Active scan; returns (pan, parent) of the open network that fits, or None: of several beacons the first of those that
+        are the fewest hops from a coordinator (Zig 3.6.1.4.1.1)."""
         r = self.radio
         r.pan, r.short = BROADCAST, BROADCAST
         r.send(struct.pack("<HBHHB", 0x0803, r.next_seq(), BROADCAST, BROADCAST, 0x07))
         end = time.monotonic() + SCAN_TIME
-        found = None
+        found = []
         while (left := end - time.monotonic()) > 0:
             f = r.receive(left)
-            if f is not None and f.type == FRAME_BEACON and found is None:
-                found = self._usable_beacon(f)
-        return found
+            if f is not None and f.type == FRAME_BEACON and (usable := self._usable_beacon(f)) is not None:
+                found.append(usable)
+        if not found:
+            return None
+        depth, pan, parent = min(found, key=lambda usable: usable[0])
+        self.depth = depth + 1
+        return pan, parent
 
     def _usable_beacon(self, f):
         if len(f.payload) < 19 or f.src_extended or f.src is None:
@@ -95,8 +99,7 @@ class Joiner:
             return None
         if self.args.parent is not None and f.src != self.args.parent:
             return None
-        self.depth = (info >> 11 & 15) + 1
-        return f.src_pan, f.src
+        return info >> 11 & 15, f.src_pan, f.src
 
     def associate(self, pan: int, parent: int) -> int | None:
         """MAC association; returns the parent's EUI-64, or None. Sets our short address."""
@@ -107,6 +110,8 @@ class Joiner:
             event("associate-failed", reason="no MAC acknowledgement")
             return None
         time.sleep(RESPONSE_WAIT)
+        r.slept()
+        r.queue.clear()  # the answer to an earlier request has another address
         f = self.poll()
         if f is None or f.type != FRAME_COMMAND or len(f.payload) != 4 or f.payload[0] != 0x02:
             event("associate-failed", reason="no association response")

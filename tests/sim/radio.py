@@ -11,6 +11,7 @@ from zbcodec import fcs
 
 ACK_WAIT = 0.06     # generous against 0.86 ms on the air: processes are scheduled, radios are not
 RETRIES = 3         # macMaxFrameRetries
+POLL_FRAME_WAIT = 0.1 + (1 + RETRIES) * ACK_WAIT  # macMaxFrameTotalWaitTime, stretched: the parent may be sending in vain
 BROADCAST = 0xFFFF
 FRAME_BEACON, FRAME_DATA, FRAME_ACK, FRAME_COMMAND = range(4)
 FRAME_PENDING = 0x10
@@ -26,6 +27,7 @@ class MacFrame:
         self.ack_request = bool(self.fcf & 0x20)
         self.pending = bool(self.fcf & FRAME_PENDING)
         self.dst_pan = self.dst = self.src_pan = self.src = None
+        self.awake_until = 0.0  # of a poll: its sender was told that a frame waits, and listens for it until then
         at = 3
         dst_mode, src_mode = self.fcf >> 10 & 3, self.fcf >> 14 & 3
         if dst_mode:
@@ -100,12 +102,19 @@ class Radio:
             return None
         if frame.ack_request and frame.dst != BROADCAST:
             poll = frame.type == FRAME_COMMAND and frame.payload == DATA_REQUEST
-            self._emit(struct.pack("<HB", FRAME_ACK | (FRAME_PENDING if poll and self.waits_for(frame.src) else 0), frame.seq))
+            waits = poll and self.waits_for(frame.src)
+            frame.awake_until = time.monotonic() + POLL_FRAME_WAIT if waits else 0.0
+            self._emit(struct.pack("<HB", FRAME_ACK | (FRAME_PENDING if waits else 0), frame.seq))
             if self.seen.get(frame.src) == frame.seq:
                 return None
             self.seen[frame.src] = frame.seq
         self.queue.append(frame)
         return None
+
+    def catch_up(self):
+        """Take in what has come. An acknowledgement that is there before a frame is sent is another's."""
+        while select.select([self.rx], [], [], 0)[0]:
+            self._pump(0)
 
     def slept(self):
         """The receiver was off: what was sent meanwhile has not been heard."""
@@ -115,6 +124,7 @@ class Radio:
     def send(self, psdu: bytes) -> MacFrame | None:
         """Send; when an acknowledgement is requested, repeat until it comes. Returns it, or None."""
         wants_ack = psdu[0] & 0x20
+        self.catch_up()
         for _ in range(1 + RETRIES):
             self._emit(psdu)
             if not wants_ack:

@@ -32,6 +32,7 @@ class Child:
         self.eui, self.short = eui, short
         self.router, self.sleepy = bool(capability & 0x02), not capability & 0x08
         self.waiting = deque(maxlen=16)  # (until, function that sends it): what it is to poll for
+        self.associating = 0.0           # until then, its association response is
         self.keyed, self.heard, self.timeout = False, time.monotonic(), DEFAULT_TIMEOUT
 
     def alive(self):
@@ -49,7 +50,7 @@ class Router(Joiner):
         self.paths = {}               # NWK address -> neighbour that its frames came from
         self.relayed = deque(maxlen=RELAYED)  # (source, sequence number) of broadcasts
         self.open_for_others, self.next_status = False, 0.0
-        self.radio.waits_for = lambda address: (c := self.child(address)) is not None and bool(c.waiting)
+        self.radio.waits_for = lambda address: (c := self.child(address)) is not None and bool(c.associating or c.waiting)
 
     def child(self, address: int) -> Child | None:
         """By either of its addresses."""
@@ -85,6 +86,8 @@ class Router(Joiner):
         for c in list(self.children.values()):
             while c.waiting and c.waiting[0][0] < now:
                 c.waiting.popleft()
+            if c.associating < now:
+                c.associating = 0.0
             if c.silent():
                 self.drop(c, "silent")
 
@@ -98,10 +101,17 @@ class Router(Joiner):
         elif f.payload == DATA_REQUEST and (c := self.child(f.src)) is not None:
             if c.keyed:
                 c.alive()
-            if c.waiting:
-                until, send = c.waiting.popleft()
-                if not send():
-                    c.waiting.appendleft((until, send))
+            if time.monotonic() < f.awake_until:
+                self.answer_poll(c)
+
+    def answer_poll(self, c: Child):
+        """Who associates polls by its EUI-64, and nothing else waits for that address (802.15.4, 7.5.6.3)."""
+        if c.associating:
+            c.associating = 0.0 if self.associated(c) else c.associating
+        elif c.waiting:
+            _, send = c.waiting[0]  # it goes on waiting, so that another poll is not told otherwise, until it is taken
+            if send():
+                c.waiting.popleft()
 
     def beacon(self):
         r, room = self.radio, len(self.children) < MAX_CHILDREN and self.depth < MAX_DEPTH
@@ -116,7 +126,7 @@ class Router(Joiner):
         if c is None or not c.keyed:  # else anybody may have said it: the child that is there stays what it is
             c = self.add_child(eui, self.free_address(), capability)
             self.peer_next.pop(eui, None)
-        c.waiting.append((time.monotonic() + PERSISTENCE, lambda: self.associated(c)))
+        c.associating = time.monotonic() + PERSISTENCE
 
     def add_child(self, eui: int, short: int, capability: int) -> Child:
         self.children[eui] = c = Child(eui, short, capability)

@@ -1,4 +1,5 @@
 #include "tests/unit/coap_fixture.h"
+#include "tests/unit/clock.h"
 
 #include <stdlib.h>
 
@@ -64,8 +65,9 @@ static void on_request(void *user, struct cep_exchange *ex, const struct cep_mes
     }
 }
 
-static void on_psk(void *user, uint64_t session, const char *identity)
+static void on_psk(void *user, uint64_t session, const char *identity, const char *server_name)
 {
+    (void)server_name;
     struct pair *f = user;
     f->psk_asked++;
     if (strncmp(identity, "late", 4) == 0)
@@ -158,13 +160,6 @@ void pair_free(struct pair *f)
     free(f);
 }
 
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
 void pair_run(struct pair *f, const unsigned *counter, unsigned want)
 {
     for (uint64_t end = now_ms() + 20000; *counter < want;) {
@@ -218,6 +213,16 @@ void answer_wipe(struct answer *a)
 {
     free(a->body);
     a->body = NULL;
+}
+
+void ask_who(struct pair *f, struct cep_session *s)
+{
+    struct answer a = {0};
+    assert_true(ask_on(s, CEP_GET, "whoami", span_of(NULL, 0), &a));
+    pair_run(f, &a.calls, 1);
+    assert_int_equal(a.st, ST_OK);
+    assert_int_equal(a.code, CEP_CODE(2, 5));
+    answer_wipe(&a);
 }
 
 void fill(uint8_t *p, size_t n, unsigned seed)

@@ -48,5 +48,6 @@ uint64_t ask(struct pair *f, uint8_t code, const char *path, struct span body, s
 uint64_t ask_on(struct cep_session *s, uint8_t code, const char *path, struct span body, struct answer *a);
 uint64_t ask_full(struct cep_session *s, uint8_t code, const char *path, struct span body, bool observe, bool ordered,
                   struct answer *a);
+void ask_who(struct pair *f, struct cep_session *s); /* whoami, and it is answered */
 void answer_wipe(struct answer *a);
 void fill(uint8_t *p, size_t n, unsigned seed);

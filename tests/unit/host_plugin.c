@@ -1,4 +1,4 @@
-/* The smallest plugin that uses everything a host offers. Loaded by test_host. */
+/* The smallest plugin that uses everything a host offers. Loaded by test_host_*. */
 #include "cse-shim/cse_plugin.h"
 
 #include "cse-shim/base/hex.h"
@@ -197,9 +197,9 @@ static void handle(void *self, struct cse_request *req)
     echo(self, req);
 }
 
-static size_t psk(void *self, const char *identity, uint8_t *key, size_t cap)
+static size_t psk(void *self, const char *identity, const char *server_name, uint8_t *key, size_t cap)
 {
-    (void)self;
+    (void)self, (void)server_name;
     if (strcmp(identity, "tiny@test") != 0 || cap < 16)
         return 0;
     memset(key, 0x5a, 16);

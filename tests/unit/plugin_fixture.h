@@ -27,6 +27,7 @@ struct cse_host {
     struct cse_response rsp; /* the last answer; pc is ours */
     char location[700], code[64], field[300];
     unsigned respond_count, exports;
+    uint64_t visits; /* mef_discovery_visits_total */
     struct timer_entry timers[32];
     uint64_t timer_ids;
     bool fatal;
@@ -117,7 +118,10 @@ static bool host_random(struct cse_host *h, void *out, size_t n)
     }
     return true;
 }
-static void host_count(struct cse_host *h, const char *name, uint64_t add) { (void)h, (void)name, (void)add; }
+static void host_count(struct cse_host *h, const char *name, uint64_t add)
+{
+    h->visits += strcmp(name, "mef_discovery_visits_total") == 0 ? add : 0;
+}
 static void host_gauge(struct cse_host *h, const char *name, int64_t value) { (void)h, (void)name, (void)value; }
 static void host_gives_up(struct cse_host *h, const char *why)
 {

@@ -121,6 +121,44 @@ static inline struct store *must_open(struct fixture *f)
     return s;
 }
 
+/* --- rows of numbers ------------------------------------------------------------------------------------------------ */
+
+static inline struct span num(uint8_t b[8], uint64_t v)
+{
+    struct wr w = wr_of(b, 8);
+    wr_be64(&w, v);
+    return wr_span(&w);
+}
+
+static inline uint64_t put_num(struct store *s, enum store_table table, uint64_t k, uint64_t v, store_done done, void *user)
+{
+    uint8_t kb[8], vb[8];
+    struct store_txn *t = store_begin(s);
+    store_put(t, table, num(kb, k), num(vb, v));
+    return store_commit(t, done, user);
+}
+
+struct numbers {
+    size_t n, stop_at;
+    uint64_t k[64], v[64];
+};
+
+static inline bool collect(void *user, struct span key, struct span val)
+{
+    struct numbers *r = user;
+    struct rd kr = rd_of(key), vr = rd_of(val);
+    assert_true(r->n < 64 && rd_be64(&kr, &r->k[r->n]) && rd_be64(&vr, &r->v[r->n]));
+    r->n++;
+    return r->n != r->stop_at;
+}
+
+static inline struct numbers all(struct store *s, enum store_table table)
+{
+    struct numbers r = {0};
+    assert_int_equal(store_each(s, table, collect, &r), ST_OK);
+    return r;
+}
+
 static inline bool count_row(void *user, struct span key, struct span val)
 {
     (void)key, (void)val;

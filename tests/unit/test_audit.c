@@ -1,4 +1,5 @@
 #include "mef-plugin/audit/record.h"
+#include "tests/unit/audit_page.h"
 #include "tests/unit/store_fixture.h"
 
 #include <cjson/cJSON.h>
@@ -34,9 +35,9 @@ static const char *text(const cJSON *page, int i, const char *name)
     return cJSON_GetStringValue(cJSON_GetObjectItem(cJSON_GetArrayItem(page, i), name));
 }
 
-static cJSON *page_of(struct audit *a, const char *admin, uint64_t before, unsigned limit, int want)
+static cJSON *page_of(struct audit *a, struct store *s, const char *admin, uint64_t before, unsigned limit, int want)
 {
-    cJSON *page = audit_page(a, admin, before, limit);
+    cJSON *page = audit_page(a, s, admin, before, limit);
     assert_non_null(page);
     assert_int_equal(cJSON_GetArraySize(page), want);
     return page;
@@ -53,7 +54,7 @@ static void pages_newest_first_of_one_admin(void **state)
         other.admin = "b.example";
         add(a, s, i % 2 == 0 ? &put : &other);
     }
-    cJSON *page = page_of(a, "a.example", 0, 3, 3);
+    cJSON *page = page_of(a, s, "a.example", 0, 3, 3);
     assert_true(number(page, 0, "seq") == 9 && number(page, 2, "seq") == 5);
     assert_string_equal(text(page, 0, "time"), "2026-11-21T09:43:21.123Z");
     assert_string_equal(text(page, 0, "actor"), "operator:ops");
@@ -62,11 +63,11 @@ static void pages_newest_first_of_one_admin(void **state)
     assert_string_equal(text(page, 0, "outcome"), "ok");
     assert_null(cJSON_GetObjectItem(cJSON_GetArrayItem(page, 0), "count"));
     cJSON_Delete(page);
-    page = page_of(a, "a.example", 5, 1000, 2);
+    page = page_of(a, s, "a.example", 5, 1000, 2);
     assert_true(number(page, 0, "seq") == 3 && number(page, 1, "seq") == 1);
     cJSON_Delete(page);
-    cJSON_Delete(page_of(a, "c.example", 0, 10, 0));
-    cJSON_Delete(page_of(a, "a.example", 0, 0, 0));
+    cJSON_Delete(page_of(a, s, "c.example", 0, 10, 0));
+    cJSON_Delete(page_of(a, s, "a.example", 0, 0, 0));
     audit_close(a);
     store_close(s);
 }
@@ -78,7 +79,7 @@ static void the_sequence_goes_on_after_a_restart(void **state)
         struct store *s = must_open(f);
         struct audit *a = audit_open(s, &audit_host);
         add(a, s, &put);
-        cJSON *page = page_of(a, "a.example", 0, 10, i);
+        cJSON *page = page_of(a, s, "a.example", 0, 10, i);
         assert_true(number(page, 0, "seq") == i);
         cJSON_Delete(page);
         audit_close(a);
@@ -98,7 +99,7 @@ static void an_aborted_act_leaves_no_row(void **state)
     audit_add(a, t, &put);
     store_expect(t, STORE_DEVICE, span_str("x"), span_str("y"));
     store_commit(t, NULL, NULL);
-    cJSON_Delete(page_of(a, "a.example", 0, 10, 0));
+    cJSON_Delete(page_of(a, s, "a.example", 0, 10, 0));
     audit_close(a);
     store_close(s);
 }
@@ -116,7 +117,7 @@ static void repeated_notes_become_one_row(void **state)
     store_flush(s);
     store_stats_get(s, &st);
     assert_int_equal(st.rows, 2); /* the first of each at once, the repeats not at all yet */
-    cJSON *page = page_of(a, "", 0, 10, 1);
+    cJSON *page = page_of(a, s, "", 0, 10, 1);
     assert_true(number(page, 0, "count") == 500 && number(page, 0, "seq") == 1);
     cJSON_Delete(page);
     clock_ms += 5000;
@@ -124,7 +125,7 @@ static void repeated_notes_become_one_row(void **state)
     audit_note(a, &refused);
     audit_close(a); /* writes the count */
     a = audit_open(s, &audit_host);
-    page = page_of(a, "", 0, 10, 2);
+    page = page_of(a, s, "", 0, 10, 2);
     assert_true(number(page, 0, "count") == 2 && number(page, 0, "seq") == 3);
     cJSON_Delete(page);
     audit_close(a);
@@ -145,7 +146,7 @@ static void a_flood_of_different_notes_is_bounded(void **state)
         e.object = object;
         audit_note(a, &e);
     }
-    cJSON *page = page_of(a, "", 0, 1000, 65);
+    cJSON *page = page_of(a, s, "", 0, 1000, 65);
     assert_string_equal(text(page, 0, "action"), "audit.suppressed");
     assert_true(number(page, 0, "count") == 10000 - 64);
     cJSON_Delete(page);
@@ -164,7 +165,7 @@ static void hostile_text_is_tamed(void **state)
     memset(longish, 'x', sizeof longish - 1);
     longish[sizeof longish - 1] = '\0';
     add(a, s, &(struct audit_event){"a", "evil\n\"\xff\x1b[2J", NULL, longish, ""});
-    cJSON *page = page_of(a, "a", 0, 10, 1);
+    cJSON *page = page_of(a, s, "a", 0, 10, 1);
     assert_string_equal(text(page, 0, "actor"), "evil?\"??[2J");
     assert_string_equal(text(page, 0, "action"), "");
     assert_int_equal(strlen(text(page, 0, "object")), 255);
@@ -195,7 +196,7 @@ static void damaged_rows_are_left_out(void **state)
     sqlite3_close(db);
     s = must_open(f);
     a = audit_open(s, &audit_host);
-    cJSON_Delete(page_of(a, "a.example", 0, 10, 1));
+    cJSON_Delete(page_of(a, s, "a.example", 0, 10, 1));
     audit_close(a);
     store_close(s);
 }

@@ -1,6 +1,7 @@
 /* Configuration and log of cse-shim/base. */
 #include "cse-shim/base/conf.h"
 #include "cse-shim/base/log.h"
+#include "cse-shim/base/sorted.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -207,9 +208,97 @@ static void log_escapes_and_cuts(void **state)
     assert_int_equal(out[strlen(out) - 1], '\n');
 }
 
+/* --- ordered set -------------------------------------------------------------------------------------------------- */
+
+enum { ITEMS = 500, VALUES = 200 }; /* many are equal */
+struct item {
+    struct sorted_node node;
+    int value;
+    bool in;
+};
+
+static int by_value(const void *a, const void *b)
+{
+    const struct item *x = a, *y = b;
+    return x->value < y->value ? -1 : x->value > y->value;
+}
+
+/* From the first to the last by sorted_above(): each value that some item has, once, in order. */
+static void walk(const struct sorted *s, const struct item items[ITEMS])
+{
+    int have[VALUES] = {0};
+    const struct item *at = sorted_first(s), *last = NULL;
+    for (size_t i = 0; i < ITEMS; i++)
+        have[items[i].value] += items[i].in;
+    for (int v = 0; v < VALUES; v++) {
+        if (have[v] == 0)
+            continue;
+        assert_non_null(at);
+        assert_int_equal(at->value, v);
+        last = at;
+        at = sorted_above(s, at);
+    }
+    assert_null(at);
+    const struct item *end = sorted_last(s);
+    assert_true(last == NULL ? end == NULL : end->value == last->value);
+}
+
+static void sorted_is_in_order(void **state)
+{
+    (void)state;
+    static struct item items[ITEMS];
+    struct sorted s = {.compare = by_value};
+    const char *seed = getenv("MEF_SEED");
+    srand(seed != NULL ? (unsigned)strtoul(seed, NULL, 10) : 1);
+    walk(&s, items);
+    for (int step = 0; step < 20000; step++) {
+        struct item *it = &items[rand() % ITEMS];
+        if (it->in) {
+            sorted_remove(&s, &it->node);
+        } else {
+            it->value = rand() % VALUES;
+            sorted_add(&s, &it->node, it);
+        }
+        it->in = !it->in;
+        if (step % 50 == 0)
+            walk(&s, items);
+    }
+    for (size_t i = 0; i < ITEMS; i++) {
+        if (items[i].in)
+            sorted_remove(&s, &items[i].node);
+        items[i].in = false;
+    }
+    assert_null(s.root);
+}
+
+static unsigned height(const struct sorted_node *n)
+{
+    unsigned l = n == NULL ? 0 : height(n->left), r = n == NULL ? 0 : height(n->right);
+    return n == NULL ? 0 : 1 + (l > r ? l : r);
+}
+
+/* Neither what comes in order makes a list of it, nor what is all equal. */
+static void sorted_stays_low(void **state)
+{
+    (void)state;
+    enum { MANY = 65536 };
+    for (int different = 0; different < 2; different++) {
+        struct item *items = calloc(MANY, sizeof *items);
+        struct sorted s = {.compare = by_value};
+        for (int i = 0; i < MANY; i++) {
+            items[i].value = i * different;
+            sorted_add(&s, &items[i].node, &items[i]);
+        }
+        assert_in_range(height(s.root), 17, 64);
+        free(items);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sorted_is_in_order),
+        cmocka_unit_test(sorted_stays_low),
         cmocka_unit_test_setup_teardown(conf_reads_values_and_defaults, set_up, tear_down),
         cmocka_unit_test_setup_teardown(conf_names_file_line_and_fault, set_up, tear_down),
         cmocka_unit_test_setup_teardown(conf_sample_loads, set_up, tear_down),

@@ -46,8 +46,9 @@ static void on_request(void *user, struct cep_exchange *ex, const struct cep_mes
         cep_notify(ep, observation, &(struct cep_message){.code = CEP_CODE(2, 5), .payload = span_str("n")}, true, true);
 }
 
-static void on_psk(void *user, uint64_t session, const char *identity)
+static void on_psk(void *user, uint64_t session, const char *identity, const char *server_name)
 {
+    (void)server_name;
     struct world *w = user;
     cep_psk(w->members[cep_member(session)].ep, session, (const uint8_t *)alice_key, strcmp(identity, "alice") == 0 ? 16 : 0);
 }

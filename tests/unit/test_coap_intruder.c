@@ -1,11 +1,11 @@
 /* Somebody at the address of a live DTLS session begins anew, honestly or not: over IPv4 and IPv6, with PSK and with
  * certificates. A peer that rebooted onto its old port is served at once; whatever does not prove a key changes nothing. */
+#include "tests/unit/clock.h"
 #include "tests/unit/coap_fixture.h"
 #include "tests/unit/coap_pki.h"
 #include "tests/unit/coap_relay.h"
 
 #include <stdlib.h>
-#include <time.h>
 
 #define SERVER_NAME "mef.example.org"
 #define COOKIE_AT (13 + 12 + 2 + 32 + 1) /* record, handshake, version, random, an empty session id: then the length */
@@ -75,7 +75,7 @@ static struct cep_session *dial(struct scene *s, bool rightly)
     return s->f->session;
 }
 
-static void ask_who(struct scene *s, struct cep_session *session)
+static void ask_alice(struct scene *s, struct cep_session *session)
 {
     struct answer a = {0};
     assert_true(ask_on(session, CEP_GET, "whoami", span_of(NULL, 0), &a));
@@ -98,7 +98,7 @@ static struct cep_session *scene_open(struct scene *s)
     s->relay.pass = hello_gate_pass;
     s->relay.user = &s->gate;
     struct cep_session *live = dial(s, true);
-    ask_who(s, live);
+    ask_alice(s, live);
     assert_int_equal(s->gate.hellos, 2);
     assert_true(s->gate.len[0] != 0 && s->gate.len[1] > s->gate.len[0]);
     return live;
@@ -114,7 +114,7 @@ static void scene_close(struct scene *s)
 static void live_is_untouched(struct scene *s, struct cep_session *live)
 {
     struct cep_stats st;
-    ask_who(s, live);
+    ask_alice(s, live);
     cep_stats_get(s->f->server, &st);
     assert_int_equal(st.sessions, 1);
     assert_int_equal(s->f->server_closed, 0);
@@ -127,20 +127,13 @@ static unsigned handshakes(const struct scene *s)
     return (unsigned)st.handshakes;
 }
 
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
 /* --- what happens there ------------------------------------------------------------------------------------------- */
 
 static void reboot(struct scene *s)
 {
     scene_open(s);
     uint64_t first = s->f->last_serial, began = now_ms();
-    ask_who(s, dial(s, true)); /* without a close_notify of the first */
+    ask_alice(s, dial(s, true)); /* without a close_notify of the first */
     assert_true(now_ms() - began < 1000);
     assert_int_equal(s->f->server_opened, 2);
     assert_int_equal(s->f->server_closed, 1);
@@ -161,7 +154,7 @@ static void replay(struct scene *s)
     /* What made the session before the present one: the cookie holds, but there is no key behind it. */
     s->gate = (struct hello_gate){0};
     live = dial(s, true);
-    ask_who(s, live);
+    ask_alice(s, live);
     s->f->server_closed = 0;
     relay_inject(&s->relay, span_of(old.hello[1], old.len[1]));
     pair_sleep(s->f, 50);

@@ -22,16 +22,6 @@ static struct pair *relayed(struct relay *r, bool secure, uint64_t seed, const s
     return f;
 }
 
-static void ask_who(struct pair *f, struct cep_session *s)
-{
-    struct answer a = {0};
-    assert_true(ask_on(s, CEP_GET, "whoami", span_of(NULL, 0), &a));
-    pair_run(f, &a.calls, 1);
-    assert_int_equal(a.st, ST_OK);
-    assert_int_equal(a.code, CEP_CODE(2, 5));
-    answer_wipe(&a);
-}
-
 /* --- loss --- */
 
 static void lossy(bool secure, uint64_t seed)

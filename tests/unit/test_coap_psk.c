@@ -1,9 +1,9 @@
 /* Keys that are not at hand at once: a look-up takes its time, other sessions go on; and what is read before it. */
 #include "cse-shim/coap/key_exchange.h"
+#include "tests/unit/clock.h"
 #include "tests/unit/coap_fixture.h"
 
 #include <stdlib.h>
-#include <time.h>
 
 static const uint8_t alice_key[] = "0123456789abcdef";
 
@@ -13,22 +13,6 @@ static struct pair *late_pair(const char *identity, const struct cep_config *cfg
     pair_run(f, &f->psk_asked, 1);
     assert_true(f->late != 0);
     return f;
-}
-
-static void served(struct pair *f, struct cep_session *s)
-{
-    struct answer a = {0};
-    assert_true(ask_on(s, CEP_GET, "whoami", span_of(NULL, 0), &a));
-    pair_run(f, &a.calls, 1);
-    assert_int_equal(a.code, CEP_CODE(2, 5));
-    answer_wipe(&a);
-}
-
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
 /* --- look-ups that take time --- */
@@ -42,14 +26,14 @@ static void test_others_go_on(void **state)
     for (unsigned i = 0; i < 100; i++)
         pair_connect(f, "127.0.0.1", f->port, "alice", (const char *)alice_key);
     pair_run(f, &f->server_opened, 100);
-    served(f, f->session);
+    ask_who(f, f->session);
     uint64_t took = now_ms() - began;
     pair_sleep(f, took < 500 ? (unsigned)(500 - took) : 0);
     assert_int_equal(f->server_opened, 100);
     cep_psk(f->server, f->late, alice_key, 16);
     pair_run(f, &f->server_opened, 101);
     assert_int_equal(f->psk_asked, 101);
-    served(f, late);
+    ask_who(f, late);
     pair_free(f);
 }
 
@@ -63,9 +47,9 @@ static void test_asked_once(void **state)
     assert_int_equal(f->server_opened, 0);
     cep_psk(f->server, f->late, alice_key, 16);
     pair_run(f, &f->client_opened, 1);
-    served(f, f->session);
+    ask_who(f, f->session);
     cep_psk(f->server, f->late, alice_key, 16); /* not asked for */
-    served(f, f->session);
+    ask_who(f, f->session);
     pair_free(f);
 }
 
@@ -119,7 +103,7 @@ static void test_in_fragments(void **state)
     struct pair *f = late_pair(identity, &cfg);
     cep_psk(f->server, f->late, alice_key, 16);
     pair_run(f, &f->client_opened, 1);
-    served(f, f->session);
+    ask_who(f, f->session);
     pair_free(f);
 }
 

@@ -95,15 +95,6 @@ static uint8_t post(struct pair *f, int fd, uint16_t mid, struct span options, s
     return in[1];
 }
 
-static void ask_who(struct pair *f, struct cep_session *s)
-{
-    struct answer a = {0};
-    assert_true(ask_on(s, CEP_GET, "whoami", span_of(NULL, 0), &a));
-    pair_run(f, &a.calls, 1);
-    assert_int_equal(a.code, CEP_CODE(2, 5));
-    answer_wipe(&a);
-}
-
 /* --- what is remembered, and how long --- */
 
 /* RFC 7252 4.8.2: for EXCHANGE_LIFETIME, 247 s, and each for its own. */

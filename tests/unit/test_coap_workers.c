@@ -1,12 +1,12 @@
 /* CoAP in threads of its own, with the host's loop in the hands of the test: what waits, what is refused, what goes. */
 #include "cse-shim/host/coap_workers.h"
+#include "tests/unit/clock.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 
 #include <cmocka.h>
 #include <stdlib.h>
-#include <time.h>
 
 #define PEERS 300u
 #define AT_ONCE 8u /* requests of a peer on their way, RFC 7252 4.7 */
@@ -35,8 +35,9 @@ static void on_request(void *user, struct coap_exchange *x, const struct cep_exc
         coap_workers_respond(x, &(struct cep_message){.code = CEP_CODE(2, 5), .payload = req->payload}, true);
 }
 
-static size_t on_psk(void *user, const char *identity, uint8_t *out, size_t cap)
+static size_t on_psk(void *user, const char *identity, const char *server_name, uint8_t *out, size_t cap)
 {
+    (void)server_name;
     (void)user;
     if (strcmp(identity, "alice") != 0 || cap < 16)
         return 0;
@@ -78,13 +79,6 @@ static void turn(struct world *w, bool host)
     assert_true(sd_event_run(w->peers, host ? 0 : 2000) >= 0);
     if (host)
         assert_true(sd_event_run(w->host, 2000) >= 0);
-}
-
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
 static void turn_until(struct world *w, bool host, const unsigned *counter, unsigned want)

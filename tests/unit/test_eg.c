@@ -1,4 +1,5 @@
 /* Enrolment: EgRequest to EgResponse. */
+#include "tests/unit/audit_page.h"
 #include "tests/unit/eg_fixture.h"
 
 static void join_is_answered_with_a_frame_the_device_opens(void **state)
@@ -180,7 +181,7 @@ static void refusals(void **state)
 
 static bool audited(struct world *w, const char *outcome)
 {
-    cJSON *page = audit_page(w->audit, ADMIN, 0, 100), *e;
+    cJSON *page = audit_page(w->audit, w->store, ADMIN, 0, 100), *e;
     bool found = false;
     cJSON_ArrayForEach(e, page) found |= strcmp(cJSON_GetObjectItem(e, "outcome")->valuestring, outcome) == 0;
     cJSON_Delete(page);

@@ -15,7 +15,7 @@ static void get(struct world *w, const char *path, const char *identity, bool ob
                                .observe = observe,
                                .content_format = CSE_NO_FORMAT,
                                .accept = CSE_NO_FORMAT,
-                               .peer = {S_AE, CSE_CRED_PSK, identity, "192.0.2.7:1"}}};
+                               .peer = {S_AE, CSE_CRED_PSK, identity, "192.0.2.7:1", ""}}};
     eg_handle(w->eg, &c->req);
 }
 

@@ -1,13 +1,7 @@
 /* The verdict for a sound request, for each single and each pair of deviations from it, as text: a changed rule shows as
  * a changed line of golden/eg-policy.txt. To accept a change, write the output of `test_eg_policy --print` there. */
 #include "mef-plugin/eg/policy.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
-
-#include <stdio.h>
-#include <stdlib.h>
+#include "tests/unit/golden.h"
 
 static const char *const names[FACT_COUNT] = {"owned", "pan-allowed", "registered", "expired", "gateway-allowed", "association",
                                               "in-domain", "revoked", "code-spent", "rearmed", "pending-here", "within-rate",
@@ -49,17 +43,7 @@ static void print_all(FILE *out)
 static void golden(void **state)
 {
     (void)state;
-    char *now = NULL, want[16384];
-    size_t n;
-    FILE *out = open_memstream(&now, &n), *in = fopen(getenv("EG_POLICY_GOLDEN"), "r");
-    assert_non_null(out);
-    assert_non_null(in);
-    print_all(out);
-    fclose(out);
-    want[fread(want, 1, sizeof want - 1, in)] = '\0';
-    fclose(in);
-    assert_string_equal(now, want);
-    free(now);
+    assert_golden("EG_POLICY_GOLDEN", print_all);
 }
 
 /* Over all 8,192 sets of facts: no key without a registration, to a revoked device, or under a lost gateway. */

@@ -2,13 +2,7 @@
  * text: a change shows as a changed line of golden/mef-policy.txt. To accept it, write what `test_mef_policy --print` says
  * there. */
 #include "mef-plugin/mef/policy.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
-
-#include <stdio.h>
-#include <stdlib.h>
+#include "tests/unit/golden.h"
 
 #define HALL 0x00124b0000000001u
 #define YARD 0x00124b0000000002u
@@ -25,7 +19,7 @@ static struct policy_rule rules[] = {
     {.name = "30-hall", .what = 1u << POLICY_TICKET | 1u << POLICY_RETRIEVE, .gateways = {HALL}, .ngateways = 1,
      .networks = {{V4(10, 0, 0, 0), 96 + 8}, {{0x20, 0x01, 0x0d, 0xb8, 0x80}, 33}}, .nnetworks = 2},
     {.name = "40-guests", .what = 1u << POLICY_REGISTER | 1u << POLICY_DEPOSIT, .labels = TEXTS("guest", "visitor"), .lifetime = 3600,
-     .targets = TEXTS("//sp/cse/Cdesk")},
+     .targets = TEXTS("//sp/cse/Cdesk"), .commands = TEXTS("{'cmdClassID':2}", "{'cmdClassID':3}")},
     {.name = "50-office", .what = 1u << POLICY_DEPOSIT, .days = 0x1f, .from = 8 * 60, .to = 18 * 60, .lifetime = 86400},
     {.name = "60-retrieve", .what = 1u << POLICY_RETRIEVE},
     {.name = "90-rest", .deny = true, .what = 1u << POLICY_DEPOSIT | 1u << POLICY_TICKET},
@@ -85,15 +79,49 @@ static void print_verdict(FILE *out, const struct policy_facts *f)
 {
     struct policy_verdict v = policy_decide(chain(), f);
     fprintf(out, "-> %s", v.allow ? "allow" : "deny");
+    if (v.rule != NULL)
+        fprintf(out, " by %s", v.rule);
     if (v.lifetime != 0)
         fprintf(out, " %llu s", (unsigned long long)v.lifetime);
     for (size_t i = 0; v.targets != NULL && i < v.targets->n; i++)
         fprintf(out, " %s", v.targets->v[i]);
+    for (size_t i = 0; v.commands != NULL && i < v.commands->n; i++)
+        fprintf(out, " %s", v.commands->v[i]);
     fputc('\n', out);
+}
+
+/* As the host writes them, and in what a network of an operator's is. */
+static const char *const peers[] = {
+    "10.1.2.3:5684", "[::ffff:10.1.2.3]:5684", "[::10.1.2.3]:5684", "10.1.2.200:1", "11.0.0.0:65535", "0.0.0.0:0", "[2001:db8::1]:5684",
+    "[2001:db9::1]:5684", "[fe80::1]:5684", "[fe80::1%eth0]:5684", "[fe80::1%2]:8443", "[::1]:8443", "[::]:0", "127.0.0.1:8443", "", "?",
+    "[]:1", ":1", "10.1.2:1", "010.1.2.3:1", "localhost:1", "[10.1.2.3", "[fe80::1%eth0", "[1:2:3:4:5:6:7:8:9:a:b:c:d:e:f:0:1:2:3:4:5:6:7]:1"};
+static const struct {
+    const char *prefix;
+    uint8_t bits;
+} networks[] = {{"0.0.0.0", 96}, {"::", 0}, {"::", 96}, {"10.0.0.0", 96 + 8}, {"::ffff:10.0.0.0", 104}, {"10.1.2.128", 96 + 25}, {"10.1.2.3", 128},
+                {"2001:db8::", 32}, {"fe80::", 10}, {"fe80::1", 128}, {"::1", 128}, {"127.0.0.0", 96 + 8}};
+
+static void print_networks(FILE *out)
+{
+    for (size_t i = 0; i < sizeof peers / sizeof *peers; i++) {
+        struct policy_facts f = sound;
+        f.has_address = policy_peer_address(peers[i], f.address);
+        fprintf(out, "'%s' %s", peers[i], f.has_address ? "is in" : "is no address");
+        for (size_t j = 0; j < sizeof networks / sizeof *networks; j++) {
+            struct policy_rule r = {.name = "n", .deny = true, .what = ALL, .nnetworks = 1};
+            assert_true(policy_address(networks[j].prefix, r.networks[0].prefix));
+            r.networks[0].bits = networks[j].bits;
+            bool v4 = policy_is_v4(r.networks[0].prefix) && networks[j].bits >= POLICY_V4_BITS;
+            if (!policy_decide(&r, &f).allow)
+                fprintf(out, " %s/%d", networks[j].prefix, networks[j].bits - (v4 ? POLICY_V4_BITS : 0));
+        }
+        fputc('\n', out);
+    }
 }
 
 static void print_all(FILE *out)
 {
+    print_networks(out);
     fprintf(out, "ticket ");
     print_verdict(out, &sound);
     for (size_t i = 0; i < OTHERS; i++)
@@ -110,17 +138,7 @@ static void print_all(FILE *out)
 static void golden(void **state)
 {
     (void)state;
-    char *now = NULL, want[32768];
-    size_t n;
-    FILE *out = open_memstream(&now, &n), *in = fopen(getenv("MEF_POLICY_GOLDEN"), "r");
-    assert_non_null(out);
-    assert_non_null(in);
-    print_all(out);
-    fclose(out);
-    want[fread(want, 1, sizeof want - 1, in)] = '\0';
-    fclose(in);
-    assert_string_equal(now, want);
-    free(now);
+    assert_golden("MEF_POLICY_GOLDEN", print_all);
 }
 
 /* Without a rule everything is allowed, as it was before there were any; the first rule that fits decides, whatever follows. */

@@ -79,10 +79,13 @@ static void certificate(struct world *w, struct store_txn *t, struct ask a, stru
     cJSON_Delete(in);
 }
 
+#define DEV_CFG                                                                                                        \
+    "{\"cmdClassID\":2,\"cmdArgs\":{\"devCfgCmdArgs\":{\"deviceConfigURI\":\"1:https://mef.example.org/\"}}}"
+
 static void rule(struct world *w, struct store_txn *t, struct ask a, struct mef_result *r)
 {
-    cJSON *in = cJSON_Parse("{\"effect\":\"allow\",\"what\":[\"deposit\"],\"ids\":[\"C1\",\"//a.b/*\"],\"labels\":[\"x\"],"
-                            "\"networks\":[\"192.0.2.0/24\"],\"targets\":[\"" AE "\"]}");
+    cJSON *in = cJSON_Parse("{\"effect\":\"allow\",\"what\":[\"register\",\"deposit\"],\"ids\":[\"" AE "\",\"//a.b/*\"],\"labels\":[\"x\"],"
+                            "\"networks\":[\"192.0.2.0/24\"],\"targets\":[\"" AE "\"],\"commands\":[" DEV_CFG "]}");
     char name[32];
     snprintf(name, sizeof name, "rule%lu", a.n);
     oom_at(a.fail);
@@ -108,8 +111,6 @@ static void code_delete(struct world *w, struct store_txn *t, struct ask a, stru
     eg_code_delete(w->eg, t, ADMIN, "operator:test", device_of(a.n), r);
 }
 
-#define DEV_CFG                                                                                                        \
-    "{\"cmdClassID\":2,\"cmdArgs\":{\"devCfgCmdArgs\":{\"deviceConfigURI\":\"1:https://mef.example.org/\"}}}"
 static char registration[33];
 
 static void command_create(struct world *w, struct store_txn *t, struct ask a, struct mef_result *r)
@@ -279,7 +280,7 @@ static void primitive(struct world *w, struct call *c, enum cse_op op, const cha
     cJSON *pc = body == NULL ? NULL : cJSON_Parse(body);
     *c = (struct call){.req = {.mount = CSE_PRIMITIVE, .binding = CSE_COAP, .op = op, .path = path, .ty = ty, .from = AE,
                                .pc = pc, .content_format = 50, .accept = CSE_NO_FORMAT,
-                               .peer = {S_AE, CSE_CRED_PSK, w->ae, "192.0.2.1:5684"}}};
+                               .peer = {S_AE, CSE_CRED_PSK, w->ae, "192.0.2.1:5684", ""}}};
     oom_at(fail);
     mef_handle(w->mef, &c->req);
     *struck = oom_end();
@@ -365,6 +366,42 @@ static void a_clients_commands(void **state)
     }
 }
 
+/* Registered with what the rule has for it to do, or not at all. */
+static void a_registration_with_commands(void **state)
+{
+    struct world *w = *state;
+    static const char content[] = "{\"sec:mecr\":{\"et\":\"20990101T000000\",\"adfq\":\"" ADMIN "\",\"lbl\":[\"x\"]}}";
+    bool struck = w->h.may_end = true;
+    enum st st;
+    operator_asks(w, rule, (struct ask){0, 0}, &st);
+    assert_int_equal(st, ST_CREATED);
+    for (unsigned long fail = 1; struck; fail++) {
+        struct call c;
+        bool none;
+        char ri[MEF_RELKEYID], path[64];
+        assert_in_range(fail, 1, MOST);
+        primitive(w, &c, CSE_CREATE, "mef", MEF_TY_CLIENT_REG, content, fail, &struck);
+        cJSON_Delete(c.pc);
+        cJSON *list = mef_registration_list(w->mef, ADMIN, "", 10);
+        if (cJSON_GetArraySize(list) == 0) {
+            primitive(w, &c, CSE_CREATE, "mef", MEF_TY_CLIENT_REG, content, 0, &none);
+            assert_int_equal(c.st, ST_CREATED);
+            cJSON_Delete(c.pc);
+            cJSON_Delete(list);
+            list = mef_registration_list(w->mef, ADMIN, "", 10);
+        }
+        snprintf(ri, sizeof ri, "%s", cJSON_GetObjectItemCaseSensitive(list->child, "id")->valuestring);
+        cJSON_Delete(list);
+        list = mef_command_list(w->mef, ADMIN, ri);
+        assert_int_equal(cJSON_GetArraySize(list), 1);
+        cJSON_Delete(list);
+        snprintf(path, sizeof path, "mef/%s", ri);
+        primitive(w, &c, CSE_DELETE, path, -1, NULL, 0, &none);
+        assert_int_equal(c.st, ST_DELETED);
+        cJSON_Delete(c.pc);
+    }
+}
+
 /* --- start ------------------------------------------------------------------------------------------------------- */
 
 /* A process that finds too little memory says so and ends; the next one finds everything as it was. */
@@ -420,6 +457,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_proving_frame, world_new, world_free),
         cmocka_unit_test_setup_teardown(an_aes_request, world_new, world_free),
         cmocka_unit_test_setup_teardown(a_clients_commands, world_new, world_free),
+        cmocka_unit_test_setup_teardown(a_registration_with_commands, world_new, world_free),
         cmocka_unit_test_setup_teardown(opening, world_new, world_free),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,50 +1,11 @@
 #include "cse-shim/base/hex.h"
 #include "tests/unit/store_fixture.h"
 
-#include <fcntl.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
-
-static struct span num(uint8_t b[8], uint64_t v)
-{
-    struct wr w = wr_of(b, 8);
-    wr_be64(&w, v);
-    return wr_span(&w);
-}
-
-static uint64_t put_num(struct store *s, enum store_table table, uint64_t k, uint64_t v, store_done done, void *user)
-{
-    uint8_t kb[8], vb[8];
-    struct store_txn *t = store_begin(s);
-    store_put(t, table, num(kb, k), num(vb, v));
-    return store_commit(t, done, user);
-}
-
-struct rows {
-    size_t n, stop_at;
-    uint64_t k[64], v[64];
-};
-
-static bool collect(void *user, struct span key, struct span val)
-{
-    struct rows *r = user;
-    struct rd kr = rd_of(key), vr = rd_of(val);
-    assert_true(r->n < 64 && rd_be64(&kr, &r->k[r->n]) && rd_be64(&vr, &r->v[r->n]));
-    r->n++;
-    return r->n != r->stop_at;
-}
-
-static struct rows all(struct store *s, enum store_table table)
-{
-    struct rows r = {0};
-    assert_int_equal(store_each(s, table, collect, &r), ST_OK);
-    return r;
-}
 
 /* --- completion ----------------------------------------------------------------------------------------------------- */
 
@@ -87,7 +48,7 @@ static void completes_in_order_and_groups(void **state)
     assert_int_equal(st.transactions, N);
     assert_int_equal(st.rows, N);
     assert_int_equal(st.queued, 0);
-    assert_in_range(st.commits, 4, 5); /* all that came in one turn of the loop, 256 a commit at most */
+    assert_in_range(st.commits, 4, 20); /* 256 each at most; the first ones may begin while the rest still comes */
     store_close(s);
     loop_drain(&f->loop);
     free(tickets);
@@ -152,7 +113,7 @@ static void flush_delivers_and_close_drops(void **state)
     loop_drain(&f->loop);
     assert_int_equal(order.n, 1);
     s = must_open(f);
-    struct rows r = all(s, STORE_DEVICE);
+    struct numbers r = all(s, STORE_DEVICE);
     assert_true(r.n == 2 && r.v[1] == 20); /* durable all the same */
     store_close(s);
 }
@@ -185,7 +146,7 @@ static void expectations_fail_alone_and_whole(void **state)
     const enum st want[] = {ST_OK, ST_CONFLICT, ST_OK, ST_CONFLICT};
     for (size_t i = 0; i < 4; i++)
         assert_int_equal(order.st[i], want[i]);
-    struct rows devices = all(s, STORE_DEVICE), epochs = all(s, STORE_GATEWAY_EPOCH);
+    struct numbers devices = all(s, STORE_DEVICE), epochs = all(s, STORE_GATEWAY_EPOCH);
     assert_int_equal(devices.n, 0);
     assert_true(epochs.n == 1 && epochs.v[0] == 8);
     store_close(s);
@@ -253,180 +214,57 @@ static void pages_both_ways(void **state)
     uint8_t a[8];
     for (uint64_t i = 1; i <= 10; i++)
         put_num(s, STORE_AUDIT, i, i * i, NULL, NULL);
-    struct rows r = {0}; /* sees what was committed just now */
+    struct numbers r = {0}; /* sees what was committed just now */
     assert_int_equal(store_page(s, STORE_AUDIT, (struct span){0}, true, 3, collect, &r), ST_OK);
     assert_true(r.n == 3 && r.k[0] == 10 && r.k[2] == 8 && r.v[0] == 100);
-    r = (struct rows){0};
+    r = (struct numbers){0};
     assert_int_equal(store_page(s, STORE_AUDIT, num(a, 8), true, 2, collect, &r), ST_OK);
     assert_true(r.n == 2 && r.k[0] == 7);
-    r = (struct rows){0};
+    r = (struct numbers){0};
     assert_int_equal(store_page(s, STORE_AUDIT, num(a, 8), false, 9, collect, &r), ST_OK);
     assert_true(r.n == 2 && r.k[0] == 9 && r.k[1] == 10);
-    r = (struct rows){.stop_at = 4};
+    r = (struct numbers){.stop_at = 4};
     assert_int_equal(store_each(s, STORE_AUDIT, collect, &r), ST_OK);
     assert_true(r.n == 4 && r.k[3] == 4);
     store_close(s);
 }
 
-/* --- opening -------------------------------------------------------------------------------------------------------- */
-
-static void refused(struct fixture *f, const char *want)
-{
-    struct store *s = store_open(f->url, &f->host, f->err, sizeof f->err);
-    assert_null(s);
-    if (strstr(f->err, want) == NULL)
-        fail_msg("\"%s\" lacks \"%s\"", f->err, want);
-}
-
-static void run_sql(const struct fixture *f, const char *sql)
-{
-    sqlite3 *db;
-    assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
-    sqlite3_close(db);
-}
-
-/* Waits for the word, then tries to open what the parent has open. */
-static int second_opener(struct fixture *f, int fd)
-{
-    char word, err[256] = "";
-    struct timespec a, b;
-    if (read(fd, &word, 1) != 1)
-        return 2;
-    clock_gettime(CLOCK_MONOTONIC, &a);
-    struct store *second = store_open(f->url, &f->host, err, sizeof err);
-    clock_gettime(CLOCK_MONOTONIC, &b);
-    bool at_once = (b.tv_sec - a.tv_sec) * 1000 + (b.tv_nsec - a.tv_nsec) / 1000000 < 1000;
-    return second == NULL && at_once && strstr(err, "in use by another process") != NULL ? 0 : 1;
-}
-
-static void a_second_opener_is_refused_at_once(void **state)
-{
-    struct fixture *f = *state;
-    int fds[2], status;
-    assert_int_equal(pipe(fds), 0);
-    pid_t child = fork(); /* before this process has the database open, to share nothing with it */
-    if (child == 0)
-        _exit(second_opener(f, fds[0]));
-    struct store *s = must_open(f);
-    put_num(s, STORE_DEVICE, 1, 1, NULL, NULL);
-    assert_int_equal(write(fds[1], "x", 1), 1);
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-    close(fds[0]);
-    close(fds[1]);
-    refused(f, "in use by another process"); /* the same process, too */
-    put_num(s, STORE_DEVICE, 2, 2, NULL, NULL); /* and the first goes on */
-    store_flush(s);
-    assert_int_equal(f->loop.fatal, 0);
-    store_close(s);
-    s = must_open(f);
-    assert_int_equal(all(s, STORE_DEVICE).n, 2);
-    store_close(s);
-}
-
-struct image {
-    size_t n;
-    uint8_t bytes[16384];
+struct page_read {
+    struct numbers rows;
+    pthread_t by;
+    enum st st;
 };
 
-static struct image image(const struct fixture *f)
+static bool collect_there(void *user, struct span key, struct span val)
 {
-    struct image i;
-    FILE *in = fopen(f->path, "r");
-    assert_non_null(in);
-    i.n = fread(i.bytes, 1, sizeof i.bytes, in);
-    fclose(in);
-    return i;
+    struct page_read *p = user;
+    p->by = pthread_self();
+    return collect(&p->rows, key, val);
 }
 
-static void versions_and_strangers(void **state)
+static void page_is_read(void *user, enum st st) { ((struct page_read *)user)->st = st; }
+
+static void reads_take_their_turn_beside_the_loop(void **state)
 {
     struct fixture *f = *state;
-    store_close(must_open(f));
-    run_sql(f, "PRAGMA user_version=99");
-    refused(f, "newer release");
-    unlink(f->path);
-
-    run_sql(f, "PRAGMA application_id=1296385585"); /* ours, schema 0: older, empty */
     struct store *s = must_open(f);
-    put_num(s, STORE_META, 1, 1, NULL, NULL);
-    store_close(s);
-    s = must_open(f);
-    assert_int_equal(all(s, STORE_META).n, 1);
-    store_close(s);
-    static const char *const older[] = {
-        "DROP TABLE client_cmd; DROP TABLE client_cfg; PRAGMA user_version=3",                    /* before commands */
-        "DROP TABLE policy; DROP TABLE client_cmd; DROP TABLE client_cfg; PRAGMA user_version=2", /* and before rules */
-    };
-    for (size_t i = 0; i < sizeof older / sizeof *older; i++) {
-        run_sql(f, older[i]);
-        s = must_open(f);
-        assert_int_equal(all(s, STORE_META).n, 1);
-        assert_int_equal(all(s, STORE_CLIENT_CMD).n, 0);
-        put_num(s, STORE_POLICY, 1, 1, NULL, NULL);
-        put_num(s, STORE_CLIENT_CMD, 1, 1, NULL, NULL);
-        store_close(s);
-        s = must_open(f);
-        assert_int_equal(all(s, STORE_POLICY).n, 1);
-        assert_int_equal(all(s, STORE_CLIENT_CMD).n, 1);
-        store_close(s);
-    }
-    unlink(f->path);
-
-    run_sql(f, "CREATE TABLE theirs(x)");
-    struct image before = image(f), after;
-    refused(f, "another program");
-    after = image(f); /* and left exactly as it was */
-    assert_true(before.n > 0 && before.n == after.n);
-    assert_memory_equal(before.bytes, after.bytes, before.n);
-    unlink(f->path);
-
-    int fd = open(f->path, O_WRONLY | O_CREAT, 0600);
-    for (int i = 0; i < 100; i++)
-        assert_int_equal(write(fd, "this is no database at all", 26), 26);
-    close(fd);
-    refused(f, "not a database");
-    unlink(f->path);
-
-    snprintf(f->url, sizeof f->url, "mysql:x");
-    refused(f, "unknown kind");
-    snprintf(f->url, sizeof f->url, "sqlite::memory:");
-    refused(f, "path of a file");
-    snprintf(f->url, sizeof f->url, "sqlite:%s/none/db", f->dir);
-    refused(f, "No such file");
-}
-
-static void an_interrupted_migration_leaves_the_old_version(void **state)
-{
-    struct fixture *f = *state;
-    run_sql(f, "PRAGMA application_id=1296385585; CREATE TABLE audit(k)"); /* the last step of migration 1 will fail */
-    refused(f, "migration from schema version 0 failed");
-    run_sql(f, "DROP TABLE audit"); /* nothing of the attempt is left, or this open fails */
-    store_close(must_open(f));
-}
-
-static void only_the_owner_may_read(void **state)
-{
-    struct fixture *f = *state;
-    mode_t before = umask(0);
-    struct store *s = must_open(f);
-    put_num(s, STORE_DEVICE, 1, 1, NULL, NULL);
+    struct store_stats stats;
+    struct page_read p = {.st = ST_UNAVAILABLE};
+    uint8_t a[8];
+    put_num(s, STORE_AUDIT, 1, 1, NULL, NULL);
+    put_num(s, STORE_AUDIT, 2, 4, NULL, NULL);
+    store_read(s, STORE_AUDIT, num(a, 3), true, 9, collect_there, page_is_read, &p);
+    memset(a, 0, sizeof a); /* the key was copied */
+    put_num(s, STORE_AUDIT, 1, 100, NULL, NULL);
+    assert_int_equal(p.st, ST_UNAVAILABLE);
     store_flush(s);
-    umask(before);
-    DIR *d = opendir(f->dir);
-    int files = 0;
-    for (struct dirent *e; (e = readdir(d)) != NULL;) {
-        struct stat st;
-        if (e->d_name[0] == '.')
-            continue;
-        assert_int_equal(fstatat(dirfd(d), e->d_name, &st, 0), 0);
-        assert_int_equal(st.st_mode & 0777, 0600);
-        files++;
-    }
-    closedir(d);
-    assert_int_equal(files, 2); /* database and log */
-    store_close(s);
+    assert_int_equal(p.st, ST_OK);
+    assert_false(pthread_equal(p.by, pthread_self()));
+    assert_true(p.rows.n == 2 && p.rows.k[0] == 2 && p.rows.v[1] == 1); /* what came later is not in it */
+    store_stats_get(s, &stats);
+    assert_true(stats.transactions == 3 && stats.commits == 2 && stats.queued == 0);
+    store_read(s, STORE_AUDIT, span_of(NULL, 0), false, 9, collect_there, page_is_read, &p);
+    store_close(s); /* what nobody waited for is dropped */
 }
 
 /* --- trouble -------------------------------------------------------------------------------------------------------- */
@@ -453,7 +291,7 @@ static void a_full_disk_is_fatal_and_acknowledges_nothing(void **state)
         while (f->loop.fatal == 0)
             loop_step(&f->loop);
         put_num(s, STORE_DEVICE, 3, 3, note_done, &w); /* nor anything later */
-        struct rows r = {0};
+        struct numbers r = {0};
         bool unreadable = store_each(s, STORE_DEVICE, collect, &r) == ST_INTERNAL;
         store_flush(s);
         bool good = order.n == 1 && f->loop.fatal == 1 && store_durable(s) == 1 && unreadable &&
@@ -466,7 +304,7 @@ static void a_full_disk_is_fatal_and_acknowledges_nothing(void **state)
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
     struct store *s = must_open(f);
-    struct rows r = all(s, STORE_DEVICE);
+    struct numbers r = all(s, STORE_DEVICE);
     assert_true(r.n == 1 && r.k[0] == 1);
     store_close(s);
 }
@@ -561,10 +399,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(raise_never_goes_back, setup, teardown),
         cmocka_unit_test_setup_teardown(rows_of_all_sizes_survive, setup, teardown),
         cmocka_unit_test_setup_teardown(pages_both_ways, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_second_opener_is_refused_at_once, setup, teardown),
-        cmocka_unit_test_setup_teardown(versions_and_strangers, setup, teardown),
-        cmocka_unit_test_setup_teardown(an_interrupted_migration_leaves_the_old_version, setup, teardown),
-        cmocka_unit_test_setup_teardown(only_the_owner_may_read, setup, teardown),
+        cmocka_unit_test_setup_teardown(reads_take_their_turn_beside_the_loop, setup, teardown),
         cmocka_unit_test_setup_teardown(a_full_disk_is_fatal_and_acknowledges_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(kill_loses_nothing_acknowledged, setup, teardown),
     };

@@ -1,35 +1,12 @@
 /* Acts on Zigbee frames, against the vectors and by key id. */
 #include "tests/unit/vault_fixture.h"
-
-#include <cjson/cJSON.h>
+#include "tests/unit/vectors_fixture.h"
 
 #define KEY_A "66b6900981e1ee3ca4206b6b861c02bb"
 #define KEY_B "0f0e0d0c0b0a09080706050403020100"
 static const eui64_t device = 0x00158d0003123456u;
 
-static cJSON *vectors(void)
-{
-    const char *path = getenv("ZIGBEE_VECTORS"); /* set by meson */
-    FILE *in = fopen(path != NULL ? path : "tests/vectors/zigbee.json", "r");
-    assert_non_null(in);
-    static char text[1 << 20];
-    size_t n = fread(text, 1, sizeof text - 1, in);
-    fclose(in);
-    text[n] = '\0';
-    cJSON *all = cJSON_Parse(text);
-    assert_non_null(all);
-    return all;
-}
-
-static const char *str(const cJSON *o, const char *name) { return cJSON_GetObjectItem(o, name)->valuestring; }
 static double number(const cJSON *o, const char *name) { return cJSON_GetObjectItem(o, name)->valuedouble; }
-
-static size_t unhex(const cJSON *o, const char *name, uint8_t *out, size_t cap)
-{
-    const char *s = str(o, name);
-    assert_true(strlen(s) / 2 <= cap && hex_decode(s, strlen(s), out, strlen(s) / 2));
-    return strlen(s) / 2;
-}
 
 /* The command is made from its own plaintext, the key taken out of it. */
 static void check_vector(struct zb_crypto *zb, const cJSON *in, const cJSON *expect)
@@ -45,7 +22,7 @@ static void check_vector(struct zb_crypto *zb, const cJSON *in, const cJSON *exp
                                   .aps_counter = (uint8_t)number(in, "aps_counter"),
                                   .ack_request = cJSON_IsTrue(cJSON_GetObjectItem(in, "aps_ack_request"))};
     bool by_device = cmd.id == ZB_REQUEST_KEY || cmd.id == ZB_VERIFY_KEY;
-    assert_true(eui64_parse(str(in, by_device ? "device_eui64_text" : "gateway_eui64_text"), &c.source));
+    assert_true(eui64_parse(text_of(in, by_device ? "device_eui64_text" : "gateway_eui64_text"), &c.source));
     unhex(in, "link_key", link, sizeof link);
     uint8_t key[ZB_KEY];
     memcpy(key, cmd.key, ZB_KEY);
@@ -62,7 +39,7 @@ static void commands_equal_the_vectors(void **state)
 {
     (void)state;
     struct zb_crypto *zb = zb_crypto_new();
-    cJSON *all = vectors(), *v;
+    cJSON *all = vectors("ZIGBEE_VECTORS"), *v;
     int checked = 0;
     cJSON_ArrayForEach(v, cJSON_GetObjectItem(all, "frames"))
     {

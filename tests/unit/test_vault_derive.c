@@ -1,21 +1,8 @@
 /* Keys made of keys, against the vectors: by key id, and never of what is no Ke. */
 #include "tests/unit/vault_fixture.h"
-
-#include <cjson/cJSON.h>
+#include "tests/unit/vectors_fixture.h"
 
 #define KE "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
-
-static cJSON *vectors(void)
-{
-    static char text[1 << 16];
-    FILE *in = fopen(getenv("ONEM2M_VECTORS"), "r"); /* set by meson */
-    assert_non_null(in);
-    size_t n = fread(text, 1, sizeof text - 1, in);
-    fclose(in);
-    cJSON *all = cJSON_ParseWithLength(text, n);
-    assert_non_null(all);
-    return all;
-}
 
 static enum vault_derived what_of(const cJSON *v)
 {
@@ -28,13 +15,10 @@ static enum vault_derived what_of(const cJSON *v)
     return VAULT_KM;
 }
 
+/* None when it has no such member. */
 static struct span bytes_of(const cJSON *v, const char *name, uint8_t out[64])
 {
-    const char *hex = cJSON_GetStringValue(cJSON_GetObjectItem(v, name));
-    if (hex == NULL)
-        return span_of(out, 0);
-    assert_true(strlen(hex) <= 128 && hex_decode(hex, strlen(hex), out, strlen(hex) / 2));
-    return span_of(out, strlen(hex) / 2);
+    return span_of(out, cJSON_IsString(cJSON_GetObjectItem(v, name)) ? unhex(v, name, out, 64) : 0);
 }
 
 static enum st derive(struct both b, const struct vault_derivation *d, vault_id *id)
@@ -49,7 +33,7 @@ static void derivations_equal_the_vectors(void **state)
 {
     struct fixture *f = *state;
     struct both b = open_both(f);
-    cJSON *all = vectors();
+    cJSON *all = vectors("ONEM2M_VECTORS");
     const cJSON *v;
     vault_id ids[32];
     size_t n = 0;

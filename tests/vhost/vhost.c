@@ -151,7 +151,7 @@ static struct vcall *call_of(struct cse_host *h, const struct vask *a)
                               .authorization = keep(c, a->authorization),
                               .observe = a->observe,
                               .peer = {a->session, a->identity != NULL ? CSE_CRED_PSK : CSE_CRED_NONE,
-                                       keep(c, a->identity != NULL ? a->identity : ""), "192.0.2.1:5684"}};
+                                       keep(c, a->identity != NULL ? a->identity : ""), "192.0.2.1:5684", ""}};
     for (; r->nparams < 4 && a->query[r->nparams][0] != NULL; r->nparams++)
         c->params[r->nparams] = (struct cse_param){keep(c, a->query[r->nparams][0]), keep(c, a->query[r->nparams][1])};
     mount_of(h, r);
