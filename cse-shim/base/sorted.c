@@ -1,5 +1,12 @@
 #include "cse-shim/base/sorted.h"
 
+#include <string.h>
+
+int sorted_texts(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
 /* splitmix64's finalizer: no two addresses have the same rank. */
 static uint64_t rank(const struct sorted_node *n)
 {

@@ -13,6 +13,8 @@ struct sorted {
     int (*compare)(const void *a, const void *b); /* of items, as strcmp(); what it looks at must not change */
 };
 
+int sorted_texts(const void *a, const void *b); /* the comparison for items that are texts */
+
 /* Items that compare equal may be in it together, but sorted_above() steps from one to what is above them all. */
 void sorted_add(struct sorted *s, struct sorted_node *n, void *item);
 void sorted_remove(struct sorted *s, struct sorted_node *n); /* which is in it */

@@ -78,11 +78,6 @@ static struct stakeholder *stakeholder_of(struct mef *m, const struct applicatio
     return stakeholder_get(m, admin);
 }
 
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(a, b);
-}
-
 /* By its key and members into memory; false: there is none left. */
 static bool add(struct mef *m, struct application *a)
 {
@@ -91,7 +86,7 @@ static bool add(struct mef *m, struct application *a)
         return false;
     bool ok = true;
     for (size_t i = 0; ok && i < a->members.n; i++)
-        ok = uses_put(&a->uses, &s->by[BY_MEMBER], a->members.v[i], name_of(a), by_name);
+        ok = uses_put(&a->uses, &s->by[BY_MEMBER], a->members.v[i], name_of(a), sorted_texts);
     if (ok)
         HASH_ADD_KEYPTR(hh, m->applications, a->key, strlen(a->key), a);
     if (!ok || !HASH_ADDED(hh, a)) {

@@ -41,6 +41,6 @@ bool command_is_report(int64_t status);
  * of sense, its URIs at `fqdn`, which this MEF is for the client. Returns it as JSON text that the caller owns; NULL: r says
  * why not. */
 MUST_USE char *command_read(const struct mef *m, const char *fqdn, const cJSON *in, struct mef_result *r);
-/* The class of a text that command_read() gave once; COMMAND_NO_MORE: it is none, or there is no
- * memory to read it. */
+/* The class of a text that command_read() gave once; COMMAND_NO_MORE: it is none, or there is no memory
+ * to read it. */
 enum command_class command_class_of(const char *text);

@@ -11,18 +11,13 @@ struct stakeholder *stakeholder_find(const struct mef *m, const char *admin)
     return s;
 }
 
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(a, b);
-}
-
 struct stakeholder *stakeholder_get(struct mef *m, const char *admin)
 {
     struct stakeholder *s = stakeholder_find(m, admin);
     if (s != NULL || (s = calloc(1, sizeof *s)) == NULL)
         return s;
     for (size_t i = 0; i < SHARES; i++)
-        s->names[i].compare = by_name;
+        s->names[i].compare = sorted_texts;
     if ((s->admin = strdup(admin)) != NULL) {
         HASH_ADD_KEYPTR(hh, m->stakeholders, s->admin, strlen(s->admin), s);
         if (HASH_ADDED(hh, s))
